@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test slow lint bench docs lock clean
+
+help:
+	@echo "make demo    a face detector forgets a person, with a report to look at"
+	@echo "make test    the tests; make slow: the long proofs; make lint: style and types"
+	@echo "make bench   speed and quality, as ratios; make docs: the command reference"
+	@echo "make setup   only make .venv with the command .venv/bin/expunge; make clean: remove what was made"
+	@echo "make lock    pin the dependencies anew (make lock UPGRADE=--upgrade: with newer versions)"
+
+setup:
+	@$(PYTHON) scripts/setup.py
+
+demo: setup
+	@$(BIN)/expunge demo --out demo $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: setup
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/expunge bench $(ARGS)
+
+docs: setup
+	$(BIN)/python scripts/commands.py docs/commands.md
+
+lock: setup
+	$(BIN)/python scripts/lock.py $(UPGRADE)
+
+clean:
+	rm -rf .venv demo runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

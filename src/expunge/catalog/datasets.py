@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets in the catalog: what others may call; each part of it has a file of its own."""
+
+from __future__ import annotations
+
+from expunge.catalog.arrivals import add_version
+from expunge.catalog.erasures import erase
+from expunge.catalog.selection import Selection, resolve_selection
+from expunge.catalog.versions import (
+    find_subject,
+    get_dataset,
+    get_version,
+    iter_samples,
+    list_datasets,
+    load_samples,
+    parse_ref,
+    subject_risks,
+    summarize,
+)
+
+__all__ = [
+    "Selection",
+    "add_version",
+    "erase",
+    "find_subject",
+    "get_dataset",
+    "get_version",
+    "iter_samples",
+    "list_datasets",
+    "load_samples",
+    "parse_ref",
+    "resolve_selection",
+    "subject_risks",
+    "summarize",
+]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes samples out of a dataset, for good."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, case, func, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from expunge.catalog.engine import begin_write
+from expunge.catalog.selection import in_chunks, row_conditions
+from expunge.catalog.suppression import suppress
+from expunge.catalog.tables import SampleRow, VersionRow
+from expunge.catalog.versions import (
+    config_as_json,
+    get_dataset,
+    get_version,
+    in_version,
+    iter_rows,
+    not_erased,
+    version_of,
+)
+from expunge.data.digest import ManifestHasher
+from expunge.data.types import Version
+from expunge.errors import InputError
+
+
+def erase(
+    session: Session, version: Version, paths: set[str], subjects: set[str], *, request_id: str, key: bytes
+) -> Version:
+    """Make the next version without some samples, and see to it that they do not come back.
+
+    Besides the paths given, every sample that shows one of the subjects goes, and every byte-identical copy;
+    in older versions too, so that nothing is trained on them again.
+
+    Args:
+        session: A session on the catalog.
+        version: A version of the dataset; the erasure is made from the newest.
+        paths: Samples to take out.
+        subjects: Subjects to take out.
+        request_id: The request that asks for it.
+        key: The workspace's secret for the suppression list.
+    """
+    begin_write(session)
+    current = get_version(session, version.name)
+    number = current.number + 1
+    rows: dict[int, tuple[str, str]] = {}
+    images: set[str] = set()
+    for condition in row_conditions(current.dataset_id, subjects, paths):
+        _collect(session, condition, rows, images)
+    for chunk in in_chunks(images):
+        same = and_(SampleRow.dataset_id == current.dataset_id, SampleRow.image_digest.in_(chunk))
+        _collect(session, and_(same, not_erased()), rows, set())
+    if not rows:
+        raise InputError(
+            "Nothing is left to erase.",
+            f"No sample of {current.label} fits the request.",
+            "Check the selection.",
+        )
+    for ids in in_chunks(rows):
+        session.execute(
+            update(SampleRow)
+            .where(SampleRow.id.in_(ids))
+            .values(
+                removed=case((SampleRow.removed.is_(None), number), else_=SampleRow.removed),
+                removal="erased",
+                request_id=request_id,
+            )
+            .execution_options(synchronize_session=False)
+        )
+    _check_some_left(session, current, number)
+    suppress(
+        session,
+        key,
+        current.name,
+        subjects=subjects,
+        paths=(path for path, _ in rows.values()),
+        images=(image for _, image in rows.values()),
+        request_id=request_id,
+    )
+    dataset = get_dataset(session, current.name)
+    manifest, count, people = ManifestHasher(current.config), 0, set[str]()
+    for _, sample in iter_rows(session, in_version(current.dataset_id, number)):
+        manifest.add(sample)
+        count += 1
+        people.update(sample.subjects)
+    row = VersionRow(
+        dataset_id=current.dataset_id,
+        number=number,
+        parent=current.number,
+        request_id=request_id,
+        digest=manifest.hexdigest(),
+        config=config_as_json(current.config),
+        samples=count,
+        subjects=len(people),
+    )
+    session.add(row)
+    session.flush()
+    return version_of(dataset, row)
+
+
+def _collect(
+    session: Session, condition: ColumnElement[bool], rows: dict[int, tuple[str, str]], images: set[str]
+) -> None:
+    query = select(SampleRow.id, SampleRow.path, SampleRow.image_digest).where(condition)
+    for row_id, path, image in session.execute(query):
+        rows[row_id] = (path, image)
+        images.add(image)
+
+
+def _check_some_left(session: Session, version: Version, number: int) -> None:
+    query = select(func.count()).where(in_version(version.dataset_id, number), SampleRow.split == "train")
+    if not session.scalar(query):
+        raise InputError(
+            "The request would leave nothing to train on.",
+            f"It takes every sample out of the train split of {version.label}.",
+            "Remove the models and the dataset instead, or keep at least one sample.",
+        )

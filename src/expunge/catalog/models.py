@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models, their versions, plans, checkpoints and requests in the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from expunge.catalog.tables import (
+    CheckpointRow,
+    DatasetRow,
+    ModelRow,
+    ModelVersionRow,
+    PlanRow,
+    RequestRow,
+    now,
+)
+from expunge.catalog.versions import parse_ref
+from expunge.errors import InputError
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published set of weights, as a value (see :class:`~expunge.catalog.tables.ModelVersionRow`)."""
+
+    id: int
+    name: str
+    task: str
+    number: int
+    parent: int | None
+    dataset_id: int
+    dataset: str
+    dataset_version: int
+    retained_digest: str
+    plan_digest: str | None
+    method: str
+    guarantee: str
+    state: str
+    digest: str
+    weights: str
+    composition: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+    cost: dict[str, Any] | None
+    cpu_seconds: float
+    request_id: str | None
+    created: str
+
+    @property
+    def label(self) -> str:
+        """``NAME@V``."""
+        return f"{self.name}@{self.number}"
+
+
+def ensure_model(session: Session, name: str, task: str) -> int:
+    """Return the id of a model, making its row if it is new; a model keeps its task."""
+    row = session.scalar(select(ModelRow).where(ModelRow.name == name))
+    if row is None:
+        row = ModelRow(name=name, task=task)
+        session.add(row)
+        session.flush()
+    elif row.task != task:
+        raise InputError(
+            f"The model {name!r} is for '{row.task}'.",
+            f"These weights are for '{task}'.",
+            "Choose another --name.",
+        )
+    return row.id
+
+
+def newest(session: Session, name: str) -> Published:
+    """Return a model's newest version; an unknown name is an error that lists the known ones."""
+    return find_model(session, name)
+
+
+def find_model(session: Session, ref: str) -> Published:
+    """Return ``NAME@V``, or the newest version of ``NAME``."""
+    name, number = parse_ref(ref)
+    query = _all().where(ModelRow.name == name)
+    query = query.where(ModelVersionRow.number == number) if number else query
+    row = session.execute(query.order_by(ModelVersionRow.number.desc()).limit(1)).first()
+    if row is None:
+        known = ", ".join(p.label for p in live(session)) or "none yet"
+        raise InputError(
+            f"There is no model {ref!r}.", f"Known models: {known}.", "See them with: expunge models"
+        )
+    return _value(row)
+
+
+def history(session: Session, name: str | None = None) -> list[Published]:
+    """Return all versions (of one model), oldest first."""
+    query = _all().order_by(ModelRow.name, ModelVersionRow.number)
+    return [_value(r) for r in session.execute(query if name is None else query.where(ModelRow.name == name))]
+
+
+def live(session: Session, dataset_id: int | None = None) -> list[Published]:
+    """Return the newest version of every model (of one dataset)."""
+    found = {p.name: p for p in history(session)}
+    return [p for p in found.values() if dataset_id is None or p.dataset_id == dataset_id]
+
+
+def by_digest(session: Session, digest: str) -> list[Published]:
+    """Return the versions whose weights have a digest, newest first."""
+    query = _all().where(ModelVersionRow.digest == digest).order_by(ModelVersionRow.id.desc())
+    return [_value(row) for row in session.execute(query)]
+
+
+def next_number(session: Session, model_id: int) -> int:
+    """Return the number of a model's next version."""
+    query = select(func.max(ModelVersionRow.number)).where(ModelVersionRow.model_id == model_id)
+    return (session.scalar(query) or 0) + 1
+
+
+def publish(session: Session, model_id: int, **columns: Any) -> None:
+    """Record a new version and mark all earlier ones superseded."""
+    session.execute(
+        update(ModelVersionRow).where(ModelVersionRow.model_id == model_id).values(state="superseded")
+    )
+    session.add(ModelVersionRow(model_id=model_id, **columns))
+    session.flush()
+
+
+def set_metrics(session: Session, name: str, number: int, metrics: dict[str, Any]) -> None:
+    """Record what a version reaches; measured after it was published, so that publishing does not wait."""
+    ids = select(ModelRow.id).where(ModelRow.name == name).scalar_subquery()
+    session.execute(
+        update(ModelVersionRow)
+        .where(ModelVersionRow.model_id == ids, ModelVersionRow.number == number)
+        .values(metrics=metrics)
+    )
+
+
+def record_plan(session: Session, digest: str, path: str) -> None:
+    """Record a plan once; its path is relative to the workspace."""
+    if session.get(PlanRow, digest) is None:
+        session.add(PlanRow(digest=digest, path=path))
+        session.flush()
+
+
+def record_checkpoint(session: Session, **columns: Any) -> None:
+    """Record a checkpoint, or replace what was recorded of it."""
+    session.merge(CheckpointRow(**columns, created=now()))
+
+
+def checkpoints(session: Session, model_id: int) -> Sequence[CheckpointRow]:
+    """Return the recorded checkpoints of a model."""
+    return session.scalars(select(CheckpointRow).where(CheckpointRow.model_id == model_id)).all()
+
+
+def drop_checkpoints(session: Session, model_id: int, keys: Iterable[str]) -> None:
+    """Forget checkpoints whose files are gone."""
+    session.execute(
+        delete(CheckpointRow).where(CheckpointRow.model_id == model_id, CheckpointRow.key.in_(list(keys)))
+    )
+
+
+def get_request(session: Session, request_id: str) -> RequestRow:
+    """Return a request; an unknown id is an error."""
+    row = session.get(RequestRow, request_id)
+    if row is None:
+        raise InputError(
+            f"There is no request {request_id!r}.", "", "See the requests with: expunge models --json"
+        )
+    return row
+
+
+def unfinished(session: Session) -> list[str]:
+    """Return the ids of requests that were accepted but whose models are not all final."""
+    query = select(RequestRow.id).where(RequestRow.state == "running").order_by(RequestRow.received)
+    return list(session.scalars(query))
+
+
+def _all() -> Any:
+    return (
+        select(ModelVersionRow, ModelRow.name, ModelRow.task, DatasetRow.name)
+        .join(ModelRow, ModelRow.id == ModelVersionRow.model_id)
+        .join(DatasetRow, DatasetRow.id == ModelVersionRow.dataset_id)
+    )
+
+
+def _value(row: Any) -> Published:
+    version, name, task, dataset = row
+    own = {c.key: getattr(version, c.key) for c in ModelVersionRow.__table__.columns}
+    own.pop("model_id")
+    own["created"] = own["created"].isoformat(timespec="seconds")
+    return Published(name=name, task=task, dataset=dataset, **own)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalog's tables. A change here needs a migration under ``migrations/versions``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def now() -> datetime:
+    """The current time in UTC."""
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """Parent of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 (SQLAlchemy reads the attribute)
+
+
+class DatasetRow(Base):
+    """A named collection of samples in a folder of the user's."""
+
+    __tablename__ = "dataset"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    root: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class VersionRow(Base):
+    """An immutable version; its rows are the samples with arrived <= number < removed."""
+
+    __tablename__ = "version"
+    __table_args__ = (UniqueConstraint("dataset_id", "number"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    number: Mapped[int]
+    parent: Mapped[int | None]
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    config: Mapped[dict[str, Any]]
+    samples: Mapped[int]
+    subjects: Mapped[int]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class SampleRow(Base):
+    """One image with its label. ``removed`` is the first version without it; ``removal`` says why."""
+
+    __tablename__ = "sample"
+    __table_args__ = (
+        Index("sample_path", "dataset_id", "path"),
+        Index("sample_image", "image_digest"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    path: Mapped[str]
+    split: Mapped[str] = mapped_column(String(10))
+    image_digest: Mapped[str] = mapped_column(String(64))
+    label_digest: Mapped[str] = mapped_column(String(64))
+    class_name: Mapped[str | None]
+    public: Mapped[bool] = mapped_column(default=False)
+    arrived: Mapped[int]
+    removed: Mapped[int | None]
+    removal: Mapped[str | None] = mapped_column(String(10))  # erased | gone | changed
+    request_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class SubjectRow(Base):
+    """A data subject's pseudonymous id within one dataset."""
+
+    __tablename__ = "subject"
+    __table_args__ = (UniqueConstraint("dataset_id", "name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    name: Mapped[str]
+    risk: Mapped[float | None]
+
+
+class SampleSubjectRow(Base):
+    """A subject is in a sample; with the groups that the user's table gave for the pair."""
+
+    __tablename__ = "sample_subject"
+    __table_args__ = (Index("sample_subject_subject", "subject_id"),)
+    sample_id: Mapped[int] = mapped_column(ForeignKey("sample.id"), primary_key=True)
+    subject_id: Mapped[int] = mapped_column(ForeignKey("subject.id"), primary_key=True)
+    groups: Mapped[dict[str, Any] | None]
+
+
+class SuppressionRow(Base):
+    """Keeps an erased person or picture from coming back: an HMAC under the workspace's own secret."""
+
+    __tablename__ = "suppression"
+    __table_args__ = (Index("suppression_mac", "mac"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))  # subject | sample (its path) | image (its bytes)
+    mac: Mapped[str] = mapped_column(String(64))
+    request_id: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class PlanRow(Base):
+    """How a model's training is organised; the file holds the plan itself."""
+
+    __tablename__ = "plan"
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    path: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelRow(Base):
+    """A named model, of which there are versions."""
+
+    __tablename__ = "model"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    task: Mapped[str] = mapped_column(String(20))
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class ModelVersionRow(Base):
+    """One published set of weights.
+
+    ``state``: current | interim | superseded. ``composition``: for each shard the last finished stage
+    that is merged in. ``retained_digest``: digest of the sample rows it is a function of.
+    """
+
+    __tablename__ = "model_version"
+    __table_args__ = (UniqueConstraint("model_id", "number"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    number: Mapped[int]
+    parent: Mapped[int | None]
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    dataset_version: Mapped[int]
+    retained_digest: Mapped[str] = mapped_column(String(64))
+    plan_digest: Mapped[str | None] = mapped_column(ForeignKey("plan.digest"))
+    method: Mapped[str] = mapped_column(String(40))
+    guarantee: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(20))
+    digest: Mapped[str] = mapped_column(String(80))
+    weights: Mapped[str]
+    composition: Mapped[dict[str, Any] | None]
+    metrics: Mapped[dict[str, Any] | None]
+    cost: Mapped[dict[str, Any] | None]
+    cpu_seconds: Mapped[float] = mapped_column(default=0.0)
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class CheckpointRow(Base):
+    """The full training state at the end of a stage. ``key`` is a digest of all that it depends on."""
+
+    __tablename__ = "checkpoint"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    phase: Mapped[str] = mapped_column(String(10))  # public | shard | polish
+    shard: Mapped[int]
+    stage: Mapped[int]
+    path: Mapped[str]
+    size_bytes: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(80))
+    fingerprint: Mapped[dict[str, Any]]
+    cpu_seconds: Mapped[float]
+    images: Mapped[int]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class RequestRow(Base):
+    """One erasure request: what was asked, and what was done for which model."""
+
+    __tablename__ = "request"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    state: Mapped[str] = mapped_column(String(20))  # running | interim | done | failed
+    method: Mapped[str] = mapped_column(String(40))
+    selection: Mapped[dict[str, Any]]
+    version_before: Mapped[int]
+    version_after: Mapped[int | None]
+    result: Mapped[dict[str, Any] | None]
+    received: Mapped[datetime] = mapped_column(default=now)
+    finished: Mapped[datetime | None]

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point: a table of commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from expunge.cli import output
+
+# name: (where it is, what it does in a line)
+COMMANDS = {
+    "demo": ("expunge.cli.demo:demo", "The whole story on real faces, in a few minutes."),
+    "init": ("expunge.cli.data:init", "Make a workspace in a folder."),
+    "data": ("expunge.cli.data:data", "Add, show and export datasets."),
+    "plan": (
+        "expunge.cli.training:plan",
+        "Organise a training so that it can forget; predict what that costs.",
+    ),
+    "train": ("expunge.cli.training:train", "Train a model in an erasable way."),
+    "adopt": ("expunge.cli.training:adopt", "Take in a model that was trained elsewhere."),
+    "models": ("expunge.cli.training:models", "List models, their versions and their lineage."),
+    "status": ("expunge.cli.training:status", "Say whether weights are current or superseded."),
+    "forget": ("expunge.cli.erasure:forget", "Make models forget a person, samples or a class."),
+    "repair": ("expunge.cli.erasure:repair", "Finish what a deferred erasure left to do."),
+    "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def __init__(self, *args: Any, table: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table: that of the story."""
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self.table:
+            return None
+        module, _, attribute = self.table[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
+        """Run the command line; errors become three lines (or JSON) and an exit code."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        run = super().main
+        output.run(lambda: run(given, *rest, **extra), as_json="--json" in given)
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command takes --workspace DIR, --device, --threads and --json. Exit codes: 0 done, 1 the"
+    " verdict or check is negative, 2 bad usage or input.",
+)
+@click.version_option(package_name="expunge", prog_name="expunge")
+def cli() -> None:
+    """Make a trained vision model forget: a person, a set of files, a class."""
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    cli.main(prog_name="expunge")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command shares: the options that all of them take, and how results and errors are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from expunge.errors import ExpungeError
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+DEBUG = "EXPUNGE_DEBUG"
+
+
+@dataclass(frozen=True)
+class Context:
+    """The options given to a command, and the way it speaks.
+
+    Attributes:
+        workspace_path: ``--workspace``, if it was given.
+        device: ``--device``, if it was given.
+        threads: ``--threads``, if it was given.
+        json: Print one JSON object on standard output, and all else on standard error.
+    """
+
+    workspace_path: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    json: bool = False
+
+    def workspace(self) -> Workspace:
+        """Open the workspace that the command works on."""
+        from expunge.workspace import Workspace
+
+        return Workspace.open(self.workspace_path)
+
+    def emit(self, result: dict[str, Any], render: Callable[[], Any] | None = None) -> None:
+        """Print the result: as JSON if that was asked for, else by ``render`` (or what it returns)."""
+        if self.json:
+            print_json(result)
+        elif render is not None:
+            shown = render()
+            if isinstance(shown, str):
+                click.echo(shown)
+            elif shown is not None:
+                show(shown)
+
+    def say(self, text: str) -> None:
+        """Tell a person how it is going, on standard error."""
+        click.echo(text, err=True)
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command takes; the command gets a ``Context`` as its first argument."""
+
+    @click.option(
+        "--workspace", metavar="DIR", help="The folder that holds .expunge. [env: EXPUNGE_WORKSPACE]"
+    )
+    @click.option("--device", metavar="DEVICE", help="Where to compute: cpu, 0, …")
+    @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+    @wraps(command)
+    def with_context(
+        *args: Any,
+        workspace: str | None,
+        device: str | None,
+        threads: int | None,
+        as_json: bool,
+        **kwargs: Any,
+    ) -> Any:
+        return command(Context(workspace, device, threads, as_json), *args, **kwargs)
+
+    return with_context
+
+
+def show(renderable: Any) -> None:
+    """Print a rich table or the like on standard output."""
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print one JSON object on standard output."""
+    click.echo(json.dumps(result, default=str))
+
+
+def run(command: Callable[[], Any], *, as_json: bool) -> NoReturn:
+    """Run a command to its end, and end the process with the exit code that tells how it went.
+
+    Args:
+        command: Does the work; may return an exit code.
+        as_json: Whether errors are printed as a JSON object.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+    except ExpungeError as error:
+        code = report(error.as_json(), error.exit_code, as_json)
+    except click.UsageError as error:
+        reason = error.ctx.get_usage().replace("\n", " ") if error.ctx else ""
+        path = error.ctx.command_path if error.ctx else "expunge"
+        what = {"error": error.format_message(), "reason": reason, "next": f"See: {path} --help"}
+        code = report(what, 2, as_json)
+    except click.ClickException as error:
+        code = report({"error": error.format_message(), "reason": "", "next": ""}, 2, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        code = report({"error": "Interrupted.", "reason": "", "next": ""}, 130, as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        code = 141
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        what = {
+            "error": f"Unexpected {type(error).__name__}: {error}",
+            "reason": "This is a fault in expunge, or in something that it builds on.",
+            "next": f"Run it again with {DEBUG}=1 to see where, and report it.",
+        }
+        code = report(what, 2, as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: dict[str, str], code: int, as_json: bool) -> int:
+    """Print an error in three lines, or as JSON, and return its exit code."""
+    if as_json:
+        print_json(error)
+    else:
+        click.echo("\n".join(line for line in error.values() if line), err=True)
+    return code

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SHA-256 of files and of manifests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from expunge.data.types import DatasetConfig, Sample
+
+CHUNK_BYTES = 1 << 20
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def manifest_digest(config: DatasetConfig, samples: Iterable[Sample]) -> str:
+    """Return the digest of a manifest; the order in which the samples come has no influence."""
+    manifest = ManifestHasher(config)
+    for sample in sorted(samples, key=lambda sample: sample.path):
+        manifest.add(sample)
+    return manifest.hexdigest()
+
+
+class ManifestHasher:
+    """Hashes a manifest row by row, so that a large one need not be in memory.
+
+    Each row is a JSON list on a line of its own, so no two manifests share an encoding. ``arrived`` is no
+    part of it: the digest is a function of the content, not of the way to it.
+    """
+
+    def __init__(self, config: DatasetConfig) -> None:
+        header = ["expunge-manifest-v1", config.kind, list(config.names), config.extra]
+        self._digest = hashlib.sha256(_line(header))
+        self._last: str | None = None
+
+    def add(self, sample: Sample) -> None:
+        """Take in the next sample; samples must come in the order of their paths, each once."""
+        if self._last is not None and sample.path <= self._last:
+            raise ValueError("samples must be sorted by path, each path once")
+        self._last = sample.path
+        row = [
+            sample.path,
+            sample.split,
+            sample.image_digest,
+            sample.label_digest,
+            sample.class_name,
+            sorted(sample.subjects),
+            sample.public,
+        ]
+        self._digest.update(_line(row))
+
+    def hexdigest(self) -> str:
+        """Return the digest of what was taken in so far."""
+        return self._digest.hexdigest()
+
+
+def _line(row: Sequence[object]) -> bytes:
+    return json.dumps(row, sort_keys=True, separators=(",", ":")).encode() + b"\n"

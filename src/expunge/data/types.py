@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values that pass between the readers, the catalog and the trainers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its label, as a row of a dataset version.
+
+    Attributes:
+        path: POSIX path relative to the dataset root: the sample's identity.
+        split: ``train``, ``val`` or ``test``.
+        image_digest: SHA-256 of the image file's bytes, hex.
+        label_digest: SHA-256 of the label file's bytes, hex; empty where there is no label file.
+        class_name: The class folder for image classification, else None.
+        subjects: Pseudonymous ids, sorted; empty if the sample concerns nobody.
+        public: No erasure is expected (synthetic, licensed, signed for good).
+        arrived: Number of the dataset version in which the sample arrived.
+    """
+
+    path: str
+    split: str
+    image_digest: str
+    label_digest: str = ""
+    class_name: str | None = None
+    subjects: tuple[str, ...] = ()
+    public: bool = False
+    arrived: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetConfig:
+    """What labels mean.
+
+    Attributes:
+        kind: ``yolo`` (label files beside images) or ``folders`` (a folder per class).
+        names: Class names; the position is the class index in the label files.
+        extra: ``kpt_shape``, ``flip_idx``, ``channels`` where the data set has them.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A data set as found on disk: its root, its configuration and its samples sorted by path."""
+
+    root: Path
+    config: DatasetConfig
+    samples: tuple[Sample, ...]
+    risks: dict[str, float] = field(default_factory=dict)
+    groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An immutable version of a dataset as the catalog knows it (its rows are asked for apart)."""
+
+    dataset_id: int
+    name: str
+    number: int
+    digest: str
+    root: Path
+    config: DatasetConfig
+    samples: int
+    subjects: int
+    parent: int | None = None
+    request_id: str | None = None
+
+    @property
+    def label(self) -> str:
+        """``NAME@V``."""
+        return f"{self.name}@{self.number}"

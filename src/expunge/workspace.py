@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder ``.expunge/``, which holds catalog, artefacts and keys."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+FOLDER = ".expunge"
+VARIABLE = "EXPUNGE_WORKSPACE"
+KEY_BYTES = 32
+MOUNTS = Path("/proc/mounts")
+NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|beegfs\w*|glusterfs|ncpfs|davfs"
+    r"|fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|davfs2?|ceph\S*|juicefs|goofys|mount-s3)"
+)
+
+
+class Workspace:
+    """An opened workspace. Opening is cheap: the database is touched by the first session."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.root)!r})"
+
+    @classmethod
+    def init(cls, folder: str | Path = ".") -> Workspace:
+        """Make a workspace in a folder; where there is one already, complete what is missing."""
+        folder = Path(os.path.abspath(folder))
+        root = folder if folder.name == FOLDER else folder / FOLDER
+        refuse_network_storage(root)
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.chmod(0o700)
+            (root / ".gitignore").write_text("*\n", encoding="utf-8")
+            workspace = cls(root)
+            workspace._make_key()
+        except OSError as error:
+            raise StorageError(
+                f"The workspace {root} cannot be made.",
+                error.strerror or str(error),
+                "Choose a folder on a local disk that you may write to.",
+            ) from error
+        with workspace.session():
+            pass  # creates the catalog
+        return workspace
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> Workspace:
+        """Open a workspace.
+
+        Args:
+            path: The folder that holds ``.expunge``, or ``.expunge`` itself. Without it, the one named by
+                EXPUNGE_WORKSPACE, or the nearest above the current folder, as git does.
+        """
+        named = path if path is not None else os.environ.get(VARIABLE) or None
+        if named is not None:
+            start = Path(os.path.abspath(named))
+            candidates = [start] if start.name == FOLDER else [start / FOLDER]
+        else:
+            start = Path.cwd()
+            candidates = [folder / FOLDER for folder in (start, *start.parents)]
+        for root in candidates:
+            if (root / "keys").is_dir():
+                refuse_network_storage(root)
+                return cls(root)
+        raise InputError(
+            f"There is no workspace in {start}" + (" or above it." if named is None else "."),
+            "A workspace is a folder .expunge that 'expunge init' makes.",
+            "Make one with: expunge init",
+        )
+
+    @property
+    def catalog(self) -> Path:
+        """Path of the database."""
+        return self.root / "catalog.sqlite"
+
+    @contextmanager
+    def session(self, *, write: bool = False) -> Iterator[Session]:
+        """Open a session on the catalog: committed at the end, rolled back after an error.
+
+        Args:
+            write: Take the write lock at once. Otherwise the first change takes it, and what was read before
+                may by then be another's past.
+        """
+        from sqlalchemy.orm import Session
+
+        from expunge.catalog.engine import begin_write
+
+        with Session(self._engine) as session, session.begin():
+            if write:
+                begin_write(session)
+            yield session
+
+    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+        """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported."""
+        if not self.catalog.exists():
+            return []
+        uri = f"{self.catalog.as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, parameters)]
+
+    @property
+    def key(self) -> bytes:
+        """The secret under which the suppression list is kept."""
+        try:
+            key = self._key_path.read_bytes()
+        except OSError as error:
+            raise StorageError(
+                "The workspace's key cannot be read.",
+                f"{self._key_path}: {error.strerror or error}",
+                "Restore it from a backup: without it, what was erased cannot be recognised.",
+            ) from error
+        if len(key) != KEY_BYTES:
+            raise StorageError(
+                "The workspace's key is damaged.",
+                f"{self._key_path} has {len(key)} bytes instead of {KEY_BYTES}.",
+                "Restore it from a backup.",
+            )
+        return key
+
+    @property
+    def plans(self) -> Path:
+        """Folder of the plans."""
+        return self.folder("plans")
+
+    @property
+    def models(self) -> Path:
+        """Folder of published models."""
+        return self.folder("models")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training states."""
+        return self.folder("checkpoints")
+
+    @property
+    def certificates(self) -> Path:
+        """Folder of certificates."""
+        return self.folder("certificates")
+
+    @property
+    def requests(self) -> Path:
+        """Folder of erasure requests."""
+        return self.folder("requests")
+
+    @property
+    def locks(self) -> Path:
+        """Folder of lock files."""
+        return self.folder("locks")
+
+    @property
+    def tmp(self) -> Path:
+        """Folder for what is not finished; on the same disk as the rest, so that finishing is a rename."""
+        return self.folder("tmp")
+
+    def folder(self, name: str) -> Path:
+        """Return a folder of the workspace; it is made where it is missing, for its owner alone."""
+        path = self.root / name
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    @property
+    def _key_path(self) -> Path:
+        return self.root / "keys" / "suppression.key"
+
+    def _make_key(self) -> None:
+        self.folder("keys")
+        if self._key_path.exists():
+            return
+        if self.query("SELECT name FROM sqlite_master WHERE name = 'suppression'") and self.query(
+            "SELECT id FROM suppression LIMIT 1"
+        ):
+            _ = self.key  # missing where it is needed: an error, never a new one
+        draft = self._key_path.with_name(f"{self._key_path.name}.{os.getpid()}")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, self._key_path)  # the first of two processes wins
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from expunge.catalog.engine import open_engine
+
+        return open_engine(self.catalog)
+
+
+def refuse_network_storage(path: Path) -> None:
+    """Raise an error if a path is on a network file system: locks and renames are no safe thing there."""
+    kind = file_system(path)
+    if kind is not None and NETWORK.fullmatch(kind):
+        raise StorageError(
+            f"{path} is on a network file system ({kind}).",
+            "Locks and renames cannot be relied on there, so a workspace could be damaged.",
+            "Choose a folder on a local disk.",
+        )
+
+
+def file_system(path: Path) -> str | None:
+    """Return the type of the file system that holds a path, or None where the system does not tell."""
+    try:
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    real, best, kind = os.path.realpath(path), "", None
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), fields[1])
+        inside = real == place or real.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(best):  # of two mounts on one place, the later is seen
+            best, kind = place, fields[2]
+    return kind

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keyed hashes (all randomness of training comes from them) and digests of tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def keyed_hash(seed: int, *parts: str | int) -> int:
+    """Return 64 uniform bits that depend on the seed and the parts alone.
+
+    The parts are encoded unambiguously (JSON), so ``("a", "bc")`` and ``("ab", "c")`` differ.
+    """
+    message = json.dumps([seed, *parts], ensure_ascii=False, separators=(",", ":")).encode()
+    return int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "big")
+
+
+def unit_hash(seed: int, *parts: str | int) -> float:
+    """Return :func:`keyed_hash` as a number in [0, 1)."""
+    return (keyed_hash(seed, *parts) >> 11) / (1 << 53)
+
+
+def json_digest(value: Any) -> str:
+    """Return the SHA-256 (hex) of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return ``sha256:…`` over tensors sorted by name.
+
+    Of each tensor: UTF-8 name, NUL, dtype, NUL, shape, NUL, contiguous little-endian bytes. Floats count
+    as fp32, integers as stored. Independent of the file format that holds them.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32)
+        array = tensor.contiguous().numpy()
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        for part in (name, str(array.dtype.name), "x".join(map(str, array.shape))):
+            digest.update(part.encode() + b"\0")
+        digest.update(array.tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One erasable model of a workspace: what it was trained on, its checkpoints, and publishing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import models as catalog
+from expunge.catalog.datasets import get_version, load_samples, subject_risks
+from expunge.catalog.models import Published
+from expunge.data.types import Sample, Version
+from expunge.errors import EnvironmentChanged, InputError
+from expunge.exact.checkpoint import write_atomically
+from expunge.exact.composition import Composition, interim_candidates, weights_of
+from expunge.exact.fingerprint import difference, fingerprint
+from expunge.exact.graph import Graph, build_graph, retained_digest
+from expunge.exact.hashing import tensor_digest
+from expunge.exact.plan import Plan, load_plan
+from expunge.exact.runner import Finished, Training, missing, train
+from expunge.exact.store import CheckpointStore
+from expunge.progress import Progress
+from expunge.tasks.base import get_task
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+INTERIM_JUDGES = 64  # public validation images that choose between two interim candidates
+
+
+@dataclass
+class ErasableModel:
+    """A model as a function of (plan, retained samples).
+
+    Attributes:
+        workspace: Where everything is kept.
+        name: The model's name.
+        plan: Its plan.
+        version: The dataset version that it was trained on.
+        samples: That version's samples without everything erased since.
+        risks: Risk of leaving by subject, from the data set.
+    """
+
+    workspace: Workspace
+    name: str
+    plan: Plan
+    version: Version
+    samples: list[Sample]
+    risks: dict[str, float]
+    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    forbidden: Sequence[Path] = ()
+
+    @classmethod
+    def open(cls, workspace: Workspace, published: Published, progress: Progress) -> ErasableModel:
+        """Open a published model with what is retained now.
+
+        Raises:
+            InputError: If it was not trained erasable.
+        """
+        with workspace.session() as session:
+            if published.plan_digest is None:
+                raise InputError(
+                    f"{published.label} was not trained erasable.",
+                    "It was adopted: there are no checkpoints from which it could be repeated.",
+                    "Train a model with `expunge train`, which can be erased from exactly.",
+                )
+            plan = load_plan(plan_file(workspace, published.plan_digest))
+            version = get_version(session, published.dataset, published.dataset_version)
+            samples = load_samples(session, version, without_erased=True)
+            risks = subject_risks(session, version)
+        return cls(workspace, published.name, plan, version, samples, risks, progress)
+
+    def without(self, paths: set[str] | frozenset[str]) -> ErasableModel:
+        """Return the model as it will be once these samples are gone."""
+        left = [s for s in self.samples if s.path not in paths]
+        return ErasableModel(
+            self.workspace, self.name, self.plan, self.version, left, self.risks, self.progress
+        )
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The training of what is retained."""
+        return build_graph(self.plan, self.samples, self.risks)
+
+    @cached_property
+    def store(self) -> CheckpointStore:
+        """The model's checkpoints."""
+        return CheckpointStore(self.workspace.checkpoints / self.name)
+
+    @property
+    def initial(self) -> Path:
+        """File of the initial weights."""
+        return plan_file(self.workspace, self.plan.digest).with_name("initial.weights")
+
+    @cached_property
+    def retained(self) -> str:
+        """Digest of the training samples that the model is a function of."""
+        return retained_digest(self.samples)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """The present environment."""
+        return fingerprint(self.plan.threads, self.plan.isa)
+
+    def missing_passes(self) -> int:
+        """Image passes that are missing to the final model."""
+        return sum(node.passes for node in missing(self.graph, self.store))
+
+    def check_environment(self, model_id: int) -> None:
+        """Refuse to mix checkpoints of another environment with new ones.
+
+        Raises:
+            EnvironmentChanged: With what differs.
+        """
+        with self.workspace.session() as session:
+            recorded = [c.fingerprint for c in catalog.checkpoints(session, model_id)]
+        for before in recorded:
+            if changed := difference(before, self.fingerprint):
+                raise EnvironmentChanged(
+                    f"The checkpoints of {self.name!r} were made in another environment.",
+                    f"What differs: {'; '.join(changed)}. Equal bytes cannot be promised across this.",
+                    "Run it in the old environment, or retrain all shards in this one: --method retrain.",
+                )
+
+    def destroy_stale(self, model_id: int, everything: bool = False) -> list[str]:
+        """Delete the checkpoints that saw what is no longer retained; returns their keys."""
+        wanted = set() if everything else {node.key for node in self.graph.nodes}
+        stale = [key for key in self.store.keys() if key not in wanted]
+        self.store.destroy(stale)
+        with self.workspace.session(write=True) as session:
+            catalog.drop_checkpoints(session, model_id, stale)
+        return stale
+
+    def train(
+        self, model_id: int, graph: Graph, label: str, preempted: Callable[[], bool] = lambda: False
+    ) -> float:
+        """Train what is missing of a graph (the model's own or a part of it); returns CPU seconds."""
+
+        def node_done(done: Finished) -> None:
+            with self.workspace.session(write=True) as session:
+                catalog.record_checkpoint(
+                    session,
+                    key=done.node.key,
+                    model_id=model_id,
+                    phase=done.node.phase,
+                    shard=done.node.shard,
+                    stage=done.node.stage,
+                    path=str(self.store.path(done.node.key)),
+                    size_bytes=done.size_bytes,
+                    digest=done.digest,
+                    fingerprint=self.fingerprint,
+                    cpu_seconds=done.cpu_seconds,
+                    images=done.node.passes,
+                )
+
+        run = Training(
+            plan=self.plan,
+            config=self.version.config,
+            root=self.version.root,
+            store=self.store,
+            initial=self.initial,
+            scratch=self.workspace.tmp,
+            fingerprint=self.fingerprint,
+            forbidden=self.forbidden,
+            on_images=self.progress.add,
+            on_node=node_done,
+            preempted=preempted,
+        )
+        total = sum(node.passes for node in missing(graph, self.store))
+        if not total:
+            return 0.0
+        self.progress.begin(label, total)
+        try:
+            return sum(done.cpu_seconds for done in train(graph, run))
+        finally:
+            self.progress.end()
+
+    def choose_interim(self) -> Composition | None:
+        """Return the best model that can be published at once; None if nothing trained is left."""
+        candidates = interim_candidates(self.graph, self.store, self.plan)
+        judges = [s for s in self.samples if s.public and s.split == "val"]
+        if len(candidates) < 2 or not judges or self.plan.interim != "auto":
+            return candidates[0] if candidates else None
+        judges = sorted(judges, key=lambda s: s.image_digest)[:INTERIM_JUDGES]
+        scores = [main_metric(self.measure(self.weights(c), judges)) for c in candidates]
+        return candidates[scores.index(max(scores))]
+
+    def weights(self, composition: Composition) -> list[Any]:
+        """Return the deployable weights of a composition."""
+        return weights_of(self.graph, composition, self.store, self.initial, self.plan)
+
+    def judged_split(self) -> tuple[str, list[Sample]]:
+        """The split on which metrics are taken: val, or test where there is no val."""
+        for split in ("val", "test"):
+            found = [s for s in self.samples if s.split == split]
+            if found:
+                return split, found
+        return "val", []
+
+    def measure(self, states: Sequence[Any], samples: list[Sample]) -> dict[str, float]:
+        """Return the task's metrics on samples."""
+        return get_task(self.plan.task).evaluate(
+            states, self.plan, self.version.config, self.version.root, samples
+        )
+
+    def metrics(self, states: Sequence[Any]) -> dict[str, Any]:
+        """Return metrics on the judged split, with what they were taken on."""
+        split, samples = self.judged_split()
+        return {**self.measure(states, samples), "split": split, "images": len(samples)}
+
+    def publish(
+        self, model_id: int, composition: Composition, states: Sequence[Any], **columns: Any
+    ) -> Published:
+        """Write the weights, then make them visible in the catalog; the versions before are superseded."""
+        with self.workspace.session() as session:
+            number = catalog.next_number(session, model_id)
+        file = self._write(number, states)
+        with self.workspace.session(write=True) as session:
+            catalog.publish(
+                session,
+                model_id,
+                number=number,
+                dataset_id=self.version.dataset_id,
+                dataset_version=self.version.number,
+                retained_digest=self.retained,
+                plan_digest=self.plan.digest,
+                digest=states_digest(states),
+                weights=str(file.relative_to(self.workspace.root)),
+                composition=composition.as_json(),
+                **columns,
+            )
+        with self.workspace.session() as session:
+            return catalog.find_model(session, f"{self.name}@{number}")
+
+    def _write(self, number: int, states: Sequence[Any]) -> Path:
+        task, folder = get_task(self.plan.task), self.workspace.models / self.name
+        if self.plan.aggregate != "ensemble":
+            path = folder / f"{self.name}-{number}.pt"
+            write_atomically(path, task.deployable(states[0], self.plan), "The model")
+            return path
+        folder = folder / f"{self.name}-{number}-ensemble"
+        for i, state in enumerate(states):
+            write_atomically(folder / f"shard{i}.pt", task.deployable(state, self.plan), "The model")
+        return folder
+
+
+def plan_file(workspace: Workspace, digest: str) -> Path:
+    """Return where a plan lies; its initial weights are beside it."""
+    return workspace.plans / digest / "plan.json"
+
+
+def states_digest(states: Sequence[Any]) -> str:
+    """Digest of one state, or of an ensemble's states in their order."""
+    if len(states) == 1:
+        return tensor_digest(states[0])
+    return tensor_digest({f"{i}/{k}": v for i, state in enumerate(states) for k, v in state.items()})
+
+
+def main_metric(metrics: dict[str, Any]) -> float:
+    """The figure by which two models of a task are compared."""
+    return float(metrics.get("mAP50-95", metrics.get("top1", 0.0)))
+
+
+def elapsed(since: float) -> float:
+    """Seconds since a point of ``time.monotonic``."""
+    return round(time.monotonic() - since, 3)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan: every constant on which an exact result depends, as a file that names no person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from expunge.errors import InputError
+from expunge.exact.hashing import json_digest
+
+FORMAT = "expunge-plan/1"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Recipe(_Frozen):
+    """How one stage is trained. ``augment`` holds Ultralytics' own augmentation settings, all of them.
+
+    ``anneal``: ``stage`` lets the learning rate fall to ``lr0 * lrf`` within every stage, so that each
+    checkpoint is fit to deploy; ``phase`` spreads one decay over all stages.
+    """
+
+    imgsz: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    optimizer: Literal["SGD", "AdamW", "Adam", "MuSGD"]
+    lr0: float = Field(gt=0)
+    lrf: float = Field(gt=0, le=1)
+    momentum: float
+    weight_decay: float = Field(ge=0)
+    warmup_epochs: float = Field(ge=0)
+    anneal: Literal["stage", "phase"] = "stage"
+    close_mosaic: int = Field(ge=0, default=0)
+    gains: dict[str, float] = Field(default_factory=dict)
+    augment: dict[str, float | str | None] = Field(default_factory=dict)
+
+
+class Cell(_Frozen):
+    """One home for subjects: a slice of a shard, and the share of its risk bin that it takes."""
+
+    shard: int = Field(ge=0)
+    slice: int = Field(ge=0)
+    share: float = Field(gt=0)
+
+
+class Placement(_Frozen):
+    """Bin edges of the risk column, and for each bin the cells with their shares (declared, then kept)."""
+
+    risk_edges: tuple[float, ...] = ()
+    bins: tuple[tuple[Cell, ...], ...]
+
+    @model_validator(mode="after")
+    def _one_list_per_bin(self) -> Placement:
+        if len(self.bins) != len(self.risk_edges) + 1 or not all(self.bins):
+            raise ValueError("placement needs one non-empty list of cells for each risk bin")
+        return self
+
+
+class Epochs(_Frozen):
+    """Epochs of the public phase, of each stage of a shard, and of the joint polish after the merge."""
+
+    public: int = Field(ge=0)
+    stages: tuple[int, ...]
+    polish: int = Field(ge=0)
+
+
+class Initial(_Frozen):
+    """The weights from which training starts; ``tensors`` is their digest."""
+
+    source: str
+    tensors: str
+
+
+class Plan(_Frozen):
+    """All that a training is a function of, beside the retained samples (DESIGN: "conditional on the plan")."""
+
+    format: Literal["expunge-plan/1"] = FORMAT
+    task: str
+    names: tuple[str, ...]
+    architecture: dict[str, Any]
+    initial: Initial
+    seed: int
+    shards: int = Field(ge=1)
+    slices: int = Field(ge=1)
+    epochs: Epochs
+    recipe: Recipe
+    freeze: int = Field(ge=0, default=0)
+    replay_public: bool = False
+    polish_lr: float = Field(gt=0, default=3e-4)
+    aggregate: Literal["average", "ensemble"] = "average"
+    interim: Literal["auto", "others", "include"] = "auto"
+    placement: Placement
+    threads: int = Field(ge=1)
+    isa: Literal["native", "avx2", "default"] = "native"
+    device: Literal["cpu"] = "cpu"
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Plan:
+        if len(self.epochs.stages) != self.slices:
+            raise ValueError("epochs.stages needs one number for each slice")
+        for cells in self.placement.bins:
+            if any(cell.shard >= self.shards or cell.slice >= self.slices for cell in cells):
+                raise ValueError("a placement cell lies outside the shards and slices")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the plan's content; notes are for people and do not count."""
+        return json_digest(self.model_dump(mode="json", exclude={"notes"}))
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        InputError: If there is no such file, or it is not a plan.
+    """
+    try:
+        return Plan.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"The plan {path} cannot be read.", str(error.strerror), "Check the path.") from error
+    except (ValidationError, ValueError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is not JSON"
+        raise InputError(
+            f"{path} is not a plan of this version.", first, "Make one with `expunge plan … --out`."
+        ) from error

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training process: reads one job on standard input, trains its stages, reports in JSON lines.
+
+A process of its own because threads and instruction set can only be pinned before torch is imported. The
+job names no subject; it comes through a pipe so that no list of samples is left on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import ExpungeError
+
+PARTIAL_EVERY_SECONDS = 30.0
+
+
+def main() -> int:
+    """Run the job; exit 0, or 2 after an error was reported."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # nothing that a library prints may mix with the reports
+
+    def report(**event: Any) -> None:
+        channel.write(json.dumps(event) + "\n")
+
+    job = json.load(sys.stdin)
+    forbid(job["forbidden"])
+    try:
+        run(job, report, os.getppid())
+    except ExpungeError as error:
+        report(event="error", **error.as_json())
+        return 2
+    except MemoryError:
+        report(event="error", error="Training ran out of memory.", reason="", next="Lower --batch or --imgsz.")
+        return 2
+    return 0
+
+
+def forbid(folders: list[str]) -> None:
+    """Make every file below these folders unreadable to this process (a replay must not look there)."""
+    if not folders:
+        return
+    prefixes = tuple(os.path.join(os.path.realpath(f), "") for f in folders)
+
+    def guard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
+            if os.path.realpath(os.fsdecode(arguments[0])).startswith(prefixes):
+                raise PermissionError("a replay tried to read the original workspace")
+
+    sys.addaudithook(guard)
+
+
+def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
+    """Train the job's nodes one after the other, each from the one before."""
+    import torch
+
+    from expunge.data.types import DatasetConfig, Sample
+    from expunge.exact.checkpoint import load_state, save_state
+    from expunge.exact.hashing import tensor_digest
+    from expunge.exact.plan import Plan
+    from expunge.exact.schedule import Stage
+    from expunge.exact.store import CheckpointStore
+    from expunge.exact.trainer import Hooks, cpu_seconds, run_stage
+    from expunge.tasks.base import get_task
+
+    plan = Plan.model_validate(job["plan"])
+    torch.set_num_threads(plan.threads)
+    task, store = get_task(plan.task), CheckpointStore(Path(job["folder"]))
+    config = DatasetConfig(job["config"]["kind"], tuple(job["config"]["names"]), job["config"]["extra"])
+    state = _start(job["start"])
+    task.build(plan)  # imports what it needs before the clock starts
+    _pin_opencv()
+    for entry in job["nodes"]:
+        before = cpu_seconds()
+        samples = [Sample(*row) for row in entry["samples"]]
+        schedule, key = Stage(*entry["schedule"]), entry["key"]
+        partial = store.partial(key)
+        if partial.is_file():
+            state, _ = load_state(partial)
+            report(event="images", count=(state.epoch - schedule.first_epoch) * len(samples))
+        elif schedule.fresh:
+            state = state.as_start()
+        saved = [time.monotonic()]
+
+        def images(count: int) -> None:
+            if os.getppid() != parent:
+                os._exit(3)  # nobody waits for this any more
+            report(event="images", count=count)
+
+        def epoch(current: Callable[[], Any], partial: Path = partial, saved: list[float] = saved) -> None:
+            if time.monotonic() - saved[0] > PARTIAL_EVERY_SECONDS:
+                save_state(partial, current(), {})
+                saved[0] = time.monotonic()
+
+        data = task.data(plan, config, Path(job["root"]), samples)
+        state = run_stage(task, plan, state, schedule, data, [s.path for s in samples], Hooks(images, epoch))
+        save_state(store.path(key), state, {"key": key, "fingerprint": job["fingerprint"]})
+        partial.unlink(missing_ok=True)
+        report(
+            event="node",
+            key=key,
+            cpu_seconds=cpu_seconds() - before,
+            digest=tensor_digest(state.ema),
+            size_bytes=store.path(key).stat().st_size,
+        )
+
+
+def _start(path: str) -> Any:
+    from safetensors.torch import load_file
+
+    from expunge.exact.checkpoint import State, load_state
+
+    if path.endswith(".weights"):
+        tensors = load_file(path)
+        return State(model=tensors, ema=dict(tensors))
+    return load_state(Path(path))[0]
+
+
+def _pin_opencv() -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Weights in and out: the safe loader for checkpoints, architectures from YAML, full-precision files."""
+
+from __future__ import annotations
+
+import io
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge.errors import ExpungeError, InputError
+from expunge.tasks.quiet import load_ultralytics
+
+HEADS = {"Detect": "detect", "Classify": "classify", "Segment": "segment", "Pose": "pose", "OBB": "obb"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights or an architecture that the user named.
+
+    Attributes:
+        task: ``detect``, ``classify``, …
+        architecture: The model's YAML as a dict.
+        module: The model if the source was a checkpoint, else None.
+        names: Its class names if it was a checkpoint.
+    """
+
+    task: str
+    architecture: dict[str, Any]
+    module: nn.Module | None
+    names: tuple[str, ...]
+
+
+def open_source(name: str) -> Source:
+    """Open ``….yaml`` (an architecture) or ``….pt`` (a checkpoint, through the safe loader).
+
+    Raises:
+        InputError: If it does not exist, is no checkpoint, or its pickle asks for a global outside the
+            allow-list.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _from_yaml(name)
+    module = load_checkpoint(Path(name))
+    names = getattr(module, "names", {})
+    task = HEADS.get(type(module.model[-1]).__name__.rstrip("0123456789"), "")
+    return Source(task, dict(module.yaml), module, tuple(str(names[i]) for i in sorted(names)))
+
+
+def _from_yaml(name: str) -> Source:
+    load_ultralytics()
+    from ultralytics.nn.tasks import yaml_model_load
+
+    try:
+        architecture = yaml_model_load(name)
+        head = str(architecture["head"][-1][2])
+    except Exception as error:
+        raise InputError(
+            f"'{name}' is not a model architecture.",
+            "Neither a file of that name nor one that Ultralytics ships could be read.",
+            "Use for instance yolo26n.yaml, yolo26n-cls.yaml or a .pt file.",
+        ) from error
+    task = HEADS.get(head.rstrip("0123456789"), "")
+    architecture.pop("yaml_file", None)
+    return Source(task, architecture, None, ())
+
+
+def load_checkpoint(path: Path) -> Any:
+    """Load a ``.pt`` file's model in fp32 (the EMA where it has one), never running code from it.
+
+    Raises:
+        InputError: See :func:`open_source`.
+    """
+    load_ultralytics()
+    from ultralytics.nn.tasks import torch_safe_load
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    fetchable = str(path) == path.name and path.name in GITHUB_ASSETS_NAMES
+    if not path.is_file() and not fetchable:
+        raise InputError(f"There are no weights at {path}.", "The file does not exist.", "Check the path.")
+    try:
+        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+        candidate = checkpoint.get("ema") or checkpoint.get("model")
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be used as weights.",
+            _reason(error),
+            "Use a checkpoint that Ultralytics wrote, or one that expunge wrote.",
+        ) from error
+    if not isinstance(candidate, nn.Module) or not hasattr(candidate, "yaml"):
+        raise InputError(
+            f"{path} cannot be used as weights.",
+            "It holds no Ultralytics model.",
+            "Use a checkpoint that Ultralytics wrote, or one that expunge wrote.",
+        )
+    return candidate.float()
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "types outside" in text or "Unsupported global" in text or "WeightsUnpickler" in text:
+        return "Its pickle asks for code outside the allow-list; it was refused unread."
+    if isinstance(error, (FileNotFoundError, ConnectionError)):
+        return "The file is not here, and it could not be fetched."
+    return "It is empty, truncated, or no checkpoint."
+
+
+def build_module(task: str, architecture: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """Build an Ultralytics model with random weights (from torch's current generator)."""
+    load_ultralytics()
+    from ultralytics.nn.tasks import ClassificationModel, DetectionModel
+
+    kinds = {"detect": DetectionModel, "classify": ClassificationModel}
+    module = kinds[task](deepcopy(architecture), ch=3, nc=len(names), verbose=False)
+    module.names = dict(enumerate(names))
+    module.task = task
+    return module
+
+
+def transfer(module: Any, source: Source, names: tuple[str, ...]) -> None:
+    """Load a checkpoint's weights into a new module; class rows are matched by class name."""
+    from ultralytics.nn.tasks import ClassificationModel
+
+    if source.module is None:
+        return
+    if isinstance(module, ClassificationModel):
+        ClassificationModel.reshape_outputs(module, len(names))
+    module.names = dict(enumerate(names))
+    module.load(source.module, verbose=False)
+    module.names = dict(enumerate(names))
+
+
+def pack(module: Any, train_args: dict[str, Any]) -> bytes:
+    """Return the bytes of a full-precision ``.pt`` that plain Ultralytics loads, trains on and exports.
+
+    No clock, path or random name enters: equal weights give equal bytes.
+    """
+    import ultralytics
+
+    module = deepcopy(module).float().eval()
+    module.criterion = None
+    module.args = dict(train_args)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    content = {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": module,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": dict(train_args),
+        "date": None,
+        "version": ultralytics.__version__,
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def state_of(path: Path) -> dict[str, torch.Tensor]:
+    """Return the fp32 state dict of a weights file."""
+    state: dict[str, torch.Tensor] = load_checkpoint(path).state_dict()
+    if not state:
+        raise ExpungeError(f"{path} holds no tensors.", "", "Train the model again.")
+    return state

@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The story of an erasure: request → scope → plan → execute → certify; and the repair that may wait."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import models as catalog
+from expunge.catalog.datasets import Selection, erase, resolve_selection
+from expunge.catalog.locks import ModelLock, model_lock
+from expunge.catalog.models import Published
+from expunge.catalog.tables import RequestRow
+from expunge.errors import InputError, Preempted
+from expunge.exact.composition import final
+from expunge.exact.cost import share
+from expunge.exact.model import ErasableModel, elapsed
+from expunge.exact.runner import missing
+from expunge.progress import Progress
+from expunge.requests import delete_originals, settle
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What somebody wants forgotten, and how (the arguments of ``expunge forget``)."""
+
+    subjects: Sequence[str] = ()
+    samples: Sequence[str] = ()
+    listed: Sequence[str] = ()
+    class_name: str | None = None
+    dataset: str | None = None
+    models: Sequence[str] = ()
+    method: str = "auto"
+    defer: bool = False
+    delete_originals: bool = False
+    confirm: Callable[[dict[str, Any]], bool] = field(default=lambda preview: True)
+
+
+@dataclass
+class Affected:
+    """A live model of the dataset, before and after the erasure."""
+
+    published: Published
+    before: ErasableModel
+    after: ErasableModel
+    saw: int
+
+    def preview(self) -> dict[str, Any]:
+        """What erasing will mean for this model."""
+        gone = {n.key for n in self.before.graph.nodes} - {n.key for n in self.after.graph.nodes}
+        cells = [
+            {
+                "phase": node.phase,
+                "shard": node.shard,
+                "stage": node.stage,
+                "images": len(node.samples),
+                "epochs": node.schedule.epochs,
+                "retrained": node.key in gone,
+            }
+            for node in self.before.graph.nodes
+        ]
+        public = bool(self.before.graph.public and self.before.graph.public.key in gone)
+        return {
+            "model": self.published.label,
+            "saw": self.saw,
+            "cost_predicted": share(self.before.graph, self.after.graph),
+            "public_data": public,
+            "map": cells,
+        }
+
+
+def dry_run(workspace: Workspace, ask: Ask) -> dict[str, Any]:
+    """Say what a forget would do and cost; nothing is changed."""
+    selection = _select(workspace, ask)
+    affected = _affected(workspace, ask, selection) if selection.paths else []
+    return _preview(selection, affected)
+
+
+def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | None = None) -> dict[str, Any]:
+    """Forget: a new dataset version, an interim model at once, and the repaired one.
+
+    Args:
+        workspace: Where datasets and models are known.
+        ask: What to forget.
+        progress: Where to report.
+        began: When the command began (``time.monotonic``), for the interim's seconds.
+
+    Raises:
+        InputError: If the request does not fit; nothing was changed.
+        BusyError: If another process changes one of the models.
+        EnvironmentChanged: If exactness cannot be promised here.
+    """
+    began = time.monotonic() if began is None else began
+    if ask.method not in ("auto", "exact", "retrain"):
+        raise InputError(
+            f"There is no method '{ask.method}'.",
+            "This version erases exactly, from models that `expunge train` made.",
+            "Use --method auto, exact or retrain.",
+        )
+    selection = _select(workspace, ask)
+    if not selection.paths:
+        return _again(workspace, ask, selection, progress)
+    affected = _affected(workspace, ask, selection)
+    preview = _preview(selection, affected)
+    if not ask.confirm(preview):
+        raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
+    return _execute_all(workspace, ask, selection, affected, progress, began)
+
+
+def _select(workspace: Workspace, ask: Ask) -> Selection:
+    with workspace.session() as session:
+        return resolve_selection(
+            session,
+            key=workspace.key,
+            subjects=ask.subjects,
+            sample_paths=ask.samples,
+            listed=ask.listed,
+            class_name=ask.class_name,
+            dataset=ask.dataset,
+        )
+
+
+def _affected(workspace: Workspace, ask: Ask, selection: Selection) -> list[Affected]:
+    with workspace.session() as session:
+        found = catalog.live(session, selection.version.dataset_id)
+        named = {catalog.find_model(session, ref.partition("@")[0]).name for ref in ask.models}
+    strangers = named - {p.name for p in found}
+    if strangers:
+        raise InputError(
+            f"The model {sorted(strangers)[0]!r} was not trained on {selection.version.name!r}.",
+            "A request concerns one dataset and the models that saw it.",
+            "Leave out --model to reach all models concerned.",
+        )
+    result = []
+    for published in found:
+        if named and published.name not in named:
+            continue
+        before = ErasableModel.open(workspace, published, Progress(quiet=True))
+        saw = sum(1 for s in before.samples if s.split == "train" and s.path in selection.paths)
+        after = before.without(selection.paths)
+        if saw and not after.graph.nodes:
+            raise InputError(
+                f"Nothing would be left to train {published.label} on.",
+                "The request takes every sample that the model has.",
+                "Withdraw the model instead, or keep at least one sample.",
+            )
+        result.append(Affected(published, before, after, saw))
+    return result
+
+
+def _preview(selection: Selection, affected: list[Affected]) -> dict[str, Any]:
+    return {
+        "dataset": selection.version.label,
+        "samples": len(selection.paths),
+        "subjects": len(selection.subjects),
+        "already_erased_by": selection.already_erased_by,
+        "models": [a.preview() for a in affected],
+    }
+
+
+def _execute_all(
+    workspace: Workspace,
+    ask: Ask,
+    selection: Selection,
+    affected: list[Affected],
+    progress: Progress,
+    began: float,
+) -> dict[str, Any]:
+    from contextlib import ExitStack
+
+    request_id = f"r-{secrets.token_hex(8)}"
+    with ExitStack() as stack:
+        locks = {
+            a.published.name: stack.enter_context(
+                model_lock(workspace.locks, a.published.name, "forget", urgent=True)
+            )
+            for a in affected
+        }
+        ids = _model_ids(workspace, affected)
+        for a in affected:
+            a.after.progress = progress
+            if ask.method != "retrain" and a.saw:
+                a.after.check_environment(ids[a.published.name])
+        with workspace.session(write=True) as session:
+            version = erase(
+                session,
+                selection.version,
+                set(selection.paths),
+                set(selection.subjects),
+                request_id=request_id,
+                key=workspace.key,
+            )
+            asked = {
+                "samples": len(selection.paths),
+                "subjects": len(selection.subjects),
+                "models": sorted(locks),
+                "defer": ask.defer,
+            }
+            session.add(
+                RequestRow(
+                    id=request_id,
+                    dataset_id=version.dataset_id,
+                    state="running",
+                    method=ask.method,
+                    selection=asked,
+                    version_before=selection.version.number,
+                    version_after=version.number,
+                )
+            )
+        entries = [
+            execute(
+                a.after,
+                a.published,
+                ids[a.published.name],
+                locks[a.published.name],
+                request_id=request_id,
+                retrain=ask.method == "retrain",
+                defer=ask.defer,
+                predicted=a.preview()["cost_predicted"],
+                began=began,
+            )
+            for a in affected
+        ]
+    if ask.delete_originals:
+        delete_originals(workspace, request_id)
+    outcome = settle(workspace, request_id, entries)
+    return {**outcome, "already_erased_by": selection.already_erased_by} if selection.already_erased_by else outcome
+
+
+def _model_ids(workspace: Workspace, affected: list[Affected]) -> dict[str, int]:
+    with workspace.session(write=True) as session:
+        return {
+            a.published.name: catalog.ensure_model(session, a.published.name, a.published.task)
+            for a in affected
+        }
+
+
+def execute(
+    model: ErasableModel,
+    before: Published,
+    model_id: int,
+    lock: ModelLock,
+    *,
+    request_id: str | None,
+    retrain: bool = False,
+    defer: bool = False,
+    predicted: float | None = None,
+    began: float,
+) -> dict[str, Any]:
+    """Bring one model to what is retained now: interim at once, then the repair. Repeating it is harmless."""
+    entry: dict[str, Any] = {
+        "model": before.label,
+        "parent": before.label,
+        "parent_digest": before.digest,
+        "method": "retrain" if retrain else "exact",
+        "digest": None,
+        "weights": None,
+        "plan": before.plan_digest,
+        "cost_predicted": predicted,
+        "cost_measured": None,
+        "metrics_before": None,
+        "metrics_after": None,
+        "verdict": None,
+        "guarantee": before.guarantee,
+        "interim": None,
+        "composition": before.composition,
+    }
+    unchanged = before.retained_digest == model.retained
+    if unchanged and before.guarantee == "exact" and not retrain:
+        metrics = _metrics_of(model, before)
+        same = {"digest": before.digest, "weights": str(model.workspace.root / before.weights)}
+        costs = {"cost_predicted": 0.0, "cost_measured": 0.0}
+        return {**entry, **same, **costs, "metrics_before": metrics, "metrics_after": metrics}
+    model.destroy_stale(model_id)
+    todo = missing(model.graph, model.store)
+    interim = None
+    if todo and not unchanged:
+        interim = _publish_interim(model, before, model_id, request_id, began)
+        entry["interim"] = interim
+    if todo and defer:
+        entry["metrics_before"] = _metrics_of(model, before)
+        model.progress.say("The repair waits: run `expunge repair` to finish it, alone or with later requests.")
+        return entry
+    if retrain:
+        model.destroy_stale(model_id, everything=True)
+    lock.say("repair")
+    try:
+        cpu = model.train(model_id, model.graph, f"repairing {model.name}", lock.preempted)
+    except Preempted:
+        model.progress.say("The repair gave way to another erasure; it will be finished with that one.")
+        entry["metrics_before"] = _metrics_of(model, before)
+        return {**entry, "preempted": True}
+    whole = final(model.graph)
+    states = model.weights(whole)
+    full = _full_cpu_seconds(model, before)
+    cost = {"predicted": predicted, "measured": round(cpu / full, 4) if full else None}
+    published = model.publish(
+        model_id,
+        whole,
+        states,
+        parent=before.number,
+        method=entry["method"],
+        guarantee="exact",
+        state="current",
+        metrics=None,
+        cost=cost,
+        cpu_seconds=round(cpu, 2),
+        request_id=request_id,
+    )
+    model.progress.say(f"published {published.label}: exact")
+    metrics = model.metrics(states)
+    with model.workspace.session(write=True) as session:
+        catalog.set_metrics(session, model.name, published.number, metrics)
+    return {
+        **entry,
+        "model": published.label,
+        "digest": published.digest,
+        "weights": str(model.workspace.root / published.weights),
+        "cost_measured": cost["measured"],
+        "metrics_before": _metrics_of(model, before),
+        "metrics_after": metrics,
+        "guarantee": "exact",
+        "composition": whole.as_json(),
+    }
+
+
+def _publish_interim(
+    model: ErasableModel, before: Published, model_id: int, request_id: str | None, began: float
+) -> dict[str, Any] | None:
+    composition = model.choose_interim()
+    if composition is None:
+        model.progress.say("No checkpoint is free of what is forgotten, so there is no interim model.")
+        return None
+    states = model.weights(composition)
+    published = model.publish(
+        model_id,
+        composition,
+        states,
+        parent=before.number,
+        method="exact",
+        guarantee="exact-interim",
+        state="interim",
+        metrics=None,
+        cost=None,
+        cpu_seconds=0.0,
+        request_id=request_id,
+    )
+    seconds = elapsed(began)
+    model.progress.say(f"published {published.label} after {seconds:.1f} s: interim, free of what is forgotten")
+    metrics = model.metrics(states)
+    with model.workspace.session(write=True) as session:
+        catalog.set_metrics(session, model.name, published.number, metrics)
+    return {
+        "model": published.label,
+        "digest": published.digest,
+        "weights": str(model.workspace.root / published.weights),
+        "seconds": seconds,
+        "metrics": metrics,
+        "composition": composition.as_json(),
+    }
+
+
+def _metrics_of(model: ErasableModel, published: Published) -> dict[str, Any]:
+    """Metrics of an earlier version on the split that is retained now (measured anew if that shrank)."""
+    from expunge.tasks.weights import state_of
+
+    split, samples = model.judged_split()
+    known = published.metrics
+    if known and known.get("split") == split and known.get("images") == len(samples):
+        return known
+    path = model.workspace.root / published.weights
+    files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
+    return model.metrics([state_of(file) for file in files])
+
+
+def _full_cpu_seconds(model: ErasableModel, before: Published) -> float:
+    with model.workspace.session() as session:
+        trained = [p for p in catalog.history(session, before.name) if p.method in ("train", "retrain")]
+    same = [p.cpu_seconds for p in trained if p.plan_digest == before.plan_digest and p.cpu_seconds]
+    return same[-1] if same else 0.0
+
+
+def repair(workspace: Workspace, names: Sequence[str], progress: Progress) -> dict[str, Any]:
+    """Finish what deferred, preempted or killed erasures left: one training for all that wait.
+
+    Raises:
+        Preempted: If a forget of the same model came in between.
+    """
+    with workspace.session() as session:
+        chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
+        waiting = catalog.unfinished(session)
+    entries = []
+    for published in chosen:
+        if published.plan_digest is None:
+            continue
+        entry = _repair_one(workspace, published.name, waiting, progress)
+        if entry is not None:
+            entries.append(entry)
+            if entry.get("preempted"):
+                raise Preempted("The repair gave way to another erasure.", "", "That command finishes it.")
+    requests = [settle(workspace, request_id, None) for request_id in waiting]
+    return {"models": entries, "requests": [{"request": r["request"], "state": r["state"]} for r in requests]}
+
+
+def _repair_one(
+    workspace: Workspace, name: str, waiting: list[str], progress: Progress
+) -> dict[str, Any] | None:
+    with model_lock(workspace.locks, name, "repair") as lock:
+        with workspace.session() as session:
+            newest = catalog.find_model(session, name)
+        model = ErasableModel.open(workspace, newest, progress)
+        if newest.retained_digest == model.retained and newest.guarantee == "exact":
+            return None
+        with workspace.session(write=True) as session:
+            model_id = catalog.ensure_model(session, name, newest.task)
+        model.check_environment(model_id)
+        request = newest.request_id or (waiting[-1] if waiting else None)
+        return execute(model, newest, model_id, lock, request_id=request, began=time.monotonic())
+
+
+def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progress) -> dict[str, Any]:
+    """All that was asked for is erased already; if that request is unfinished, finish it."""
+    first = next(iter(selection.already_erased_by.values()))
+    with workspace.session() as session:
+        row = session.get(RequestRow, first)
+        unfinished = row is not None and row.state == "running" and not ask.defer
+        names = list(row.selection.get("models", [])) if row else []
+    if unfinished:
+        repair(workspace, names, progress)
+    if ask.delete_originals:
+        delete_originals(workspace, first)
+    outcome = settle(workspace, first, None) if row is not None else {"request": first, "state": "closed"}
+    return {**outcome, "models": [], "already_erased_by": selection.already_erased_by}

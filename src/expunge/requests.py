@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of a request: what was done for which model, its certificate, and the originals that remain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from expunge.catalog import models as catalog
+from expunge.catalog.models import Published
+from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
+from expunge.data.labels import label_path
+from expunge.evidence import certificate
+from expunge.exact.fingerprint import fingerprint
+from expunge.exact.model import plan_file
+from expunge.exact.plan import load_plan
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+
+def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Bring a request's record and certificate to what is published now.
+
+    Args:
+        workspace: Where the request is known.
+        request_id: Which request.
+        entries: What was just done for each model; None: what was recorded, or can be found again.
+
+    Returns:
+        The outcome, in the form of ``forget --json``.
+    """
+    with workspace.session() as session:
+        row = catalog.get_request(session, request_id)
+        known = {k: getattr(row, k) for k in ("selection", "method", "version_before", "version_after")}
+        received, stored = row.received.isoformat(timespec="seconds"), dict(row.result or {})
+        name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
+        current = {p.name: p for p in catalog.live(session)}
+    asked = known["selection"]
+    models = entries if entries is not None else stored.get("models", [])
+    present = {_name(m["model"]) for m in models}
+    models = [_refreshed(workspace, m, current.get(_name(m["model"]))) for m in models]
+    models += [
+        _recovered(workspace, current[n]) for n in asked["models"] if n not in present and n in current
+    ]
+    left = sum(1 for _ in originals(workspace, request_id))
+    done = all(m["digest"] for m in models)
+    state = "running" if not done else "executed" if left else "closed"
+    before, after = f"{name}@{known['version_before']}", f"{name}@{known['version_after']}"
+    path = workspace.certificates / f"{request_id}.json"
+    statement = certificate.build(
+        request=request_id,
+        received=received,
+        method=known["method"],
+        dataset_before=before,
+        dataset_after=after,
+        samples=asked["samples"],
+        subjects=asked["subjects"],
+        models=[{**m, "cost": {k: m[f"cost_{k}"] for k in ("predicted", "measured")}} for m in models],
+        environment=_environment(workspace, models),
+        state=state,
+    )
+    certificate.save(path, statement)
+    outcome = {
+        "request": request_id,
+        "dataset": after,
+        "samples": asked["samples"],
+        "models": models,
+        "certificate": str(path),
+        "state": state,
+        "originals_left": left,
+    }
+    with workspace.session(write=True) as session:
+        row = catalog.get_request(session, request_id)
+        row.result, row.state = outcome, state
+    return outcome
+
+
+def originals(workspace: Workspace, request_id: str) -> Iterator[Path]:
+    """Yield the files of a request's samples that are still in the user's own folder."""
+    with workspace.session() as session:
+        row = session.get(RequestRow, request_id)
+        if row is None:
+            return
+        root = Path(session.get_one(DatasetRow, row.dataset_id).root)
+        paths = list(session.scalars(select(SampleRow.path).where(SampleRow.request_id == request_id)))
+    for relative in sorted(set(paths)):
+        for file in (root / relative, root / label_path(relative)):
+            if file.is_symlink() or file.is_file():
+                yield file
+
+
+def delete_originals(workspace: Workspace, request_id: str) -> int:
+    """Delete a request's images and labels from the user's folder (a link itself, not what it points to)."""
+    count = 0
+    for file in list(originals(workspace, request_id)):
+        file.unlink()
+        count += 1
+    return count
+
+
+def _name(label: str) -> str:
+    return str(label).partition("@")[0]
+
+
+def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
+    """An entry whose repair was pending, once a later training has published the final model."""
+    if entry["digest"] or now is None or now.guarantee != "exact":
+        return entry
+    measured = (now.cost or {}).get("measured")
+    return {**entry, **_published(workspace, now), "cost_measured": measured, "metrics_after": now.metrics}
+
+
+def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
+    """The entry of a request whose command was killed before it could record one."""
+    with workspace.session() as session:
+        parent = [p for p in catalog.history(session, now.name) if p.number == now.parent]
+    entry = {
+        "parent": parent[0].label if parent else None,
+        "parent_digest": parent[0].digest if parent else None,
+        "method": now.method,
+        "plan": now.plan_digest,
+        "cost_predicted": (now.cost or {}).get("predicted"),
+        "cost_measured": (now.cost or {}).get("measured"),
+        "metrics_before": parent[0].metrics if parent else None,
+        "metrics_after": now.metrics,
+        "verdict": None,
+        "interim": None,
+        **_published(workspace, now),
+    }
+    if now.guarantee == "exact":
+        return entry
+    shown = {k: entry[k] for k in ("model", "digest", "weights", "composition")}
+    interim = {**shown, "seconds": None, "metrics": now.metrics}
+    return {**entry, "digest": None, "weights": None, "interim": interim}
+
+
+def _published(workspace: Workspace, now: Published) -> dict[str, Any]:
+    return {
+        "model": now.label,
+        "digest": now.digest,
+        "weights": str(workspace.root / now.weights),
+        "guarantee": now.guarantee,
+        "composition": now.composition,
+    }
+
+
+def _environment(workspace: Workspace, models: list[dict[str, Any]]) -> dict[str, Any]:
+    plans = {m["plan"] for m in models if m.get("plan")}
+    made = [load_plan(plan_file(workspace, digest)) for digest in sorted(plans)]
+    return {digest: fingerprint(p.threads, p.isa) for digest, p in zip(sorted(plans), made, strict=True)}

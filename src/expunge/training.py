@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans, erasable training, adoption, and what models there are: what comes before a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import models as catalog
+from expunge.catalog.datasets import get_version, load_samples, parse_ref, subject_risks
+from expunge.catalog.locks import model_lock
+from expunge.catalog.models import Published
+from expunge.errors import InputError
+from expunge.exact.composition import Composition, final, restrict
+from expunge.exact.cost import predict
+from expunge.exact.hashing import tensor_digest
+from expunge.exact.model import ErasableModel, plan_file
+from expunge.exact.plan import Plan, load_plan
+from expunge.exact.planner import Options, initial_weights, make_plan
+from expunge.exact.runner import write_weights
+from expunge.progress import Progress
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+CHECKPOINT_FACTOR = 4  # live weights, EMA and two moments of AdamW, each as large as the weights
+
+
+def plan(workspace: Workspace, ref: str, options: Options, requests: int) -> tuple[Plan, dict[str, Any]]:
+    """Return a plan with its predicted prices, training nothing.
+
+    Raises:
+        InputError: If an option or the dataset does not fit.
+    """
+    with workspace.session() as session:
+        version = get_version(session, *parse_ref(ref))
+        samples = load_samples(session, version, without_erased=True)
+        risks = subject_risks(session, version)
+    made, initial = make_plan(options, version, samples, risks)
+    price = predict(made, samples, risks, requests)
+    size = sum(v.numel() * v.element_size() for v in initial.values())
+    return made, {
+        "dataset": version.label,
+        "digest": f"sha256:{made.digest}",
+        "cost_one": price.one,
+        "cost_worst": price.worst,
+        "cost_several": price.several,
+        "requests": price.requests,
+        "image_passes": price.passes,
+        "checkpoints": price.checkpoints,
+        "checkpoint_bytes": price.checkpoints * CHECKPOINT_FACTOR * size,
+        "notes": list(made.notes),
+    }
+
+
+def train(
+    workspace: Workspace,
+    ref: str,
+    name: str,
+    *,
+    options: Options | None = None,
+    from_plan: Path | None = None,
+    weights: str | None = None,
+    composition: Composition | None = None,
+    forbidden: Sequence[Path] = (),
+    progress: Progress,
+) -> Published:
+    """Train a model so that erasures from it are exact, and publish it.
+
+    Args:
+        workspace: Where the dataset is known.
+        ref: ``NAME`` or ``NAME@V``.
+        name: The model's name.
+        options: What the user said, to make a plan from; or else
+        from_plan: an existing plan, and
+        weights: the checkpoint that it started from, where it is not beside the plan.
+        composition: Train and publish only this part (the replay of an interim model).
+        forbidden: Folders that must not be read.
+        progress: Where to report.
+
+    Raises:
+        InputError: If something does not fit; nothing was changed.
+    """
+    parse_ref(name)
+    with workspace.session() as session:
+        version = get_version(session, *parse_ref(ref))
+        samples = load_samples(session, version, without_erased=True)
+        risks = subject_risks(session, version)
+    if from_plan is not None:
+        made = load_plan(from_plan)
+        initial = _initial_of(made, from_plan, weights)
+    elif options is not None:
+        made, initial = make_plan(options, version, samples, risks)
+    else:
+        raise InputError("Nothing says how to train.", "", "Give --weights or --plan.")
+    model = ErasableModel(workspace, name, made, version, samples, risks, progress, tuple(forbidden))
+    if not model.graph.nodes:
+        raise InputError(f"{version.label} has nothing to train on.", "Its train split is empty.", "Add data.")
+    for note in made.notes:
+        progress.say(f"note: {note}")
+    with model_lock(workspace.locks, name, "train"):
+        return _train(model, initial, composition)
+
+
+def _train(model: ErasableModel, initial: dict[str, Any], composition: Composition | None) -> Published:
+    file = plan_file(model.workspace, model.plan.digest)
+    write_weights(model.initial, initial)
+    model.plan.save(file)
+    with model.workspace.session(write=True) as session:
+        model_id = catalog.ensure_model(session, model.name, model.plan.task)
+        catalog.record_plan(session, model.plan.digest, str(file.relative_to(model.workspace.root)))
+        before = {p.name: p for p in catalog.live(session)}.get(model.name)
+    if before and before.plan_digest == model.plan.digest and before.retained_digest == model.retained:
+        if before.guarantee == "exact":
+            return before
+    model.destroy_stale(model_id)
+    model.check_environment(model_id)
+    whole = composition or final(model.graph)
+    model.train(model_id, restrict(model.graph, whole), f"training {model.name}")
+    states = model.weights(whole)
+    with model.workspace.session() as session:
+        rows = {c.key: c.cpu_seconds for c in catalog.checkpoints(session, model_id)}
+    published = model.publish(
+        model_id,
+        whole,
+        states,
+        parent=before.number if before else None,
+        method="train",
+        guarantee="exact" if whole == final(model.graph) else "exact-interim",
+        state="current" if whole == final(model.graph) else "interim",
+        metrics=None,
+        cost=None,
+        cpu_seconds=round(sum(rows.values()), 2),
+        request_id=None,
+    )
+    if composition is None:
+        metrics = model.metrics(states)
+        with model.workspace.session(write=True) as session:
+            catalog.set_metrics(session, model.name, published.number, metrics)
+    with model.workspace.session() as session:
+        return catalog.find_model(session, published.label)
+
+
+def _initial_of(made: Plan, file: Path, weights: str | None) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    from expunge.tasks.weights import Source, open_source
+
+    beside = file.with_name("initial.weights")
+    if beside.is_file():
+        initial = load_file(str(beside))
+    elif made.initial.source.endswith((".yaml", ".yml")):
+        initial = initial_weights(made, Source(made.task, made.architecture, None, ()))
+    elif weights:
+        initial = initial_weights(made, open_source(weights))
+    else:
+        raise InputError(
+            f"The initial weights of the plan are missing: {made.initial.source}.",
+            "They are neither beside the plan (initial.weights) nor made from an architecture.",
+            "Name the checkpoint with --weights.",
+        )
+    if tensor_digest(initial) != made.initial.tensors:
+        raise InputError(
+            "The initial weights are not those of the plan.",
+            "Their digest differs from the one that the plan records.",
+            "Use the checkpoint that the plan was made with.",
+        )
+    return initial
+
+
+def adopt(workspace: Workspace, weights: Path, ref: str, name: str) -> Published:
+    """Record a model that was trained elsewhere on a dataset version: erasures will know that it saw them.
+
+    Raises:
+        InputError: If the weights cannot be loaded safely, or the dataset is unknown.
+    """
+    from expunge.exact.checkpoint import write_atomically
+    from expunge.exact.graph import retained_digest
+    from expunge.tasks.weights import HEADS, load_checkpoint
+
+    parse_ref(name)
+    with workspace.session() as session:
+        version = get_version(session, *parse_ref(ref))
+        samples = load_samples(session, version, without_erased=True)
+    module = load_checkpoint(weights)
+    task = HEADS.get(type(module.model[-1]).__name__.rstrip("0123456789"), "")
+    with model_lock(workspace.locks, name, "adopt"):
+        with workspace.session(write=True) as session:
+            model_id = catalog.ensure_model(session, name, task)
+            number = catalog.next_number(session, model_id)
+        file = workspace.models / name / f"{name}-{number}.pt"
+        write_atomically(file, weights.read_bytes(), "The model")
+        with workspace.session(write=True) as session:
+            catalog.publish(
+                session,
+                model_id,
+                number=number,
+                parent=None,
+                dataset_id=version.dataset_id,
+                dataset_version=version.number,
+                retained_digest=retained_digest(samples),
+                plan_digest=None,
+                method="adopt",
+                guarantee="none",
+                state="current",
+                digest=tensor_digest(module.state_dict()),
+                weights=str(file.relative_to(workspace.root)),
+                composition=None,
+                metrics=None,
+                cost=None,
+                cpu_seconds=0.0,
+                request_id=None,
+            )
+        with workspace.session() as session:
+            return catalog.find_model(session, f"{name}@{number}")
+
+
+def as_json(workspace: Workspace, published: Published) -> dict[str, Any]:
+    """Return a published model in the form of ``train --json``."""
+    return {
+        "model": published.label,
+        "digest": published.digest,
+        "dataset": f"{published.dataset}@{published.dataset_version}",
+        "plan": str(plan_file(workspace, published.plan_digest)) if published.plan_digest else None,
+        "weights": str(workspace.root / published.weights),
+        "metrics": published.metrics,
+        "cpu_seconds": published.cpu_seconds,
+        "guarantee": published.guarantee,
+        "state": published.state,
+    }
+
+
+def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
+    """Say whether a weights file is current, interim, superseded or unknown, by its tensors' digest."""
+    from expunge.tasks.weights import state_of
+
+    digest = tensor_digest(state_of(weights))
+    with workspace.session() as session:
+        found = catalog.by_digest(session, digest)
+    best = next((p for p in found if p.state != "superseded"), found[0] if found else None)
+    return {
+        "digest": digest,
+        "status": best.state if best else "unknown",
+        "model": best.label if best else None,
+        "guarantee": best.guarantee if best else None,
+    }
+
+
+def describe(workspace: Workspace, name: str | None) -> list[dict[str, Any]]:
+    """Return all versions (of one model), with lineage and how many samples and subjects each has seen."""
+    with workspace.session() as session:
+        if name:
+            catalog.find_model(session, name)
+        found = catalog.history(session, name.partition("@")[0] if name else None)
+        result = []
+        for p in found:
+            entry = {k: v for k, v in asdict(p).items() if k not in ("id", "dataset_id", "retained_digest")}
+            entry["model"], entry["weights"] = p.label, str(workspace.root / p.weights)
+            if name:
+                version = get_version(session, p.dataset, p.dataset_version)
+                rows = load_samples(session, version, "train", without_erased=p.state != "superseded")
+                entry["samples_seen"] = len(rows)
+                entry["subjects_seen"] = len({s for row in rows for s in row.subjects})
+            result.append(entry)
+    return result

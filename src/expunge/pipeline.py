@@ -6,7 +6,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
@@ -16,7 +17,6 @@ from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError, Preempted
 from expunge.exact.composition import final
-from expunge.exact.cost import share
 from expunge.exact.model import ErasableModel, elapsed
 from expunge.exact.runner import missing
 from expunge.progress import Progress
@@ -51,6 +51,11 @@ class Affected:
     after: ErasableModel
     saw: int
 
+    def cost(self, retrain: bool = False) -> float:
+        """Predicted cost in units of a retrain, by image passes that are missing to the final model."""
+        passes = sum(node.passes for node in missing(self.after.graph, self.before.store))
+        return 1.0 if retrain else round(passes / max(self.after.graph.passes, 1), 6)
+
     def preview(self) -> dict[str, Any]:
         """What erasing will mean for this model."""
         gone = {n.key for n in self.before.graph.nodes} - {n.key for n in self.after.graph.nodes}
@@ -69,7 +74,7 @@ class Affected:
         return {
             "model": self.published.label,
             "saw": self.saw,
-            "cost_predicted": share(self.before.graph, self.after.graph),
+            "cost_predicted": self.cost(),
             "public_data": public,
             "map": cells,
         }
@@ -107,10 +112,21 @@ def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | No
     if not selection.paths:
         return _again(workspace, ask, selection, progress)
     affected = _affected(workspace, ask, selection)
-    preview = _preview(selection, affected)
-    if not ask.confirm(preview):
+    if not ask.confirm(_preview(selection, affected)):
         raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
-    return _execute_all(workspace, ask, selection, affected, progress, began)
+    with ExitStack() as stack:
+        locks = {
+            a.published.name: stack.enter_context(
+                model_lock(workspace.locks, a.published.name, "forget", urgent=True)
+            )
+            for a in affected
+        }
+        # While we waited for the locks another erasure may have changed everything: look again.
+        selection = _select(workspace, ask)
+        if selection.paths:
+            affected = _affected(workspace, replace(ask, models=tuple(locks)), selection) if locks else []
+            return _execute_all(workspace, ask, selection, affected, locks, progress, began)
+    return _again(workspace, ask, selection, progress)
 
 
 def _select(workspace: Workspace, ask: Ask) -> Selection:
@@ -169,68 +185,60 @@ def _execute_all(
     ask: Ask,
     selection: Selection,
     affected: list[Affected],
+    locks: dict[str, ModelLock],
     progress: Progress,
     began: float,
 ) -> dict[str, Any]:
-    from contextlib import ExitStack
-
     request_id = f"r-{secrets.token_hex(8)}"
-    with ExitStack() as stack:
-        locks = {
-            a.published.name: stack.enter_context(
-                model_lock(workspace.locks, a.published.name, "forget", urgent=True)
-            )
-            for a in affected
+    ids = _model_ids(workspace, affected)
+    for a in affected:
+        a.after.progress = progress
+        if ask.method != "retrain" and a.after.retained != a.published.retained_digest:
+            a.after.check_environment(ids[a.published.name])
+    with workspace.session(write=True) as session:
+        version = erase(
+            session,
+            selection.version,
+            set(selection.paths),
+            set(selection.subjects),
+            request_id=request_id,
+            key=workspace.key,
+        )
+        asked = {
+            "samples": len(selection.paths),
+            "subjects": len(selection.subjects),
+            "models": sorted(locks),
+            "defer": ask.defer,
         }
-        ids = _model_ids(workspace, affected)
-        for a in affected:
-            a.after.progress = progress
-            if ask.method != "retrain" and a.saw:
-                a.after.check_environment(ids[a.published.name])
-        with workspace.session(write=True) as session:
-            version = erase(
-                session,
-                selection.version,
-                set(selection.paths),
-                set(selection.subjects),
-                request_id=request_id,
-                key=workspace.key,
+        session.add(
+            RequestRow(
+                id=request_id,
+                dataset_id=version.dataset_id,
+                state="running",
+                method=ask.method,
+                selection=asked,
+                version_before=selection.version.number,
+                version_after=version.number,
             )
-            asked = {
-                "samples": len(selection.paths),
-                "subjects": len(selection.subjects),
-                "models": sorted(locks),
-                "defer": ask.defer,
-            }
-            session.add(
-                RequestRow(
-                    id=request_id,
-                    dataset_id=version.dataset_id,
-                    state="running",
-                    method=ask.method,
-                    selection=asked,
-                    version_before=selection.version.number,
-                    version_after=version.number,
-                )
-            )
-        entries = [
-            execute(
-                a.after,
-                a.published,
-                ids[a.published.name],
-                locks[a.published.name],
-                request_id=request_id,
-                retrain=ask.method == "retrain",
-                defer=ask.defer,
-                predicted=a.preview()["cost_predicted"],
-                began=began,
-            )
-            for a in affected
-        ]
+        )
+    entries = [
+        execute(
+            a.after,
+            a.published,
+            ids[a.published.name],
+            locks[a.published.name],
+            request_id=request_id,
+            retrain=ask.method == "retrain",
+            defer=ask.defer,
+            predicted=a.cost(ask.method == "retrain"),
+            began=began,
+        )
+        for a in affected
+    ]
     if ask.delete_originals:
         delete_originals(workspace, request_id)
     outcome = settle(workspace, request_id, entries)
-    return {**outcome, "already_erased_by": selection.already_erased_by} if selection.already_erased_by else outcome
+    return {**outcome, "already_erased_by": selection.already_erased_by}
 
 
 def _model_ids(workspace: Workspace, affected: list[Affected]) -> dict[str, int]:
@@ -285,7 +293,9 @@ def execute(
         entry["interim"] = interim
     if todo and defer:
         entry["metrics_before"] = _metrics_of(model, before)
-        model.progress.say("The repair waits: run `expunge repair` to finish it, alone or with later requests.")
+        model.progress.say(
+            "The repair waits: run `expunge repair` to finish it, alone or with later requests."
+        )
         return entry
     if retrain:
         model.destroy_stale(model_id, everything=True)
@@ -352,7 +362,9 @@ def _publish_interim(
         request_id=request_id,
     )
     seconds = elapsed(began)
-    model.progress.say(f"published {published.label} after {seconds:.1f} s: interim, free of what is forgotten")
+    model.progress.say(
+        f"published {published.label} after {seconds:.1f} s: interim, free of what is forgotten"
+    )
     metrics = model.metrics(states)
     with model.workspace.session(write=True) as session:
         catalog.set_metrics(session, model.name, published.number, metrics)

@@ -39,7 +39,9 @@ class Progress:
         """Finish the line."""
         if not self._quiet and self._total:
             self._clear()
-            print(f"{self._label}: done in {_span(time.monotonic() - self._began)}", file=sys.stderr, flush=True)
+            print(
+                f"{self._label}: done in {_span(time.monotonic() - self._began)}", file=sys.stderr, flush=True
+            )
         self._total = 0
 
     def _draw(self) -> None:

@@ -16,7 +16,7 @@ from expunge.errors import InputError
 from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
 from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import ErasableModel, plan_file
+from expunge.exact.model import ErasableModel, plan_file, seen
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.planner import Options, initial_weights, make_plan
 from expunge.exact.runner import write_weights
@@ -97,7 +97,9 @@ def train(
         raise InputError("Nothing says how to train.", "", "Give --weights or --plan.")
     model = ErasableModel(workspace, name, made, version, samples, risks, progress, tuple(forbidden))
     if not model.graph.nodes:
-        raise InputError(f"{version.label} has nothing to train on.", "Its train split is empty.", "Add data.")
+        raise InputError(
+            f"{version.label} has nothing to train on.", "Its train split is empty.", "Add data."
+        )
     for note in made.notes:
         progress.say(f"note: {note}")
     with model_lock(workspace.locks, name, "train"):
@@ -112,9 +114,9 @@ def _train(model: ErasableModel, initial: dict[str, Any], composition: Compositi
         model_id = catalog.ensure_model(session, model.name, model.plan.task)
         catalog.record_plan(session, model.plan.digest, str(file.relative_to(model.workspace.root)))
         before = {p.name: p for p in catalog.live(session)}.get(model.name)
-    if before and before.plan_digest == model.plan.digest and before.retained_digest == model.retained:
-        if before.guarantee == "exact":
-            return before
+    same = before and (before.plan_digest, before.retained_digest) == (model.plan.digest, model.retained)
+    if before and same and before.guarantee == "exact":
+        return before
     model.destroy_stale(model_id)
     model.check_environment(model_id)
     whole = composition or final(model.graph)
@@ -177,7 +179,6 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str) -> Published
         InputError: If the weights cannot be loaded safely, or the dataset is unknown.
     """
     from expunge.exact.checkpoint import write_atomically
-    from expunge.exact.graph import retained_digest
     from expunge.tasks.weights import HEADS, load_checkpoint
 
     parse_ref(name)
@@ -200,7 +201,7 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str) -> Published
                 parent=None,
                 dataset_id=version.dataset_id,
                 dataset_version=version.number,
-                retained_digest=retained_digest(samples),
+                **seen(samples),
                 plan_digest=None,
                 method="adopt",
                 guarantee="none",
@@ -248,20 +249,14 @@ def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
     }
 
 
-def describe(workspace: Workspace, name: str | None) -> list[dict[str, Any]]:
-    """Return all versions (of one model), with lineage and how many samples and subjects each has seen."""
+def describe(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+    """Return all versions of a model, with lineage and how many samples and subjects each has seen."""
     with workspace.session() as session:
-        if name:
-            catalog.find_model(session, name)
-        found = catalog.history(session, name.partition("@")[0] if name else None)
+        catalog.find_model(session, name)
+        found = catalog.history(session, name.partition("@")[0])
         result = []
         for p in found:
             entry = {k: v for k, v in asdict(p).items() if k not in ("id", "dataset_id", "retained_digest")}
             entry["model"], entry["weights"] = p.label, str(workspace.root / p.weights)
-            if name:
-                version = get_version(session, p.dataset, p.dataset_version)
-                rows = load_samples(session, version, "train", without_erased=p.state != "superseded")
-                entry["samples_seen"] = len(rows)
-                entry["subjects_seen"] = len({s for row in rows for s in row.subjects})
             result.append(entry)
     return result

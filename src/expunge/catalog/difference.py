@@ -57,11 +57,11 @@ def compare(
         if row is not None and row[1].path == new.path:
             row_id, known = row
             row = next(rows, None)
-            if keep_subjects:
+            if keep_subjects and new.subjects != known.subjects:
                 new = replace(new, subjects=known.subjects)
-            if keep_public:
+            if keep_public and new.public != known.public:
                 new = replace(new, public=known.public)
-            if replace(new, arrived=known.arrived) == known:
+            if _content(new) == _content(known):
                 keep(known)
                 continue
             found.changed.append(row_id)
@@ -75,6 +75,17 @@ def compare(
         row = next(rows, None)
     found.digest, found.subjects, found.overlap = manifest.hexdigest(), public | private, public & private
     return found
+
+
+def _content(sample: Sample) -> tuple[object, ...]:
+    return (
+        sample.split,
+        sample.image_digest,
+        sample.label_digest,
+        sample.class_name,
+        sample.subjects,
+        sample.public,
+    )
 
 
 def merge_config(name: str, old: DatasetConfig, new: DatasetConfig) -> DatasetConfig:

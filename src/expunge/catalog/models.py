@@ -36,6 +36,8 @@ class Published:
     dataset: str
     dataset_version: int
     retained_digest: str
+    samples: int
+    subjects: int
     plan_digest: str | None
     method: str
     guarantee: str

@@ -140,6 +140,8 @@ class ModelVersionRow(Base):
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
     dataset_version: Mapped[int]
     retained_digest: Mapped[str] = mapped_column(String(64))
+    samples: Mapped[int]
+    subjects: Mapped[int]
     plan_digest: Mapped[str | None] = mapped_column(ForeignKey("plan.digest"))
     method: Mapped[str] = mapped_column(String(40))
     guarantee: Mapped[str] = mapped_column(String(40))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -29,6 +30,11 @@ def demo(context: Context, out: Path, quick: bool) -> int:
     from expunge.demo.settings import FULL, QUICK
     from expunge.demo.story import Story
 
-    result = Story(out.resolve(), QUICK if quick else FULL, context.say).tell()
+    if context.workspace_path is not None:
+        raise click.UsageError("The demo makes a workspace of its own: say where with --out.")
+    given = {"--threads": context.threads, "--device": context.device}
+    options = tuple(str(word) for pair in given.items() if pair[1] is not None for word in pair)
+    settings = replace(QUICK if quick else FULL, options=options)
+    result = Story(out.resolve(), settings, context.say).tell()
     context.emit(result)
     return 0 if result["equal"] else 1

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from expunge.cli.output import Context, common_options
+from expunge.cli.output import BEGAN, Context, common_options
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--subject", "subjects", multiple=True, metavar="ID", help="A data subject. May be repeated.")
 @click.option("--sample", "samples", multiple=True, metavar="PATH", help="One image. May be repeated.")
-@click.option("--from", "listed", metavar="FILE", type=click.Path(path_type=Path), help="Ids or paths, a line each.")
+@click.option(
+    "--from", "listed", metavar="FILE", type=click.Path(path_type=Path), help="Ids or paths, a line each."
+)
 @click.option("--class", "class_name", metavar="NAME", help="All images of a class.")
 @click.option("--dataset", metavar="NAME", help="Where to look.")
 @click.option("--model", "models", multiple=True, metavar="MODEL", help="Only these. [all that saw it]")
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 @common_options
 def forget(context: Context, listed: Path | None, dry_run: bool, yes: bool, **values: Any) -> int:
     """Make models forget a person, samples or a class."""
-    began = _process_began()
     from expunge import pipeline
     from expunge.progress import Progress
 
@@ -46,7 +46,7 @@ def forget(context: Context, listed: Path | None, dry_run: bool, yes: bool, **va
         preview = pipeline.dry_run(workspace, ask)
         context.emit(preview, lambda: _preview_table(preview))
         return 0
-    outcome = pipeline.forget(workspace, ask, Progress(), began)
+    outcome = pipeline.forget(workspace, ask, Progress(), BEGAN)
     context.emit(outcome, lambda: _outcome(outcome))
     return 0
 
@@ -82,16 +82,6 @@ def verify(context: Context, target: str, replay: bool) -> int:
     return 0 if result["valid"] else 1
 
 
-def _process_began() -> float:
-    """When this process began, on the clock of ``time.monotonic``: imports count as waiting time too."""
-    try:
-        import psutil
-
-        return time.monotonic() - (time.time() - psutil.Process().create_time())
-    except ImportError:
-        return time.monotonic()
-
-
 def _lines(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
@@ -124,7 +114,9 @@ def _preview_table(preview: dict[str, Any]) -> Table:
         places = ", ".join(_place(c) for c in again) or "nothing"
         if model["public_data"]:
             places = "everything: the data is public, all shards start from it"
-        table.add_row(model["model"], str(model["saw"]), places, f"{model['cost_predicted']:.1%} of a retrain")
+        table.add_row(
+            model["model"], str(model["saw"]), places, f"{model['cost_predicted']:.1%} of a retrain"
+        )
     return table
 
 
@@ -137,8 +129,13 @@ def _outcome(outcome: dict[str, Any]) -> Table | str:
         return f"Erased already: {', '.join(sorted(set(outcome.get('already_erased_by', {}).values())))}"
     table = _models_table(outcome["models"])
     left = outcome["originals_left"]
-    table.caption = f"request {outcome['request']}: {outcome['state']}\ncertificate: {outcome['certificate']}" + (
-        f"\n{left} original files are still in your folder; delete them, or use --delete-originals" if left else ""
+    table.caption = (
+        f"request {outcome['request']}: {outcome['state']}\ncertificate: {outcome['certificate']}"
+        + (
+            f"\n{left} original files are still in your folder; delete them, or use --delete-originals"
+            if left
+            else ""
+        )
     )
     table.caption_justify = "left"
     return table

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 DEBUG = "EXPUNGE_DEBUG"
+BEGAN = time.monotonic()  # the command's begin, before anything heavy is imported
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def run(command: Callable[[], Any], *, as_json: bool) -> NoReturn:
         code = report({"error": "Interrupted.", "reason": "", "next": ""}, 130, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        code = 141
+        code = 1
     except Exception as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()

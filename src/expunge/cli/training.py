@@ -79,7 +79,9 @@ def plan(context: Context, ref: str, requests: int, out: Path | None, **values: 
 @click.command()
 @click.argument("ref", metavar="NAME[@V]")
 @click.option("--name", required=True, help="The model's name.")
-@click.option("--plan", "from_plan", type=click.Path(path_type=Path, dir_okay=False), help="An existing plan.")
+@click.option(
+    "--plan", "from_plan", type=click.Path(path_type=Path, dir_okay=False), help="An existing plan."
+)
 @training_options
 @common_options
 def train(context: Context, ref: str, name: str, from_plan: Path | None, **values: Any) -> None:
@@ -131,6 +133,8 @@ def models(context: Context, model: str | None) -> None:
         from expunge import training
 
         rows = training.describe(workspace, model)
+        for row in rows:
+            row["dataset"] = f"{row['dataset']}@{row['dataset_version']}"
     context.emit({"models": rows}, lambda: _model_table(rows))
 
 
@@ -148,8 +152,9 @@ def status(context: Context, weights: Path) -> int:
 
 _LIST = """
 SELECT model.name || '@' || version.number AS model, model.task AS task, version.state AS state,
-       version.guarantee AS guarantee, version.method AS method, dataset.name || '@' || version.dataset_version
-       AS dataset, version.parent AS parent, version.digest AS digest, version.weights AS weights,
+       version.guarantee AS guarantee, version.method AS method, version.parent AS parent,
+       dataset.name || '@' || version.dataset_version AS dataset, version.samples AS samples,
+       version.subjects AS subjects, version.digest AS digest, version.weights AS weights,
        version.cpu_seconds AS cpu_seconds, version.request_id AS request_id, version.created AS created
 FROM model_version AS version JOIN model ON model.id = version.model_id
 JOIN dataset ON dataset.id = version.dataset_id ORDER BY model.name, version.number
@@ -193,13 +198,17 @@ def _model_table(rows: list[dict[str, Any]]) -> Table | str:
     if not rows:
         return "No models yet. Train one with: expunge train"
     table = Table()
-    seen = "samples_seen" in rows[0]
-    for column in ("model", "state", "guarantee", "dataset", "from", "digest", *(("saw",) if seen else ())):
+    for column in ("model", "state", "guarantee", "dataset", "from", "digest", "samples", "subjects"):
         table.add_column(column)
     for row in rows:
         parent = f"@{row['parent']}" if row["parent"] else "–"
-        cells = [row["model"], row["state"], row["guarantee"], str(row["dataset"]), parent, row["digest"][7:19]]
-        if seen:
-            cells.append(f"{row['samples_seen']} samples, {row['subjects_seen']} subjects")
-        table.add_row(*cells)
+        cells = [
+            row["model"],
+            row["state"],
+            row["guarantee"],
+            str(row["dataset"]),
+            parent,
+            row["digest"][7:19],
+        ]
+        table.add_row(*cells, str(row["samples"]), str(row["subjects"]))
     return table

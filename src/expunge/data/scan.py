@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from expunge.data.folders import list_folders
+from expunge.data.labels import label_path
 from expunge.data.listing import ListedFile, Listing
 from expunge.data.types import Sample, Scan
-from expunge.data.yolo import check_label, label_file, list_yolo
+from expunge.data.yolo import check_label, list_yolo
 from expunge.errors import InputError
 
 Progress = Callable[[int, int], None]  # files done, files in all
@@ -115,7 +116,7 @@ def _read(listing: Listing, known: dict[str, str], file: ListedFile) -> Sample |
     digest = known.get(file.path)
     if digest is None:
         try:
-            digest = _hash_image(os.path.join(listing.root, file.path))
+            digest = _hash_image(f"{listing.root}/{file.path}")
         except (OSError, SyntaxError, ValueError) as error:
             return file.path, _reason(error)
     label = _label_digest(listing, known, file.path) if listing.config.kind == "yolo" else ""
@@ -135,19 +136,23 @@ def _hash_image(path: str) -> str:
 
 
 def _label_digest(listing: Listing, known: dict[str, str], path: str) -> str:
-    label = label_file(listing.root, path)
-    name = os.path.relpath(label, listing.root) if known else ""
-    if name in known:
-        return known[name]
+    label = label_path(f"{listing.root}/{path}")
+    if known:
+        prefix = f"{listing.root}/"
+        inside = label.startswith(prefix)
+        name = label[len(prefix) :] if inside else os.path.relpath(label, listing.root)
+        if name in known:
+            return known[name]
     try:
-        content = label.read_bytes()
+        with open(label, "rb") as file:
+            content = file.read()
     except FileNotFoundError:
         return ""
     except OSError as error:
         raise InputError(
             f"The label {label} cannot be read.", error.strerror or str(error), "Check the file."
         ) from error
-    check_label(content, len(listing.config.names), str(label))
+    check_label(content, len(listing.config.names), label)
     return hashlib.sha256(content).hexdigest()
 
 

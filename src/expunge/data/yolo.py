@@ -69,7 +69,7 @@ def list_yolo(yaml_path: Path) -> Listing:
 
 
 def label_file(root: Path, path: str) -> Path:
-    """Return where an image's label is; the folder ``images`` may be one above the root, as in Ultralytics."""
+    """Return where an image's label is; the folder ``images`` may lie above the root, as in Ultralytics."""
     return Path(label_path(f"{root}/{path}"))
 
 

@@ -48,12 +48,24 @@ def build(
     state: str,
 ) -> dict[str, Any]:
     """Return a certificate. It holds counts, versions and digests of weights; no id, path or picture."""
-    kept = ("model", "parent", "method", "digest", "parent_digest", "plan", "guarantee", "composition", "cost")
+    kept = (
+        "model",
+        "parent",
+        "method",
+        "digest",
+        "parent_digest",
+        "plan",
+        "guarantee",
+        "composition",
+        "cost",
+    )
     entries = []
     for model in models:
         entry = {k: model.get(k) for k in kept}
         interim = model.get("interim")
-        entry["interim"] = {k: interim.get(k) for k in ("model", "digest", "composition")} if interim else None
+        entry["interim"] = (
+            {k: interim.get(k) for k in ("model", "digest", "composition")} if interim else None
+        )
         entries.append(entry)
     body = {
         "format": FORMAT,
@@ -90,7 +102,9 @@ def load(path: Path) -> tuple[dict[str, Any], bool]:
     except OSError as error:
         raise InputError(f"{path} cannot be read.", str(error.strerror), "Check the path.") from error
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a certificate.", "It is not a JSON object.", "Check the path.") from error
+        raise InputError(
+            f"{path} is not a certificate.", "It is not a JSON object.", "Check the path."
+        ) from error
     body = {k: v for k, v in content.items() if k != "checksum"}
     checksum = content.get("checksum")
     stated = checksum.get("sha256") if isinstance(checksum, dict) else None

@@ -52,7 +52,9 @@ def verify(workspace: Workspace, target: str, *, replay: bool, progress: Progres
         path = workspace.certificates / f"{target}.json"
     if path.is_file():
         content, intact = certificate.load(path)
-        checks.append(Check("certificate", intact, "unsigned; its checksum holds" if intact else "it was changed"))
+        checks.append(
+            Check("certificate", intact, "unsigned; its checksum holds" if intact else "it was changed")
+        )
         if intact:
             checks += _of_certificate(workspace, content, replay, progress)
     else:
@@ -94,13 +96,19 @@ def _of_model(
     model = ErasableModel.open(workspace, published, progress)
     clean = published.retained_digest == model.retained
     if published.state == "superseded" and not clean:
-        checks.append(Check(f"{name}: retained data", None, "superseded: its data includes what was erased since"))
+        checks.append(
+            Check(f"{name}: retained data", None, "superseded: its data includes what was erased since")
+        )
     else:
-        detail = "its training samples are exactly those that are retained" if clean else "it saw what is erased"
+        detail = (
+            "its training samples are exactly those that are retained" if clean else "it saw what is erased"
+        )
         checks.append(Check(f"{name}: retained data", clean, detail))
         wanted = {node.key for node in model.graph.nodes}
-        stale = [key for key in model.store.keys() if key not in wanted]
-        detail = f"{len(stale)} checkpoints saw what is erased" if stale else "no checkpoint saw what is erased"
+        stale = [key for key in model.store.stored() if key not in wanted]
+        detail = (
+            f"{len(stale)} checkpoints saw what is erased" if stale else "no checkpoint saw what is erased"
+        )
         checks.append(Check(f"{name}: checkpoints", not stale, detail))
     if replay:
         checks.append(_replay(workspace, model, published, digest, clean))
@@ -127,7 +135,9 @@ def _replay(
     name = f"{published.label}: replay"
     if not clean:
         return Check(name, None, "superseded: it could only be repeated with data that is erased now")
-    composition = Composition.from_json(published.composition or {"stages": {}, "polish": False, "public": False})
+    composition = Composition.from_json(
+        published.composition or {"stages": {}, "polish": False, "public": False}
+    )
     result = run_replay(workspace, model, composition)
     if result.error:
         return Check(name, None, f"it could not run: {result.error}")

@@ -58,7 +58,11 @@ def disk_errors(what: str) -> Iterator[None]:
 
 def _raise_storage(what: str, error: Exception) -> None:
     full = getattr(error, "errno", None) == errno.ENOSPC or "no space" in str(error).lower()
-    reason = "The disk is full." if full else f"The system said: {getattr(error, 'strerror', None) or type(error).__name__}."
+    reason = (
+        "The disk is full."
+        if full
+        else f"The system said: {getattr(error, 'strerror', None) or type(error).__name__}."
+    )
     raise StorageError(
         f"{what} could not be written.",
         reason,
@@ -111,7 +115,8 @@ def load_state(path: Path) -> tuple[State, dict[str, Any]]:
             part, _, name = key.partition("/")
             parts[part][name] = file.get_tensor(key)
     numbers = metadata["state"]
-    return State(**parts, **numbers), metadata["about"]
+    state = State(parts["model"], parts["ema"], parts["optimizer"], **numbers)
+    return state, metadata["about"]
 
 
 def load_part(path: Path, part: str) -> dict[str, torch.Tensor]:

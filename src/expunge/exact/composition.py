@@ -68,9 +68,9 @@ def interim_candidates(graph: Graph, store: CheckpointStore, plan: Plan) -> list
     candidates = []
     if finished and plan.interim != "include":
         candidates.append(Composition(finished))
-    if standing and standing != finished and (plan.interim != "others" or not finished):
-        candidates.append(Composition(standing))
-    elif standing and not candidates:
+    if (standing and standing != finished and (plan.interim != "others" or not finished)) or (
+        standing and not candidates
+    ):
         candidates.append(Composition(standing))
     if not candidates and graph.public and store.has(graph.public.key):
         candidates.append(Composition({}, public=True))

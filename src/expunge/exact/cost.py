@@ -68,7 +68,9 @@ def predict(
         several.append(_cost(plan, train, risks, graph, set().union(*(units[n] for n in chosen))))
     mean = sum(several) / len(several) if several else one
     worst = max(costs.values(), default=0.0)
-    return Prediction(round(one, 4), round(worst, 4), round(mean, 4), requests, len(graph.nodes), graph.passes)
+    return Prediction(
+        round(one, 4), round(worst, 4), round(mean, 4), requests, len(graph.nodes), graph.passes
+    )
 
 
 def _units(train: Sequence[Sample]) -> dict[str, set[str]]:

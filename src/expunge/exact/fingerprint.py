@@ -31,7 +31,7 @@ def fingerprint(threads: int, isa: str) -> dict[str, Any]:
     for package in _PACKAGES:
         try:
             packages[package] = version(package)
-        except Exception:  # noqa: BLE001 (OpenCV goes by several names)
+        except Exception:
             packages[package] = version("opencv-python") if package.startswith("opencv") else "absent"
     return {
         "trainer": TRAINER_REVISION,

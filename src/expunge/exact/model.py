@@ -129,7 +129,7 @@ class ErasableModel:
     def destroy_stale(self, model_id: int, everything: bool = False) -> list[str]:
         """Delete the checkpoints that saw what is no longer retained; returns their keys."""
         wanted = set() if everything else {node.key for node in self.graph.nodes}
-        stale = [key for key in self.store.keys() if key not in wanted]
+        stale = [key for key in self.store.stored() if key not in wanted]
         self.store.destroy(stale)
         with self.workspace.session(write=True) as session:
             catalog.drop_checkpoints(session, model_id, stale)
@@ -226,7 +226,7 @@ class ErasableModel:
                 number=number,
                 dataset_id=self.version.dataset_id,
                 dataset_version=self.version.number,
-                retained_digest=self.retained,
+                **seen(self.samples),
                 plan_digest=self.plan.digest,
                 digest=states_digest(states),
                 weights=str(file.relative_to(self.workspace.root)),
@@ -246,6 +246,13 @@ class ErasableModel:
         for i, state in enumerate(states):
             write_atomically(folder / f"shard{i}.pt", task.deployable(state, self.plan), "The model")
         return folder
+
+
+def seen(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What the catalog records of the training samples of a model: their digest and counts."""
+    train = [s for s in samples if s.split == "train"]
+    people = {subject for s in train for subject in s.subjects}
+    return {"retained_digest": retained_digest(train), "samples": len(train), "subjects": len(people)}
 
 
 def plan_file(workspace: Workspace, digest: str) -> Path:

@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from expunge.errors import InputError
 from expunge.exact.hashing import json_digest
 
-FORMAT = "expunge-plan/1"
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,9 +75,9 @@ class Initial(_Frozen):
 
 
 class Plan(_Frozen):
-    """All that a training is a function of, beside the retained samples (DESIGN: "conditional on the plan")."""
+    """All that a training is a function of, beside the retained samples."""
 
-    format: Literal["expunge-plan/1"] = FORMAT
+    format: Literal["expunge-plan/1"] = "expunge-plan/1"
     task: str
     names: tuple[str, ...]
     architecture: dict[str, Any]
@@ -130,7 +128,9 @@ def load_plan(path: Path) -> Plan:
     try:
         return Plan.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(f"The plan {path} cannot be read.", str(error.strerror), "Check the path.") from error
+        raise InputError(
+            f"The plan {path} cannot be read.", str(error.strerror), "Check the path."
+        ) from error
     except (ValidationError, ValueError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is not JSON"
         raise InputError(

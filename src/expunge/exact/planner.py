@@ -106,7 +106,9 @@ def make_plan(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"The setting {where or 'plan'} does not fit.", first["msg"], "Correct it.") from error
+        raise InputError(
+            f"The setting {where or 'plan'} does not fit.", first["msg"], "Correct it."
+        ) from error
     initial = initial_weights(plan, source)
     plan = plan.model_copy(
         update={
@@ -138,7 +140,7 @@ def initial_weights(plan: Plan, source: Any) -> dict[str, Any]:
 def _recipe(options: Options, task: str, classes: int, values: dict[str, Any]) -> Recipe:
     augment = {k: values.pop(k, v) for k, v in AUGMENT[task].items()}
     gains = {k: values.pop(k, v) for k, v in GAINS[task].items()}
-    chosen = {
+    chosen: dict[str, Any] = {
         "optimizer": "AdamW",
         "lr0": round(0.002 * 5 / (4 + classes), 6),  # Ultralytics' rule for short trainings
         "lrf": 0.02,
@@ -156,7 +158,11 @@ def _recipe(options: Options, task: str, classes: int, values: dict[str, Any]) -
 def _placement(options: Options, rows: list[Sample], risks: Mapping[str, float]) -> Placement:
     if not risks or not any(r >= RISK_EDGES[0] for r in risks.values()):
         return placement.uniform(options.shards, options.slices)
-    high = sum(1 for s in rows if not s.public and max((risks.get(p, 0) for p in s.subjects), default=0) >= RISK_EDGES[0])
+    high = sum(
+        1
+        for s in rows
+        if not s.public and max((risks.get(p, 0) for p in s.subjects), default=0) >= RISK_EDGES[0]
+    )
     private = max(sum(1 for s in rows if not s.public), 1)
     share = min(-(-high * 20 // private) / 20, 0.95)  # rounded up to twentieths: a declared capacity
     return placement.by_risk(options.shards, options.slices, RISK_EDGES, (1 - share, share))
@@ -169,7 +175,7 @@ def _settings(settings: Mapping[str, str], task: str) -> dict[str, Any]:
         if key not in known:
             raise InputError(
                 f"There is no setting '{key}' for {task}.",
-                "What depends on the data set's size or content, or mixes samples out of sight, is not offered.",
+                "What depends on the data set's size, or mixes samples out of sight, is not offered.",
                 f"Known settings: {', '.join(sorted(known))}.",
             )
         values[key] = _parse(text)
@@ -191,7 +197,7 @@ def _parse(text: str) -> Any:
 
 
 def _notes(plan: Plan, pretrained: bool, has_public: bool) -> list[str]:
-    notes = ["Exact means: equal, byte for byte, to this plan run on a folder in which the forgotten never existed."]
+    notes = ["Exact means: equal, byte for byte, to this plan run where the forgotten never existed."]
     if has_public:
         notes.append("Forgetting public data is allowed and costs a full retrain.")
     if pretrained:

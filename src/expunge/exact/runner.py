@@ -131,9 +131,7 @@ def _parent_file(node: Node, run: Training) -> Path:
     return run.store.path(node.parent) if node.parent else run.initial
 
 
-def _parallel(
-    chains: list[list[Node]], run: Training, start: Callable[[list[Node]], Path]
-) -> list[Finished]:
+def _parallel(chains: list[list[Node]], run: Training, start: Callable[[list[Node]], Path]) -> list[Finished]:
     waiting, running = list(enumerate(chains)), dict[int, subprocess.Popen[str]]()
     nodes = {node.key: node for chain in chains for node in chain}
     finished: list[Finished] = []
@@ -187,7 +185,8 @@ def _spawn(index: int, chain: list[Node], run: Training, start: Path) -> subproc
     events, text = run._events, json.dumps(_job(chain, run, start))
 
     def pump() -> None:
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(text)
             process.stdin.close()
@@ -204,7 +203,10 @@ def _spawn(index: int, chain: list[Node], run: Training, start: Path) -> subproc
 def _job(chain: list[Node], run: Training, start: Path) -> dict[str, Any]:
     def rows(node: Node) -> list[list[Any]]:
         # Subjects stay behind: training needs none.
-        return [[s.path, s.split, s.image_digest, s.label_digest, s.class_name, [], s.public] for s in node.samples]
+        return [
+            [s.path, s.split, s.image_digest, s.label_digest, s.class_name, [], s.public]
+            for s in node.samples
+        ]
 
     return {
         "plan": run.plan.model_dump(mode="json"),

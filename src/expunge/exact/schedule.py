@@ -34,7 +34,9 @@ class Stage:
 
 def epoch_order(seed: int, phase: str, epoch: int, paths: Sequence[str]) -> list[int]:
     """Return the indices of ``paths`` in this epoch's order: sorted by the keyed hash of each path."""
-    return sorted(range(len(paths)), key=lambda i: (keyed_hash(seed, "order", phase, epoch, paths[i]), paths[i]))
+    return sorted(
+        range(len(paths)), key=lambda i: (keyed_hash(seed, "order", phase, epoch, paths[i]), paths[i])
+    )
 
 
 def batches(order: Sequence[int], size: int) -> list[list[int]]:
@@ -71,9 +73,7 @@ def learning_rate(recipe: Recipe, stage: Stage, epoch: int, done: float) -> floa
 
     Linear decay from ``lr0`` to ``lr0 * lrf`` over the stage or over the phase.
     """
-    first, length = (
-        (stage.first_epoch, stage.epochs) if recipe.anneal == "stage" else (0, stage.phase_epochs)
-    )
+    first, length = (stage.first_epoch, stage.epochs) if recipe.anneal == "stage" else (0, stage.phase_epochs)
     progress = min((epoch - first + done) / max(length, 1), 1.0)
     return stage.lr0 * ((1 - progress) * (1 - recipe.lrf) + recipe.lrf)
 

@@ -29,7 +29,7 @@ class CheckpointStore:
         """Whether the node's checkpoint is there."""
         return self.path(key).is_file()
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """Return the keys of all checkpoints, finished or partial."""
         return sorted({p.name.split(".")[0] for p in self.folder.iterdir() if not p.name.startswith(".")})
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from expunge.tasks.base import TrainingTask
 
 EMA_DECAY, EMA_TAU, CLIP_NORM = 0.9999, 2000.0, 10.0
-_NORMS = tuple(v for k, v in nn.__dict__.items() if k.endswith("Norm1d") or k.endswith("Norm2d"))
+_NORMS = tuple(v for k, v in nn.__dict__.items() if k.endswith(("Norm1d", "Norm2d")))
 
 
 class TrainingDiverged(ExpungeError):
@@ -83,7 +83,8 @@ def run_stage(
     """
     with isolated_rng():
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing reads it
+        fill: Any = torch.utils.deterministic
+        fill.fill_uninitialized_memory = False  # costs time, and nothing reads it
         try:
             return _run(task, plan, start, stage, data, paths, hooks)
         finally:
@@ -114,7 +115,9 @@ def _run(
         cut = batches(epoch_order(plan.seed, stage.phase, epoch, paths), plan.recipe.batch)
         for i, indices in enumerate(cut):
             done = i / len(cut)
-            rate = learning_rate(plan.recipe, stage, epoch, done) * warmup(plan.recipe, stage, epoch, (i + 1) / len(cut))
+            rate = learning_rate(plan.recipe, stage, epoch, done) * warmup(
+                plan.recipe, stage, epoch, (i + 1) / len(cut)
+            )
             for group, scale in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * scale
             batch = data.batch(stage, epoch, indices)
@@ -129,7 +132,7 @@ def _run(
                     "The loss is not a finite number.",
                     "Train again with a lower learning rate (--set lr0=…).",
                 )
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(live, CLIP_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -178,7 +181,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.
 def _restore_optimizer(optimizer: torch.optim.Optimizer, start: State) -> None:
     state: dict[int, dict[str, Any]] = {}
     for source in (start.optimizer, start.scalars):
-        for key, value in source.items():  # type: ignore[attr-defined]
+        for key, value in source.items():
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = copy.deepcopy(value)
     if state:

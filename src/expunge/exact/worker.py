@@ -36,7 +36,9 @@ def main() -> int:
         report(event="error", **error.as_json())
         return 2
     except MemoryError:
-        report(event="error", error="Training ran out of memory.", reason="", next="Lower --batch or --imgsz.")
+        report(
+            event="error", error="Training ran out of memory.", reason="", next="Lower --batch or --imgsz."
+        )
         return 2
     return 0
 
@@ -48,9 +50,10 @@ def forbid(folders: list[str]) -> None:
     prefixes = tuple(os.path.join(os.path.realpath(f), "") for f in folders)
 
     def guard(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
-            if os.path.realpath(os.fsdecode(arguments[0])).startswith(prefixes):
-                raise PermissionError("a replay tried to read the original workspace")
+        if event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+            return
+        if os.path.realpath(os.fsdecode(arguments[0])).startswith(prefixes):
+            raise PermissionError("a replay tried to read the original workspace")
 
     sys.addaudithook(guard)
 

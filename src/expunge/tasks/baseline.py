@@ -23,7 +23,14 @@ from expunge.tasks.quiet import environment, load_ultralytics
 
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 MARKER = "expunge-baseline:"
-SILENT = {"plots": False, "verbose": False, "val": False, "workers": 0, "device": "cpu", "deterministic": True}
+SILENT = {
+    "plots": False,
+    "verbose": False,
+    "val": False,
+    "workers": 0,
+    "device": "cpu",
+    "deterministic": True,
+}
 
 
 def train_plain(
@@ -78,7 +85,9 @@ def train_plain(
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARKER)]
     if done.returncode or not lines:
         tail = " ".join(done.stderr.strip().splitlines()[-1:])
-        raise ExpungeError("Ordinary training failed.", tail or "It left no result.", "See the settings in job.json.")
+        raise ExpungeError(
+            "Ordinary training failed.", tail or "It left no result.", "See the settings in job.json."
+        )
     result: dict[str, Any] = json.loads(lines[-1].removeprefix(MARKER))
     return result
 

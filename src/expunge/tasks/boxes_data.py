@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from expunge.exact.plan import Plan
 
 
-class BoxDataset(YOLODataset):  # type: ignore[misc]
+class BoxDataset(YOLODataset):
     """Ultralytics' dataset without its scan: labels and images come from the manifest alone."""
 
     def __init__(
@@ -80,7 +80,7 @@ class BoxDataset(YOLODataset):  # type: ignore[misc]
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> tuple[Any, Any, Any]:
         """Return (image resized to imgsz, original shape, new shape)."""
-        image, shape = self._store.load(i, self.imgsz)
+        image, shape = self._store.load(i, int(self.imgsz))  # type: ignore[arg-type]
         return image, shape, image.shape[:2]
 
     def build_transforms(self, hyp: Any) -> Any:

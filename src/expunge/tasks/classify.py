@@ -28,7 +28,9 @@ BATCH = 32
 class ClassData:
     """Images of a list of samples with Ultralytics' classification transforms."""
 
-    def __init__(self, plan: Plan, config: DatasetConfig, root: Path, samples: Sequence[Sample], augment: bool) -> None:
+    def __init__(
+        self, plan: Plan, config: DatasetConfig, root: Path, samples: Sequence[Sample], augment: bool
+    ) -> None:
         from ultralytics.data.augment import classify_augmentations, classify_transforms
 
         self._plan, self._samples = plan, list(samples)
@@ -43,7 +45,7 @@ class ClassData:
                 hflip=float(aug.get("fliplr") or 0.0),
                 vflip=float(aug.get("flipud") or 0.0),
                 erasing=float(aug.get("erasing") or 0.0),
-                auto_augment=aug.get("auto_augment") or None,
+                auto_augment=str(aug.get("auto_augment") or "") or None,
                 hsv_h=float(aug.get("hsv_h") or 0.0),
                 hsv_s=float(aug.get("hsv_s") or 0.0),
                 hsv_v=float(aug.get("hsv_v") or 0.0),
@@ -127,7 +129,7 @@ class ClassifyTask(UltralyticsTask):
             images = torch.stack([data.image(i) for i in indices])
             outputs = [module(images) for module in modules]
             scores = sum(o[0] if isinstance(o, tuple) else o for o in outputs)
-            ranked = scores.argsort(1, descending=True)[:, :5]  # type: ignore[union-attr]
+            ranked = scores.argsort(1, descending=True)[:, :5]
             truth = torch.tensor([data.labels[i] for i in indices])[:, None]
             hits1 += int((ranked[:, :1] == truth).sum())
             hits5 += int((ranked == truth).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -54,8 +54,8 @@ class UltralyticsTask:
         load_ultralytics()
         from ultralytics.engine.trainer import BaseTrainer
 
-        recipe = plan.recipe
-        optimizer: torch.optim.Optimizer = BaseTrainer.build_optimizer(
+        recipe, build = plan.recipe, cast(Any, BaseTrainer.build_optimizer)
+        optimizer: torch.optim.Optimizer = build(
             None, model, recipe.optimizer, lr0, recipe.momentum, recipe.weight_decay
         )
         return optimizer

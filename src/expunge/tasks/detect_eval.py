@@ -32,7 +32,9 @@ def evaluate(
     if not samples:
         return {}
     dataset = BoxDataset(root, config, samples, plan.names, hyperparameters(plan), plan.recipe.imgsz, False)
-    validator = DetectionValidator(args={"task": "detect", "plots": False, "conf": 0.001, "save_json": False})
+    validator: Any = DetectionValidator(
+        args={"task": "detect", "plots": False, "conf": 0.001, "save_json": False}
+    )
     validator.device = torch.device("cpu")
     validator.args.conf = 0.001
     validator.data, validator.seen, validator.jdict = {}, 0, []
@@ -49,5 +51,10 @@ def evaluate(
         predictions = found[0] if len(found) == 1 else [fuse(list(each)) for each in zip(*found, strict=True)]
         validator.update_metrics(predictions, batch)
     stats = validator.get_stats()
-    keys = {"precision": "precision(B)", "recall": "recall(B)", "mAP50": "mAP50(B)", "mAP50-95": "mAP50-95(B)"}
+    keys = {
+        "precision": "precision(B)",
+        "recall": "recall(B)",
+        "mAP50": "mAP50(B)",
+        "mAP50-95": "mAP50-95(B)",
+    }
     return {name: round(float(stats.get(f"metrics/{key}", 0.0)), 5) for name, key in keys.items()}

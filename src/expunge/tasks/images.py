@@ -29,7 +29,9 @@ def read_checked(path: Path, digest: str, name: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"{name} cannot be read.", f"The system said: {error.strerror}.", "Restore the file, or add the data again."
+            f"{name} cannot be read.",
+            f"The system said: {error.strerror}.",
+            "Restore the file, or add the data again.",
         ) from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise InputError(
@@ -52,7 +54,9 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
             with Image.open(io.BytesIO(data)) as picture:
                 rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
         except Exception as error:
-            raise InputError(f"{name} is not a readable image.", "It could not be decoded.", "Repair or remove it.") from error
+            raise InputError(
+                f"{name} is not a readable image.", "It could not be decoded.", "Repair or remove it."
+            ) from error
         image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     return image  # type: ignore[return-value]
 
@@ -75,7 +79,9 @@ class ImageStore:
         key = (index, longest)
         if key not in self._cache:
             sample = self._samples[index]
-            image = decode(read_checked(self._root / sample.path, sample.image_digest, sample.path), sample.path)
+            image = decode(
+                read_checked(self._root / sample.path, sample.image_digest, sample.path), sample.path
+            )
             shape = (image.shape[0], image.shape[1])
             if longest:
                 image = _fit(image, longest)

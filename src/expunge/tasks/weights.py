@@ -7,7 +7,7 @@ import io
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -52,10 +52,10 @@ def open_source(name: str) -> Source:
 
 def _from_yaml(name: str) -> Source:
     load_ultralytics()
-    from ultralytics.nn.tasks import yaml_model_load
+    from ultralytics.nn import tasks as library
 
     try:
-        architecture = yaml_model_load(name)
+        architecture = cast(Any, library.yaml_model_load)(name)
         head = str(architecture["head"][-1][2])
     except Exception as error:
         raise InputError(
@@ -75,14 +75,14 @@ def load_checkpoint(path: Path) -> Any:
         InputError: See :func:`open_source`.
     """
     load_ultralytics()
-    from ultralytics.nn.tasks import torch_safe_load
+    from ultralytics.nn import tasks as library
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
     fetchable = str(path) == path.name and path.name in GITHUB_ASSETS_NAMES
     if not path.is_file() and not fetchable:
         raise InputError(f"There are no weights at {path}.", "The file does not exist.", "Check the path.")
     try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+        checkpoint, _ = cast(Any, library.torch_safe_load)(str(path), safe_only=True)
         candidate = checkpoint.get("ema") or checkpoint.get("model")
     except Exception as error:
         raise InputError(
@@ -113,7 +113,7 @@ def build_module(task: str, architecture: dict[str, Any], names: tuple[str, ...]
     load_ultralytics()
     from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 
-    kinds = {"detect": DetectionModel, "classify": ClassificationModel}
+    kinds: dict[str, Any] = {"detect": DetectionModel, "classify": ClassificationModel}
     module = kinds[task](deepcopy(architecture), ch=3, nc=len(names), verbose=False)
     module.names = dict(enumerate(names))
     module.task = task
@@ -127,7 +127,7 @@ def transfer(module: Any, source: Source, names: tuple[str, ...]) -> None:
     if source.module is None:
         return
     if isinstance(module, ClassificationModel):
-        ClassificationModel.reshape_outputs(module, len(names))
+        cast(Any, ClassificationModel).reshape_outputs(module, len(names))
     module.names = dict(enumerate(names))
     module.load(source.module, verbose=False)
     module.names = dict(enumerate(names))

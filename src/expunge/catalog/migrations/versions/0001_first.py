@@ -80,6 +80,8 @@ def upgrade() -> None:
         sa.Column("dataset_id", sa.Integer(), nullable=False),
         sa.Column("dataset_version", sa.Integer(), nullable=False),
         sa.Column("retained_digest", sa.String(length=64), nullable=False),
+        sa.Column("samples", sa.Integer(), nullable=False),
+        sa.Column("subjects", sa.Integer(), nullable=False),
         sa.Column("plan_digest", sa.String(length=64), nullable=True),
         sa.Column("method", sa.String(length=40), nullable=False),
         sa.Column("guarantee", sa.String(length=40), nullable=False),

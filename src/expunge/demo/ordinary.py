@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ordinary training that the erasable one is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge.demo.settings import Settings
+
+if TYPE_CHECKING:
+    from expunge.exact.plan import Plan
+
+
+def train_ordinary(data_yaml: Path, out: Path, plan: Plan, settings: Settings) -> dict[str, float]:
+    """Train with stock Ultralytics; return its metrics, taken as those of the erasable models are.
+
+    Args:
+        data_yaml: A data set of its own: Ultralytics leaves label caches in it.
+        out: Folder for the run.
+        plan: The erasable training's plan, for the way of measuring.
+        settings: The size of the demo.
+    """
+    from expunge.data.scan import scan
+    from expunge.tasks.base import get_task
+    from expunge.tasks.baseline import train_plain
+    from expunge.tasks.weights import state_of
+
+    trained = train_plain(
+        data_yaml,
+        out,
+        weights=settings.weights,
+        epochs=settings.ordinary_epochs,
+        imgsz=settings.imgsz,
+        batch=settings.batch,
+        seed=settings.seed,
+        threads=settings.ordinary_threads,
+    )
+    found = scan(data_yaml)
+    judges = [sample for sample in found.samples if sample.split == "val"]
+    state = state_of(Path(trained["weights"]))
+    return get_task(plan.task).evaluate([state], plan, found.config, found.root, judges)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large the demo is: who takes part, and how long is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from expunge.demo.scenes import Cast
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One size of the demo.
+
+    Attributes:
+        subject: Who withdraws.
+        epochs: Passes over a shard's private pictures.
+        public_epochs: Passes over the public pictures, before the shards part.
+        ordinary_epochs, ordinary_threads: Of the ordinary training that is compared with.
+        minutes: What it takes on two cores, as announced.
+        options: Further options of ``expunge train``, as words.
+        more: Further ``KEY=VALUE`` settings of the erasable training.
+    """
+
+    cast: Cast
+    epochs: int
+    public_epochs: int
+    ordinary_epochs: int
+    minutes: int
+    subject: str = "s17"
+    shards: int = 3
+    slices: int = 2
+    weights: str = "yolo26n.yaml"
+    imgsz: int = 160
+    batch: int = 16
+    seed: int = 0
+    options: tuple[str, ...] = ()
+    ordinary_threads: int = 2
+    more: tuple[str, ...] = ()
+
+
+def _people(first: int, last: int) -> tuple[str, ...]:
+    return tuple(f"s{number}" for number in range(first, last + 1))
+
+
+FULL = Settings(
+    cast=Cast(
+        public=_people(1, 7),
+        private=_people(8, 20),
+        val=_people(21, 30),
+        test=_people(31, 40),
+        pairs=(("s12", "s17"), ("s9", "s10"), ("s11", "s19")),
+        unseen_scenes=8,
+    ),
+    epochs=20,
+    public_epochs=40,
+    ordinary_epochs=30,
+    minutes=8,
+)
+
+QUICK = Settings(
+    cast=Cast(
+        public=_people(1, 4),
+        private=("s9", "s10", "s12", "s15", "s17", "s19"),
+        val=_people(21, 30),
+        test=_people(31, 40),
+        pairs=(("s12", "s17"),),
+        scenes=8,
+        unseen_scenes=3,
+    ),
+    epochs=12,
+    public_epochs=30,
+    ordinary_epochs=16,
+    minutes=3,
+)

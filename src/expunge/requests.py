@@ -12,7 +12,7 @@ from sqlalchemy import select
 from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
-from expunge.data.labels import label_path
+from expunge.data.yolo import label_file
 from expunge.evidence import certificate
 from expunge.exact.fingerprint import fingerprint
 from expunge.exact.model import plan_file
@@ -88,7 +88,7 @@ def originals(workspace: Workspace, request_id: str) -> Iterator[Path]:
         root = Path(session.get_one(DatasetRow, row.dataset_id).root)
         paths = list(session.scalars(select(SampleRow.path).where(SampleRow.request_id == request_id)))
     for relative in sorted(set(paths)):
-        for file in (root / relative, root / label_path(relative)):
+        for file in (root / relative, label_file(root, relative)):
             if file.is_symlink() or file.is_file():
                 yield file
 

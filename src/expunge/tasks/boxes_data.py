@@ -12,8 +12,9 @@ import numpy as np
 from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
 
-from expunge.data.labels import label_path, read_boxes
+from expunge.data.labels import read_boxes
 from expunge.data.types import DatasetConfig, Sample
+from expunge.data.yolo import label_file
 from expunge.errors import InputError
 from expunge.exact.hashing import keyed_hash
 from expunge.exact.schedule import PartnerRing, Stage
@@ -64,8 +65,9 @@ class BoxDataset(YOLODataset):
     def _label(self, sample: Sample) -> dict[str, Any]:
         boxes = np.zeros((0, 5), np.float32)
         if sample.label_digest:
-            name = label_path(sample.path)
-            text = read_checked(self._root / name, sample.label_digest, name).decode("utf-8-sig")
+            file = label_file(self._root, sample.path)
+            name = f"the label file of {sample.path}"
+            text = read_checked(file, sample.label_digest, name).decode("utf-8-sig")
             boxes = read_boxes(text, self._classes, name)
             boxes[:, 0] = self._index[boxes[:, 0].astype(int)]
         return {

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes small datasets on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def write_image(path: Path) -> Path:
+    """Write an 8x8 image whose pixels follow from its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = int.from_bytes(hashlib.sha256("/".join(path.parts[-3:]).encode()).digest()[:4], "big")
+    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def image() -> Callable[[Path], Path]:
+    """A function that writes an image."""
+    return write_image
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A detection dataset: three images with labels to train on, one to validate with and without one."""
+    root = tmp_path / "shop"
+    for name in ("train/a", "train/b", "train/deep/ä ö", "val/c", "val/d"):
+        write_image(root / "images" / f"{name}.png")
+        if name != "val/d":
+            label = root / "labels" / f"{name}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.1 0.2 0.2\n", encoding="utf-8")
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [box, disc]\n")
+    return root
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A classification folder; class ``emu`` has images in val alone."""
+    root = tmp_path / "pets"
+    for name in ("train/cat/1", "train/cat/x/2", "train/dog/3", "val/cat/4", "val/emu/5"):
+        write_image(root / f"{name}.png")
+    return root

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reader of image-classification folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expunge.data.scan import scan
+from expunge.errors import InputError
+
+
+def test_folders(pets: Path) -> None:
+    found = scan(pets)
+    assert found.config.kind == "folders"
+    assert found.config.names == ("cat", "dog", "emu")
+    assert [(s.path, s.split, s.class_name) for s in found.samples] == [
+        ("train/cat/1.png", "train", "cat"),
+        ("train/cat/x/2.png", "train", "cat"),
+        ("train/dog/3.png", "train", "dog"),
+        ("val/cat/4.png", "val", "cat"),
+        ("val/emu/5.png", "val", "emu"),
+    ]
+    assert {s.label_digest for s in found.samples} == {""}
+
+
+def test_an_empty_class_is_a_class(pets: Path) -> None:
+    (pets / "train" / "ant").mkdir()
+    (pets / "train" / ".ipynb_checkpoints").mkdir()
+    assert scan(pets).config.names == ("ant", "cat", "dog", "emu")
+
+
+def test_validation_may_be_spelled_out(pets: Path) -> None:
+    (pets / "val").rename(pets / "validation")
+    assert [s.split for s in scan(pets).samples if s.path.startswith("validation/")] == ["val", "val"]
+
+
+def test_test_may_stand_for_val(pets: Path) -> None:
+    (pets / "val").rename(pets / "test")
+    assert {s.split for s in scan(pets).samples} == {"train", "test"}
+
+
+def test_too_little(pets: Path, image: Callable[[Path], Path], tmp_path: Path) -> None:
+    (pets / "val").rename(pets / "other")
+    with pytest.raises(InputError, match="not an image-classification folder"):
+        scan(pets)
+    image(tmp_path / "flat" / "1.png")
+    with pytest.raises(InputError, match="not an image-classification folder"):
+        scan(tmp_path / "flat")
+    (pets / "val" / "cat").mkdir(parents=True)
+    with pytest.raises(InputError, match="too few images"):
+        scan(pets)

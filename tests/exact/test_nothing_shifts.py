@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removing anybody leaves placement, order and draws of all others as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import worlds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expunge.data.scan import scan
+from expunge.data.types import DatasetConfig, Sample
+from expunge.exact import placement
+from expunge.exact.graph import build_graph
+from expunge.exact.plan import Epochs, Initial, Plan, Recipe
+from expunge.exact.schedule import PartnerRing, Stage, batches, epoch_order, stage_epochs
+
+PATHS = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=60, unique=True)
+
+
+def plan(shards: int = 3, slices: int = 2, task: str = "detect", **recipe: Any) -> Plan:
+    """A plan without an architecture."""
+    values = {"imgsz": 32, "batch": 4, "optimizer": "AdamW", "lr0": 0.001, "lrf": 0.1, "momentum": 0.9}
+    return Plan(
+        task=task,
+        names=worlds.NAMES,
+        architecture={},
+        initial=Initial(source="x.yaml", tensors=""),
+        seed=7,
+        shards=shards,
+        slices=slices,
+        epochs=Epochs(public=2, stages=(2,) * slices, polish=0),
+        recipe=Recipe(**values, weight_decay=0, warmup_epochs=1, **recipe),
+        placement=placement.uniform(shards, slices),
+        threads=1,
+    )
+
+
+def people() -> st.SearchStrategy[list[Sample]]:
+    """Samples of up to three subjects each."""
+    row = st.tuples(st.sets(st.integers(0, 12), max_size=3), st.booleans())
+    return st.lists(row, min_size=2, max_size=40).map(
+        lambda rows: [
+            Sample(f"a/{i}.png", "train", f"{i:064x}", "", None, tuple(f"s{s}" for s in sorted(who)), not who and free)
+            for i, (who, free) in enumerate(rows)
+        ]
+    )
+
+
+@given(PATHS, st.integers(0, 2**40), st.integers(0, 5), st.data())
+def test_relative_order_stays(paths: list[str], seed: int, epoch: int, data: st.DataObject) -> None:
+    gone = data.draw(st.sets(st.sampled_from(paths)))
+    left = [p for p in paths if p not in gone]
+    before = [paths[i] for i in epoch_order(seed, "shard", epoch, paths)]
+    after = [left[i] for i in epoch_order(seed, "shard", epoch, left)]
+    assert after == [p for p in before if p not in gone]
+
+
+@given(PATHS, st.integers(0, 2**40), st.integers(0, 5), st.data())
+def test_partners_stay_unless_they_were_removed(
+    paths: list[str], seed: int, epoch: int, data: st.DataObject
+) -> None:
+    gone = data.draw(st.sets(st.sampled_from(paths), max_size=len(paths) - 1))
+    left = [p for p in paths if p not in gone]
+    full, rest = PartnerRing(seed, "shard", epoch, paths), PartnerRing(seed, "shard", epoch, left)
+    for path in left:
+        for draw in range(4):
+            before = paths[full.partner(path, draw)]
+            if before not in gone:
+                assert left[rest.partner(path, draw)] == before
+
+
+def test_the_ring_is_fair_over_epochs() -> None:
+    """Every sample is chosen about equally often: a chi-square test with a fixed seed."""
+    paths = [str(i) for i in range(50)]
+    counts = np.zeros(50)
+    for epoch in range(400):
+        ring = PartnerRing(1, "shard", epoch, paths)
+        for path in paths:
+            counts[ring.partner(path, 0)] += 1
+    # Arcs are exponential, so a count's variance per epoch is about twice its mean of 1.
+    chi = float((((counts - 400) / np.sqrt(2 * 400)) ** 2).sum())
+    assert 25 < chi < 90
+
+
+@given(people(), st.integers(1, 4), st.integers(1, 4), st.data())
+def test_homes_stay(samples: list[Sample], shards: int, slices: int, data: st.DataObject) -> None:
+    made = plan(shards, slices)
+    gone = data.draw(st.sampled_from(sorted({s for row in samples for s in row.subjects} or {"nobody"})))
+    left = [s for s in samples if gone not in s.subjects]
+
+    def cells(rows: list[Sample]) -> dict[str, set[tuple[int, int]]]:
+        found: dict[str, set[tuple[int, int]]] = {}
+        for node in build_graph(made, rows, {}).nodes:
+            for sample in node.samples:
+                found.setdefault(sample.path, set()).add((node.shard, node.stage))
+        return found
+
+    before, after = cells(samples), cells(left)
+    assert after == {path: before[path] for path in after}
+    assert set(after) == {s.path for s in left}, "every retained sample is in some stage"
+
+
+@given(people(), st.integers(1, 3), st.integers(1, 3))
+def test_only_nodes_that_saw_the_forgotten_get_other_names(
+    samples: list[Sample], shards: int, slices: int
+) -> None:
+    made = plan(shards, slices)
+    gone = samples[0].path
+    before = build_graph(made, samples, {})
+    after = {node.key for node in build_graph(made, samples[1:], {}).nodes}
+    tainted: set[str] = set()
+    for node in before.nodes:
+        if any(s.path == gone for s in node.samples) or node.parent in tainted:
+            tainted.add(node.key)
+    clean = {node.key for node in before.nodes} - tainted
+    assert clean <= after
+    assert not tainted & after
+
+
+@given(st.integers(0, 100), st.integers(1, 17))
+def test_batches_lose_nothing_and_leave_nobody_alone(count: int, size: int) -> None:
+    cut = batches(list(range(count)), size)
+    assert [i for batch in cut for i in batch] == list(range(count))
+    if count > 1 and size > 1:
+        assert min(len(batch) for batch in cut) > 1
+
+
+@given(st.integers(1, 200), st.integers(1, 8))
+def test_stages_make_the_asked_passes(epochs: int, slices: int) -> None:
+    stages = stage_epochs(epochs, slices)
+    passes = sum(e * (k + 1) / slices for k, e in enumerate(stages))
+    assert len(stages) == slices
+    assert min(stages) >= 1
+    if epochs >= slices:
+        assert abs(passes - epochs) < 1
+
+
+@settings(max_examples=25)
+@given(st.floats(0.05, 0.95), st.integers(1, 5), st.integers(1, 5))
+def test_likely_leavers_go_together_and_last(share: float, shards: int, slices: int) -> None:
+    made = placement.by_risk(shards, slices, (0.5,), (1 - share, share))
+    low, high = made.bins
+    assert sum(c.share for c in low) / (sum(c.share for c in low) + sum(c.share for c in high)) == pytest.approx(
+        1 - share, abs=1e-4
+    )
+    assert min(c.slice for c in high) >= max(0, min(c.slice for c in low))
+    shared = {(c.shard, c.slice) for c in low} & {(c.shard, c.slice) for c in high}
+    assert len(shared) <= 1
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_draws_of_others_stay(tmp_path: Path, mosaic: float) -> None:
+    """With Ultralytics' augmentations on: pictures and boxes are equal, but for mixes with the removed."""
+    from expunge.tasks.base import get_task
+
+    world = worlds.detection(tmp_path)
+    found = scan(world.source)
+    samples = [s for s in found.samples if s.split == "train"]
+    augment = {"mosaic": mosaic, "mixup": mosaic / 2, "scale": 0.5, "translate": 0.1, "fliplr": 0.5, "hsv_h": 0.1}
+    made = plan(augment=augment)
+    stage, task = Stage("shard", 0, 2, 2, 0.001, True), get_task("detect")
+    gone = "p3/shot 1.png"
+    left = [s for s in samples if not s.path.endswith(gone)]
+
+    def drawn(rows: list[Sample], epoch: int) -> dict[str, tuple[bytes, bytes]]:
+        data = task.data(made, found.config, found.root, rows)
+        result = {}
+        for i, sample in enumerate(rows):
+            batch = data.batch(stage, epoch, [i])
+            result[sample.path] = (batch["img"].numpy().tobytes(), batch["bboxes"].numpy().tobytes())
+        return result
+
+    full, rest = drawn(samples, 0), drawn(left, 0)
+    moved = [path for path in rest if rest[path] != full[path]]
+    if mosaic:
+        assert 0 < len(moved) < len(left) / 2, "only partners of the removed sample may change"
+    else:
+        assert not moved
+    assert drawn(left, 1) != rest, "negative control: another epoch draws anew"
+
+
+def test_classification_draws_of_others_stay(tmp_path: Path) -> None:
+    from expunge.tasks.base import get_task
+
+    found = scan(worlds.classification(tmp_path).source)
+    samples = [s for s in found.samples if s.split == "train"]
+    augment = {"scale": 0.5, "fliplr": 0.5, "erasing": 0.4, "auto_augment": "randaugment"}
+    made, stage = plan(task="classify", augment=augment), Stage("shard", 0, 2, 2, 0.001, True)
+    config = DatasetConfig("folders", found.config.names)
+
+    def drawn(rows: list[Sample]) -> dict[str, bytes]:
+        data = get_task("classify").data(made, config, found.root, rows)
+        order = epoch_order(made.seed, "shard", 0, [s.path for s in rows])
+        batch = data.batch(stage, 0, order)
+        return {rows[i].path: batch["img"][k].numpy().tobytes() for k, i in enumerate(order)}
+
+    full, rest = drawn(samples), drawn(samples[3:])
+    assert rest == {path: full[path] for path in rest}
+    assert len(set(full.values())) == len(full), "negative control: the pictures differ"

@@ -19,7 +19,7 @@ def label_path(image: str) -> str:
     return moved.rpartition(".")[0][1:] + ".txt"
 
 
-def read_boxes(text: str, classes: int, where: str) -> NDArray[np.float32]:
+def read_boxes(text: str, classes: int, where: str, keypoint_values: int = 0) -> NDArray[np.float32]:
     """Return the boxes of one label file.
 
     Polygons (segment, obb) and keypoint rows keep their enclosing or leading box, row by row, so a file
@@ -29,6 +29,7 @@ def read_boxes(text: str, classes: int, where: str) -> NDArray[np.float32]:
         text: The file's content.
         classes: Number of classes.
         where: The file's relative path, for messages.
+        keypoint_values: Numbers that follow the box in a pose data set's rows (points times dimensions).
 
     Returns:
         Array (N, 5): class, x, y, width, height; xywh, normalised to 0–1.
@@ -47,7 +48,8 @@ def read_boxes(text: str, classes: int, where: str) -> NDArray[np.float32]:
             raise _bad(where, number, "it has a field that is no number") from None
         if values[0] != int(values[0]) or not 0 <= values[0] < classes:
             raise _bad(where, number, f"class {fields[0]} is not one of 0–{classes - 1}")
-        rows.append((values[0], *_box(values[1:], where, number)))
+        pose = keypoint_values and len(values) == 5 + keypoint_values
+        rows.append((values[0], *_box(values[1:5] if pose else values[1:], where, number)))
     unique = list(dict.fromkeys(rows))
     return np.array(unique, dtype=np.float32).reshape(-1, 5)
 

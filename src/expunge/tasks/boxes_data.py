@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
@@ -41,6 +42,7 @@ class BoxDataset(YOLODataset):
         self._samples, self._root = list(samples), root
         self._index = class_index(config.names, names)
         self._classes = len(config.names)
+        self._keypoint_values = math.prod(config.extra.get("kpt_shape") or (0,))
         self._store = ImageStore(root, self._samples)
         self.partner: Callable[[], int] = lambda: 0
         super().__init__(
@@ -68,7 +70,7 @@ class BoxDataset(YOLODataset):
             file = label_file(self._root, sample.path)
             name = f"the label file of {sample.path}"
             text = read_checked(file, sample.label_digest, name).decode("utf-8-sig")
-            boxes = read_boxes(text, self._classes, name)
+            boxes = read_boxes(text, self._classes, name, self._keypoint_values)
             boxes[:, 0] = self._index[boxes[:, 0].astype(int)]
         return {
             "im_file": sample.path,

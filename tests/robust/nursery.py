@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that has imported everything, and forks one child for each command that a test runs.
+
+Every command is a process of its own, which can be killed and whose locks the system releases, but without
+the seconds that importing torch takes; so are the training processes, which are forked rather than started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import traceback
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+PIPE = -1
+
+
+class Forked:
+    """Stands in for ``subprocess.Popen([python, "-m", MODULE])``."""
+
+    def __init__(self, args: list[str], *, env: dict[str, str], **_: Any) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        to_child, from_child = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.dup2(to_child[0], 0)
+            os.dup2(from_child[1], 1)
+            os.closerange(3, 1024)  # what a new program would not have: locks, pipes, the catalog
+            os.environ.clear()
+            os.environ.update(env, EXPUNGE_TEST_ROLE="worker")
+            sys.stdin = open(0, encoding="utf-8", closefd=False)
+            leave(import_module(args[2]).main)
+        os.close(to_child[0])
+        os.close(from_child[1])
+        self.stdin = os.fdopen(to_child[1], "w", encoding="utf-8")
+        self.stdout = os.fdopen(from_child[0], encoding="utf-8")
+        self.code: int | None = None
+
+    def __class_getitem__(cls, item: Any) -> type[Forked]:
+        return cls
+
+    def wait(self) -> int:
+        """Wait for its end; returns the exit code, negative after a signal."""
+        if self.code is None:
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.code
+
+    def kill(self) -> None:
+        """End it."""
+        if self.code is None:
+            os.kill(self.pid, 9)
+
+
+def forked_run(args: list[str], *, input: str, cwd: Any, env: dict[str, str], **_: Any) -> Any:
+    """Stands in for ``subprocess.run([python, "-m", MODULE])``."""
+    process = Forked(args, env=env)
+    process.stdin.write(input)
+    process.stdin.close()
+    out = process.stdout.read()
+    return SimpleNamespace(stdout=out, returncode=process.wait())
+
+
+def leave(main: Any) -> None:
+    """Run a function and end this process as a program would."""
+    code: Any = 1
+    try:
+        code = main()
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                code = 1
+        os._exit(code if isinstance(code, int) else 0)
+
+
+def child(job: dict[str, Any]) -> None:
+    """Be the command."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    os.dup2(os.open(job["stdout"], flags, 0o600), 1)
+    os.dup2(os.open(job["stderr"], flags, 0o600), 2)
+    os.closerange(3, 1024)
+    os.chdir(job["cwd"])
+    os.environ.update(job["env"])
+    if job["fault"]:
+        from robust.faults import Fault
+
+        Fault(**job["fault"]).install()
+    if job["argv"] is not None:
+        from expunge.cli.main import cli
+
+        leave(lambda: cli.main(job["argv"], prog_name="expunge"))
+    leave(lambda: print(json.dumps(runpy.run_path(job["file"])[job["function"]](**job["arguments"]))))
+
+
+def warm_up() -> None:
+    """Import all that commands import when they are used, and train once, so that no child has to begin."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from robust import scenes
+
+    from expunge import pipeline, training
+    from expunge.catalog.datasets import add_version
+    from expunge.data.scan import scan
+    from expunge.data.subjects import attach, read_subjects
+    from expunge.evidence.verify import verify
+    from expunge.exact import replay, runner, worker
+    from expunge.exact.planner import Options
+    from expunge.progress import Progress
+    from expunge.workspace import Workspace
+
+    for name in ("cli.main", "cli.data", "cli.training", "cli.erasure", "exact.replay", "data.export"):
+        import_module(f"expunge.{name}")
+
+    class Inline:
+        """Trains in this process."""
+
+        def __new__(cls, chains: Any, run: Any, start: Any) -> Any:
+            done = []
+            for chain in chains:
+                nodes = {node.key: node for node in chain}
+
+                def report(event: str, nodes: Any = nodes, **values: Any) -> None:
+                    if event == "node":
+                        done.append(runner.Finished(nodes[values.pop("key")], **values))
+                        run.on_node(done[-1])
+
+                worker.run(runner._job(chain, run, start(chain)), report, os.getppid())
+            return done
+
+    original, runner._parallel = runner._parallel, Inline  # type: ignore[assignment]
+    with TemporaryDirectory() as name:
+        folder, quiet = Path(name), Progress(quiet=True)
+        workspace = Workspace.init(folder)
+        source = scenes.make(folder / "data")
+        found = attach(scan(source), read_subjects(folder / "data" / "subjects.csv"), ())
+        with workspace.session(write=True) as session:
+            add_version(session, "shop", found, key=workspace.key)
+        options = Options(str(scenes.architecture(folder)), 2, 2, 2, 32, 4)
+        training.train(workspace, "shop", "m", options=options, progress=quiet)
+        pipeline.forget(workspace, pipeline.Ask(subjects=("s03",)), quiet)
+        verify(workspace, "m", replay=False, progress=quiet)
+    runner._parallel = original
+    runner.subprocess = SimpleNamespace(Popen=Forked, PIPE=PIPE)  # type: ignore[assignment]
+    replay.subprocess = SimpleNamespace(run=forked_run, PIPE=PIPE)  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Serve: a line of JSON in, a line of JSON out."""
+    warm_up()
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            code = os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1])
+            print(json.dumps(code), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            child(job)
+        print(json.dumps(pid), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
@@ -16,9 +16,9 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError, Preempted
-from expunge.exact.composition import final
-from expunge.exact.model import ErasableModel, elapsed
+from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
+from expunge.execution import Execution
 from expunge.progress import Progress
 from expunge.requests import delete_originals, settle
 
@@ -39,7 +39,7 @@ class Ask:
     method: str = "auto"
     defer: bool = False
     delete_originals: bool = False
-    confirm: Callable[[dict[str, Any]], bool] = field(default=lambda preview: True)
+    confirm: Callable[[dict[str, Any]], bool] | None = None
 
 
 @dataclass
@@ -111,15 +111,13 @@ def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | No
     selection = _select(workspace, ask)
     if not selection.paths:
         return _again(workspace, ask, selection, progress)
-    affected = _affected(workspace, ask, selection)
-    if not ask.confirm(_preview(selection, affected)):
+    if ask.confirm is not None and not ask.confirm(_preview(selection, _affected(workspace, ask, selection))):
         raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
+    names = [p.name for p in _concerned(workspace, ask, selection)]
     with ExitStack() as stack:
         locks = {
-            a.published.name: stack.enter_context(
-                model_lock(workspace.locks, a.published.name, "forget", urgent=True)
-            )
-            for a in affected
+            name: stack.enter_context(model_lock(workspace.locks, name, "forget", urgent=True))
+            for name in names
         }
         # While we waited for the locks another erasure may have changed everything: look again.
         selection = _select(workspace, ask)
@@ -142,7 +140,8 @@ def _select(workspace: Workspace, ask: Ask) -> Selection:
         )
 
 
-def _affected(workspace: Workspace, ask: Ask, selection: Selection) -> list[Affected]:
+def _concerned(workspace: Workspace, ask: Ask, selection: Selection) -> list[Published]:
+    """The models named, or all live ones of the dataset."""
     with workspace.session() as session:
         found = catalog.live(session, selection.version.dataset_id)
         named = {catalog.find_model(session, ref.partition("@")[0]).name for ref in ask.models}
@@ -153,10 +152,12 @@ def _affected(workspace: Workspace, ask: Ask, selection: Selection) -> list[Affe
             "A request concerns one dataset and the models that saw it.",
             "Leave out --model to reach all models concerned.",
         )
+    return [p for p in found if not named or p.name in named]
+
+
+def _affected(workspace: Workspace, ask: Ask, selection: Selection) -> list[Affected]:
     result = []
-    for published in found:
-        if named and published.name not in named:
-            continue
+    for published in _concerned(workspace, ask, selection):
         before = ErasableModel.open(workspace, published, Progress(quiet=True))
         saw = sum(1 for s in before.samples if s.split == "train" and s.path in selection.paths)
         after = before.without(selection.paths)
@@ -221,20 +222,22 @@ def _execute_all(
                 version_after=version.number,
             )
         )
-    entries = [
-        execute(
+    executions = [
+        Execution(
             a.after,
             a.published,
             ids[a.published.name],
             locks[a.published.name],
-            request_id=request_id,
+            request_id,
             retrain=ask.method == "retrain",
-            defer=ask.defer,
             predicted=a.cost(ask.method == "retrain"),
             began=began,
         )
         for a in affected
     ]
+    for execution in executions:  # all of them first: repairs take their time
+        execution.publish_interim()
+    entries = [execution.repair(ask.defer) for execution in executions]
     if ask.delete_originals:
         delete_originals(workspace, request_id)
     outcome = settle(workspace, request_id, entries)
@@ -247,155 +250,6 @@ def _model_ids(workspace: Workspace, affected: list[Affected]) -> dict[str, int]
             a.published.name: catalog.ensure_model(session, a.published.name, a.published.task)
             for a in affected
         }
-
-
-def execute(
-    model: ErasableModel,
-    before: Published,
-    model_id: int,
-    lock: ModelLock,
-    *,
-    request_id: str | None,
-    retrain: bool = False,
-    defer: bool = False,
-    predicted: float | None = None,
-    began: float,
-) -> dict[str, Any]:
-    """Bring one model to what is retained now: interim at once, then the repair. Repeating it is harmless."""
-    entry: dict[str, Any] = {
-        "model": before.label,
-        "parent": before.label,
-        "parent_digest": before.digest,
-        "method": "retrain" if retrain else "exact",
-        "digest": None,
-        "weights": None,
-        "plan": before.plan_digest,
-        "cost_predicted": predicted,
-        "cost_measured": None,
-        "metrics_before": None,
-        "metrics_after": None,
-        "verdict": None,
-        "guarantee": before.guarantee,
-        "interim": None,
-        "composition": before.composition,
-    }
-    unchanged = before.retained_digest == model.retained
-    if unchanged and before.guarantee == "exact" and not retrain:
-        metrics = _metrics_of(model, before)
-        same = {"digest": before.digest, "weights": str(model.workspace.root / before.weights)}
-        costs = {"cost_predicted": 0.0, "cost_measured": 0.0}
-        return {**entry, **same, **costs, "metrics_before": metrics, "metrics_after": metrics}
-    model.destroy_stale(model_id)
-    todo = missing(model.graph, model.store)
-    interim = None
-    if todo and not unchanged:
-        interim = _publish_interim(model, before, model_id, request_id, began)
-        entry["interim"] = interim
-    if todo and defer:
-        entry["metrics_before"] = _metrics_of(model, before)
-        model.progress.say(
-            "The repair waits: run `expunge repair` to finish it, alone or with later requests."
-        )
-        return entry
-    if retrain:
-        model.destroy_stale(model_id, everything=True)
-    lock.say("repair")
-    try:
-        cpu = model.train(model_id, model.graph, f"repairing {model.name}", lock.preempted)
-    except Preempted:
-        model.progress.say("The repair gave way to another erasure; it will be finished with that one.")
-        entry["metrics_before"] = _metrics_of(model, before)
-        return {**entry, "preempted": True}
-    whole = final(model.graph)
-    states = model.weights(whole)
-    full = _full_cpu_seconds(model, before)
-    cost = {"predicted": predicted, "measured": round(cpu / full, 4) if full else None}
-    published = model.publish(
-        model_id,
-        whole,
-        states,
-        parent=before.number,
-        method=entry["method"],
-        guarantee="exact",
-        state="current",
-        metrics=None,
-        cost=cost,
-        cpu_seconds=round(cpu, 2),
-        request_id=request_id,
-    )
-    model.progress.say(f"published {published.label}: exact")
-    metrics = model.metrics(states)
-    with model.workspace.session(write=True) as session:
-        catalog.set_metrics(session, model.name, published.number, metrics)
-    return {
-        **entry,
-        "model": published.label,
-        "digest": published.digest,
-        "weights": str(model.workspace.root / published.weights),
-        "cost_measured": cost["measured"],
-        "metrics_before": _metrics_of(model, before),
-        "metrics_after": metrics,
-        "guarantee": "exact",
-        "composition": whole.as_json(),
-    }
-
-
-def _publish_interim(
-    model: ErasableModel, before: Published, model_id: int, request_id: str | None, began: float
-) -> dict[str, Any] | None:
-    composition = model.choose_interim()
-    if composition is None:
-        model.progress.say("No checkpoint is free of what is forgotten, so there is no interim model.")
-        return None
-    states = model.weights(composition)
-    published = model.publish(
-        model_id,
-        composition,
-        states,
-        parent=before.number,
-        method="exact",
-        guarantee="exact-interim",
-        state="interim",
-        metrics=None,
-        cost=None,
-        cpu_seconds=0.0,
-        request_id=request_id,
-    )
-    seconds = elapsed(began)
-    model.progress.say(
-        f"published {published.label} after {seconds:.1f} s: interim, free of what is forgotten"
-    )
-    metrics = model.metrics(states)
-    with model.workspace.session(write=True) as session:
-        catalog.set_metrics(session, model.name, published.number, metrics)
-    return {
-        "model": published.label,
-        "digest": published.digest,
-        "weights": str(model.workspace.root / published.weights),
-        "seconds": seconds,
-        "metrics": metrics,
-        "composition": composition.as_json(),
-    }
-
-
-def _metrics_of(model: ErasableModel, published: Published) -> dict[str, Any]:
-    """Metrics of an earlier version on the split that is retained now (measured anew if that shrank)."""
-    from expunge.tasks.weights import state_of
-
-    split, samples = model.judged_split()
-    known = published.metrics
-    if known and known.get("split") == split and known.get("images") == len(samples):
-        return known
-    path = model.workspace.root / published.weights
-    files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
-    return model.metrics([state_of(file) for file in files])
-
-
-def _full_cpu_seconds(model: ErasableModel, before: Published) -> float:
-    with model.workspace.session() as session:
-        trained = [p for p in catalog.history(session, before.name) if p.method in ("train", "retrain")]
-    same = [p.cpu_seconds for p in trained if p.plan_digest == before.plan_digest and p.cpu_seconds]
-    return same[-1] if same else 0.0
 
 
 def repair(workspace: Workspace, names: Sequence[str], progress: Progress) -> dict[str, Any]:
@@ -433,7 +287,9 @@ def _repair_one(
             model_id = catalog.ensure_model(session, name, newest.task)
         model.check_environment(model_id)
         request = newest.request_id or (waiting[-1] if waiting else None)
-        return execute(model, newest, model_id, lock, request_id=request, began=time.monotonic())
+        execution = Execution(model, newest, model_id, lock, request, began=time.monotonic())
+        execution.publish_interim()
+        return execution.repair()
 
 
 def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progress) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from expunge.catalog.models import Published
 from expunge.errors import InputError
 from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
+from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import ErasableModel, plan_file, seen
+from expunge.exact.model import ErasableModel, counts, plan_file
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.planner import Options, initial_weights, make_plan
 from expunge.exact.runner import write_weights
@@ -201,7 +202,8 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str) -> Published
                 parent=None,
                 dataset_id=version.dataset_id,
                 dataset_version=version.number,
-                **seen(samples),
+                retained_digest=retained_digest(samples),
+                **counts(samples),
                 plan_digest=None,
                 method="adopt",
                 guarantee="none",

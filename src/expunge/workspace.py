@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from expunge.pipeline import Ask
+
 FOLDER = ".expunge"
 VARIABLE = "EXPUNGE_WORKSPACE"
 KEY_BYTES = 32
@@ -27,6 +30,30 @@ NETWORK = re.compile(
     r"nfs\d?|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|beegfs\w*|glusterfs|ncpfs|davfs"
     r"|fuse\.(sshfs|rclone|s3fs|gcsfuse|glusterfs|davfs2?|ceph\S*|juicefs|goofys|mount-s3)"
 )
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The statement of what was done.
+
+    Attributes:
+        path: Its file.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request.
+
+    Attributes:
+        result: The same as ``expunge forget --json`` prints.
+        certificate: The statement.
+    """
+
+    result: dict[str, Any]
+    certificate: Certificate
 
 
 class Workspace:
@@ -100,9 +127,9 @@ class Workspace:
         """
         from sqlalchemy.orm import Session
 
-        from expunge.catalog.engine import begin_write
+        from expunge.catalog.engine import begin_write, catalog_errors
 
-        with Session(self._engine) as session, session.begin():
+        with catalog_errors(), Session(self._engine) as session, session.begin():
             if write:
                 begin_write(session)
             yield session
@@ -174,8 +201,49 @@ class Workspace:
         """Return a folder of the workspace; it is made where it is missing, for its owner alone."""
         path = self.root / name
         if not path.is_dir():
-            path.mkdir(mode=0o700, exist_ok=True)
+            try:
+                path.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"The folder {path} cannot be made.",
+                    error.strerror or str(error),
+                    "See to it that the workspace's disk has space and may be written to.",
+                ) from error
         return path
+
+    def request(
+        self,
+        subjects: Sequence[str] = (),
+        samples: Sequence[str] = (),
+        *,
+        class_name: str | None = None,
+        dataset: str | None = None,
+        models: Sequence[str] = (),
+        method: str = "auto",
+        defer: bool = False,
+        delete_originals: bool = False,
+    ) -> Ask:
+        """Return an erasure request, to be given to ``run``; arguments as of ``expunge forget``."""
+        from expunge.pipeline import Ask
+
+        return Ask(
+            subjects=tuple(subjects),
+            samples=tuple(samples),
+            class_name=class_name,
+            dataset=dataset,
+            models=tuple(models),
+            method=method,
+            defer=defer,
+            delete_originals=delete_originals,
+        )
+
+    def run(self, request: Ask) -> Outcome:
+        """Execute a request: what ``expunge forget --yes`` does, with the same errors."""
+        from expunge.pipeline import forget
+        from expunge.progress import Progress
+
+        result = forget(self, request, Progress(quiet=True))
+        return Outcome(result, Certificate(Path(result["certificate"])))
 
     @property
     def _key_path(self) -> Path:

@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> ReportData:
     chain = [Cell("shard", shard, stage, 9, shard == stage == 1, "retrained" if shard == 1 else "reused")
              for shard in (0, 1) for stage in (1, 2)]  # fmt: skip
     return ReportData(
-        setting=Setting("s3", 12, 2, 4, 5, "an environment <of angles>"),
+        setting=Setting("s3", "YOLO26n", 12, 2, 4, 5, "an environment <of angles>"),
         date="1 May 2030",
         interim_seconds=1.5,
         steps=(Step("Forget s3", "It was done.", 135.0),),

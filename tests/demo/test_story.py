@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from expunge.demo import command
+from expunge.demo import command, narrow
 from expunge.demo.faces import Faces
 from expunge.demo.report_data import Detection
 from expunge.demo.scenes import Cast
@@ -47,6 +48,7 @@ class Commands:
     """Stands in for the command line: answers as it would, and remembers what was asked."""
 
     valid: bool = True
+    replayed: bool | None = True
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, folder: Path, *args: str) -> dict[str, Any]:
@@ -76,7 +78,11 @@ class Commands:
                 costs = {"cost_predicted": 0.3, "cost_measured": 0.25}
                 return {"models": [{**after, **costs, "metrics_before": SCORES, "metrics_after": SCORES}]}
             case ("verify", "detector@3", "--replay"):
-                return {"valid": self.valid, "checks": [{"name": "replay", "ok": self.valid, "detail": None}]}
+                checks = [("detector@3: catalog", True), ("detector@3: replay", self.replayed)]
+                return {
+                    "valid": self.valid,
+                    "checks": [{"name": n, "ok": ok, "detail": ""} for n, ok in checks],
+                }
         raise AssertionError(f"an unexpected command: {args}")
 
 
@@ -90,7 +96,7 @@ def story(wheel: Path, cast: Cast, tmp_path: Path) -> tuple[Story, Commands, lis
     settings = Settings(
         cast=cast, epochs=2, public_epochs=3, ordinary_epochs=1, minutes=1, subject="s3", shards=2
     )
-    hands = Hands(lambda: Faces(wheel), commands, lambda data, out, plan, settings: SCORES, see)
+    hands = Hands(lambda: Faces(wheel), commands, lambda data, out, weights, plan, settings: SCORES, see)
     return Story(tmp_path / "out", settings, said.append, hands), commands, said
 
 
@@ -112,7 +118,7 @@ def test_tells_the_whole_story(story: tuple[Story, Commands, list[str]]) -> None
         "verify",
     ]
     train = next(line for line in commands.asked if line.startswith("train"))
-    assert "--weights yolo26n.yaml --shards 2 --slices 2 --epochs 2 --imgsz 160" in train
+    assert "--weights yolo26n.yaml --shards 2 --slices 2 --epochs 2 --imgsz 128" in train
     assert "--set public_epochs=3" in train
     assert str(tale.folder / "report.html") in said[0]
     assert str(tale.folder / "report.html") in said[-1]
@@ -179,3 +185,22 @@ def test_a_negative_verdict_is_a_result(tmp_path: Path, monkeypatch: pytest.Monk
     answer = subprocess.CompletedProcess([], 1, '{"valid": false}')
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: answer)
     assert command.run(tmp_path, "verify") == {"valid": False}
+
+
+def test_a_narrow_model_is_the_one_that_ultralytics_ships_but_for_its_width(tmp_path: Path) -> None:
+    written = yaml.safe_load((tmp_path / narrow.write(tmp_path)).read_text(encoding="utf-8"))
+    depth, width, _ = written["scales"]["n"]
+    assert (depth, width) == (0.5, narrow.WIDTH)
+    assert written["head"][-1][2] == "Detect"
+
+
+@pytest.mark.parametrize(
+    ("ok", "valid", "equal"),
+    [(True, True, True), (True, False, False), (False, False, False), (None, True, None)],
+)
+def test_only_the_replay_counts_as_proof(
+    story: tuple[Story, Commands, list[str]], ok: bool | None, valid: bool, equal: bool | None
+) -> None:
+    tale, commands, _ = story
+    commands.valid, commands.replayed = valid, ok
+    assert tale.tell()["equal"] is equal

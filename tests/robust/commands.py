@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import itertools
 import json
@@ -46,7 +47,12 @@ class Running:
     pid: int
     stdout: Path
     stderr: Path
+    pids: Path
     result: Result | None = None
+
+    def workers(self) -> list[int]:
+        """The processes that it has started so far."""
+        return [int(line) for line in self.pids.read_text().split()] if self.pids.exists() else []
 
     def wait(self) -> Result:
         """Wait for its end."""
@@ -94,10 +100,11 @@ class Nursery:
         file: str = "",
         function: str = "",
         arguments: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
     ) -> Running:
         """Start a command (or a function of a test file, which may patch what it likes)."""
         number = next(self._numbers)
-        stdout, stderr = self._folder / f"{number}.out", self._folder / f"{number}.err"
+        stdout, stderr, pids = (self._folder / f"{number}.{kind}" for kind in ("out", "err", "pids"))
         job = {
             "cwd": str(cwd),
             "argv": argv,
@@ -107,9 +114,9 @@ class Nursery:
             "arguments": arguments or {},
             "stdout": str(stdout),
             "stderr": str(stderr),
-            "env": {},
+            "env": {**(env or {}), "EXPUNGE_TEST_PIDS": str(pids)},
         }
-        return Running(self, self.ask(job), stdout, stderr)
+        return Running(self, self.ask(job), stdout, stderr, pids)
 
     def close(self) -> None:
         """End it."""
@@ -135,9 +142,11 @@ class Shop:
         """The user's own folder of images."""
         return self.folder / "data"
 
-    def start(self, *argv: str, fault: dict[str, Any] | None = None) -> Running:
+    def start(
+        self, *argv: str, fault: dict[str, Any] | None = None, env: dict[str, str] | None = None
+    ) -> Running:
         """Start a command with ``--json``."""
-        return self.nursery.start(self.folder, [*argv, "--json"], fault=fault)
+        return self.nursery.start(self.folder, [*argv, "--json"], fault=fault, env=env)
 
     def run(self, *argv: str, fault: dict[str, Any] | None = None) -> Result:
         """Run a command with ``--json``."""
@@ -217,6 +226,17 @@ class Shop:
             if file.is_file() and (half or weights):
                 odd.append(name)
         return odd
+
+
+_shared: list[Nursery] = []
+
+
+def nursery(folder: Path) -> Nursery:
+    """Return the nursery of this session: the tests of several folders share one."""
+    if not _shared:
+        _shared.append(Nursery(folder))
+        atexit.register(_shared[0].close)
+    return _shared[0]
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 import traceback
 from importlib import import_module
 from types import SimpleNamespace
@@ -37,6 +38,8 @@ class Forked:
             leave(import_module(args[2]).main)
         os.close(to_child[0])
         os.close(from_child[1])
+        with open(os.environ["EXPUNGE_TEST_PIDS"], "a") as file:
+            file.write(f"{self.pid}\n")
         self.stdin = os.fdopen(to_child[1], "w", encoding="utf-8")
         self.stdout = os.fdopen(from_child[0], encoding="utf-8")
         self.code: int | None = None
@@ -92,6 +95,7 @@ def child(job: dict[str, Any]) -> None:
     os.closerange(3, 1024)
     os.chdir(job["cwd"])
     os.environ.update(job["env"])
+    tempfile.tempdir = None  # TMPDIR may be another one here
     if job["fault"]:
         from robust.faults import Fault
 
@@ -123,23 +127,20 @@ def warm_up() -> None:
     for name in ("cli.main", "cli.data", "cli.training", "cli.erasure", "exact.replay", "data.export"):
         import_module(f"expunge.{name}")
 
-    class Inline:
-        """Trains in this process."""
+    def inline(chains: Any, run: Any, start: Any) -> Any:
+        done = []
+        for chain in chains:
+            nodes = {node.key: node for node in chain}
 
-        def __new__(cls, chains: Any, run: Any, start: Any) -> Any:
-            done = []
-            for chain in chains:
-                nodes = {node.key: node for node in chain}
+            def report(event: str, nodes: Any = nodes, **values: Any) -> None:
+                if event == "node":
+                    done.append(runner.Finished(nodes[values.pop("key")], **values))
+                    run.on_node(done[-1])
 
-                def report(event: str, nodes: Any = nodes, **values: Any) -> None:
-                    if event == "node":
-                        done.append(runner.Finished(nodes[values.pop("key")], **values))
-                        run.on_node(done[-1])
+            worker.run(runner._job(chain, run, start(chain)), report, os.getppid())
+        return done
 
-                worker.run(runner._job(chain, run, start(chain)), report, os.getppid())
-            return done
-
-    original, runner._parallel = runner._parallel, Inline  # type: ignore[assignment]
+    original, runner._parallel = runner._parallel, inline
     with TemporaryDirectory() as name:
         folder, quiet = Path(name), Progress(quiet=True)
         workspace = Workspace.init(folder)
@@ -151,6 +152,7 @@ def warm_up() -> None:
         training.train(workspace, "shop", "m", options=options, progress=quiet)
         pipeline.forget(workspace, pipeline.Ask(subjects=("s03",)), quiet)
         verify(workspace, "m", replay=False, progress=quiet)
+        workspace._engine.dispose()  # SQLite must not have a file open across a fork
     runner._parallel = original
     runner.subprocess = SimpleNamespace(Popen=Forked, PIPE=PIPE)  # type: ignore[assignment]
     replay.subprocess = SimpleNamespace(run=forked_run, PIPE=PIPE)  # type: ignore[assignment]

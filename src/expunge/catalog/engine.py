@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,15 @@ from expunge.errors import InputError, StorageError
 HEAD = "0001"  # the newest revision under migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 30_000
+REFUSALS = {
+    sqlite3.SQLITE_FULL: "The disk is full.",
+    sqlite3.SQLITE_READONLY: "It may not be written to.",
+    sqlite3.SQLITE_IOERR: "The disk reports an error.",
+    sqlite3.SQLITE_CANTOPEN: "It cannot be opened.",
+    sqlite3.SQLITE_CORRUPT: "It is damaged.",
+    sqlite3.SQLITE_NOTADB: "It is damaged.",
+    sqlite3.SQLITE_BUSY: f"Another process has been writing to it for {BUSY_TIMEOUT_MS // 1000} seconds.",
+}
 
 
 def open_engine(database: str | Path) -> Engine:
@@ -42,6 +54,22 @@ def open_engine(database: str | Path) -> Engine:
             " its catalog is whole.",
         ) from error
     return engine
+
+
+@contextmanager
+def catalog_errors() -> Iterator[None]:
+    """Turn a refusal of the disk under the catalog into an error for people; the transaction is undone."""
+    try:
+        yield
+    except DatabaseError as error:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code not in REFUSALS:
+            raise
+        raise StorageError(
+            "The catalog could not be read or written.",
+            REFUSALS[code],
+            "See to it, then run the command again: what was not finished is undone, nothing was lost.",
+        ) from error
 
 
 def begin_write(session: Session) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from expunge.errors import BusyError
+from expunge.errors import BusyError, StorageError
 
 GIVE_WAY_SECONDS = 120.0
 POLL_SECONDS = 0.1
+LINE_BYTES = 80
+UNKNOWN_SECONDS = 2.0  # a holder says at once what it does
 
 
 class ModelLock:
@@ -25,9 +27,8 @@ class ModelLock:
 
     def say(self, what: str) -> None:
         """Tell others what the holder does: ``train``, ``forget`` or ``repair`` (which can give way)."""
-        text = json.dumps({"pid": os.getpid(), "what": what}).encode()
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, text, 0)
+        text = json.dumps({"pid": os.getpid(), "what": what}).ljust(LINE_BYTES).encode()
+        os.pwrite(self._handle, text, 0)  # of one length: no reader sees a half of it
 
     def preempted(self) -> bool:
         """Whether somebody waits to erase."""
@@ -48,26 +49,48 @@ def model_lock(folder: Path, model: str, what: str, *, urgent: bool = False) -> 
         BusyError: If another process holds the lock (and is not a repair that gave way).
     """
     path = folder / f"{model}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    flag = _flag(path)
+    with _disk_errors(model):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + GIVE_WAY_SECONDS
-        while not _try(handle):
-            holder = _holder(path)
-            if not urgent or holder.get("what") != "repair" or time.monotonic() > deadline:
-                raise BusyError(
-                    f"The model {model!r} is being changed by another process.",
-                    f"Process {holder.get('pid', '?')} holds it, to {holder.get('what', 'work on it')}.",
-                    "Wait for it to end, then run the command again.",
-                )
-            flag.touch()
-            time.sleep(POLL_SECONDS)
-        flag.unlink(missing_ok=True)
         lock = ModelLock(path, handle)
-        lock.say(what)
+        with _disk_errors(model):
+            _acquire(handle, path, model, urgent)
+            lock.say(what)
+            _flag(path).unlink(missing_ok=True)
         yield lock
     finally:
         os.close(handle)  # also releases it; a killed process releases it the same way
+
+
+def _acquire(handle: int, path: Path, model: str, urgent: bool) -> None:
+    began, asked = time.monotonic(), False
+    while not _try(handle):
+        holder, waited = _holder(path), time.monotonic() - began
+        gives_way = urgent and holder.get("what") == "repair" and waited < GIVE_WAY_SECONDS
+        if not gives_way and (holder or waited > UNKNOWN_SECONDS):
+            if asked:
+                _flag(path).unlink(missing_ok=True)  # a later repair must not give way to nobody
+            raise BusyError(
+                f"The model {model!r} is being changed by another process.",
+                f"Process {holder.get('pid', '?')} holds it, to {holder.get('what', 'work on it')}.",
+                "Wait for it to end, then run the command again.",
+            )
+        if gives_way:
+            _flag(path).touch()
+            asked = True
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _disk_errors(model: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"The lock of the model {model!r} cannot be written.",
+            error.strerror or str(error),
+            "See to it that the workspace's disk has space and may be written to; nothing was changed.",
+        ) from error
 
 
 def _try(handle: int) -> bool:

@@ -118,11 +118,16 @@ def next_number(session: Session, model_id: int) -> int:
 
 def publish(session: Session, model_id: int, **columns: Any) -> None:
     """Record a new version and mark all earlier ones superseded."""
+    supersede(session, model_id)
+    session.add(ModelVersionRow(model_id=model_id, **columns))
+    session.flush()
+
+
+def supersede(session: Session, model_id: int) -> None:
+    """Mark all versions of a model superseded."""
     session.execute(
         update(ModelVersionRow).where(ModelVersionRow.model_id == model_id).values(state="superseded")
     )
-    session.add(ModelVersionRow(model_id=model_id, **columns))
-    session.flush()
 
 
 def set_metrics(session: Session, name: str, number: int, metrics: dict[str, Any]) -> None:

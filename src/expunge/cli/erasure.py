@@ -37,11 +37,8 @@ def forget(context: Context, listed: Path | None, dry_run: bool, yes: bool, **va
     from expunge.progress import Progress
 
     workspace = context.workspace()
-    ask = pipeline.Ask(
-        listed=_lines(listed),
-        confirm=lambda preview: yes or not sys.stdin.isatty() or _confirm(context, preview),
-        **values,
-    )
+    asks = sys.stdin.isatty() and not yes
+    ask = pipeline.Ask(listed=_lines(listed), confirm=_confirm if asks else None, **values)
     if dry_run:
         preview = pipeline.dry_run(workspace, ask)
         context.emit(preview, lambda: _preview_table(preview))
@@ -95,7 +92,7 @@ def _lines(path: Path | None) -> tuple[str, ...]:
     return found
 
 
-def _confirm(context: Context, preview: dict[str, Any]) -> bool:
+def _confirm(preview: dict[str, Any]) -> bool:
     from rich.console import Console
 
     Console(stderr=True).print(_preview_table(preview))

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from expunge.exact.plan import Plan
 
 
-def train_ordinary(data_yaml: Path, out: Path, plan: Plan, settings: Settings) -> dict[str, float]:
-    """Train with stock Ultralytics; return its metrics, taken as those of the erasable models are.
+def train_ordinary(
+    data_yaml: Path, out: Path, weights: Path, plan: Plan, settings: Settings
+) -> dict[str, float]:
+    """Train with stock Ultralytics by the same recipe; return its metrics, taken as all others are.
 
     Args:
         data_yaml: A data set of its own: Ultralytics leaves label caches in it.
         out: Folder for the run.
-        plan: The erasable training's plan, for the way of measuring.
+        weights: The architecture.
+        plan: The erasable training's plan, for its recipe and the way of measuring.
         settings: The size of the demo.
     """
     from expunge.data.scan import scan
@@ -26,15 +29,19 @@ def train_ordinary(data_yaml: Path, out: Path, plan: Plan, settings: Settings) -
     from expunge.tasks.baseline import train_plain
     from expunge.tasks.weights import state_of
 
+    recipe = plan.recipe
+    same = ("optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs")
+    overrides = {**recipe.augment, **{key: getattr(recipe, key) for key in same}}
     trained = train_plain(
         data_yaml,
         out,
-        weights=settings.weights,
+        weights=str(weights),
         epochs=settings.ordinary_epochs,
         imgsz=settings.imgsz,
         batch=settings.batch,
         seed=settings.seed,
         threads=settings.ordinary_threads,
+        overrides={**overrides, "nbs": settings.batch, "warmup_bias_lr": 0.0},
     )
     found = scan(data_yaml)
     judges = [sample for sample in found.samples if sample.split == "val"]

@@ -116,6 +116,7 @@ class Setting:
     """What the reader must know of the experiment."""
 
     subject: str
+    model: str
     training_pictures: int
     public_people: int
     private_people: int

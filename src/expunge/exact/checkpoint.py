@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -75,6 +76,7 @@ def write_atomically(path: Path, data: bytes, what: str = "A file") -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(what):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -88,6 +90,25 @@ def write_atomically(path: Path, data: bytes, what: str = "A file") -> None:
                 os.close(directory)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed writers of the same file left half-written."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.name.removesuffix(".tmp").rpartition(".")[2]
+        if not pid.isdigit() or not running(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def running(pid: int) -> bool:
+    """Whether a process of that number runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def save_state(path: Path, state: State, about: Mapping[str, Any]) -> None:

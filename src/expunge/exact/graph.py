@@ -9,13 +9,12 @@ F, and the others are trained. Order, batching and deferring of requests cannot 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from expunge.data.types import Sample
 from expunge.exact.hashing import json_digest
-from expunge.exact.placement import home
+from expunge.exact.placement import Home, home
 from expunge.exact.plan import Plan
 from expunge.exact.schedule import Stage
 
@@ -64,6 +63,11 @@ class Graph:
         return first + chains + ([self.polish] if self.polish else [])
 
     @property
+    def digest(self) -> str:
+        """Digest of all nodes: of the retained samples under the plan."""
+        return json_digest([node.key for node in self.nodes])
+
+    @property
     def passes(self) -> int:
         """Image passes of the whole training."""
         return sum(node.passes for node in self.nodes)
@@ -73,75 +77,87 @@ def build_graph(plan: Plan, samples: Iterable[Sample], risks: Mapping[str, float
     """Lay out the training of the given training samples under a plan."""
     ordered = sorted((s for s in samples if s.split == "train"), key=lambda s: s.path)
     open_data = tuple(s for s in ordered if s.public)
-    cells: dict[int, list[tuple[int, Sample]]] = {}
+    slices: dict[int, dict[int, list[Sample]]] = {}
+    homes: dict[tuple[str, ...], Home] = {}
     for sample in ordered:
-        if not sample.public:
-            place = home(plan, sample, risks)
-            cells.setdefault(place.shard, []).append((place.slice, sample))
-    root = json_digest([plan.digest])
-    public = None
-    if open_data and plan.epochs.public:
-        schedule = Stage("public", 0, plan.epochs.public, plan.epochs.public, plan.recipe.lr0, True)
-        public = _node("public", -1, 0, None, schedule, open_data, root)
-    start = public.key if public else None
-    shards = {s: _chain(plan, s, cells[s], open_data, start, root) for s in sorted(cells)}
-    shards = {s: chain for s, chain in shards.items() if chain}
-    polish = None
-    if plan.epochs.polish and shards and plan.aggregate == "average":
-        schedule = Stage("polish", 0, plan.epochs.polish, plan.epochs.polish, plan.polish_lr, True)
-        parents = json_digest([chain[-1].key for chain in shards.values()])
-        node = _node("polish", -1, 0, parents, schedule, tuple(ordered), root)
-        polish = Node(node.key, node.phase, node.shard, node.stage, None, node.schedule, node.samples)
-    return Graph(public, shards, polish)
+        if sample.public:
+            continue
+        place = homes.get(sample.subjects) or home(plan, sample, risks)
+        if sample.subjects:
+            homes[sample.subjects] = place
+        slices.setdefault(place.shard, {}).setdefault(place.slice, []).append(sample)
+    maker = _Maker(plan, open_data)
+    shards = {shard: maker.chain(shard, slices[shard]) for shard in sorted(slices)}
+    shards = {shard: chain for shard, chain in shards.items() if chain}
+    return Graph(maker.public, shards, maker.polish(shards, tuple(ordered)))
 
 
-def _chain(
-    plan: Plan,
-    shard: int,
-    members: Sequence[tuple[int, Sample]],
-    open_data: tuple[Sample, ...],
-    start: str | None,
-    root: str,
-) -> tuple[Node, ...]:
-    chain: list[Node] = []
-    parent, first, total = start, 0, sum(plan.epochs.stages)
-    for k, epochs in enumerate(plan.epochs.stages):
-        seen = [sample for slice_, sample in members if slice_ <= k]
-        if seen and epochs:  # a stage without samples makes no step
-            extra = list(open_data) if plan.replay_public else []
-            rows = tuple(sorted([*seen, *extra], key=lambda s: s.path))
-            schedule = Stage("shard", first, epochs, total, plan.recipe.lr0, not chain)
-            chain.append(_node("shard", shard, k + 1, parent, schedule, rows, root))
-            parent = chain[-1].key
-        first += epochs
-    return tuple(chain)
+class _Maker:
+    """Makes the nodes of one graph; every row is digested once, however many stages see it."""
 
+    def __init__(self, plan: Plan, open_data: tuple[Sample, ...]) -> None:
+        self.plan, self.open_data = plan, open_data
+        self.root = plan.digest
+        self.open_digest = rows_digest(open_data)
+        self.public: Node | None = None
+        if open_data and plan.epochs.public:
+            epochs = plan.epochs.public
+            schedule = Stage("public", 0, epochs, epochs, plan.recipe.lr0, True)
+            self.public = self._node("public", -1, 0, None, schedule, open_data, [self.open_digest])
 
-def _node(
-    phase: str,
-    shard: int,
-    stage: int,
-    parent: str | None,
-    schedule: Stage,
-    samples: tuple[Sample, ...],
-    root: str,
-) -> Node:
-    digest = hashlib.sha256(json.dumps([root, phase, shard, stage, parent]).encode())
-    digest.update(rows_digest(samples).encode())
-    return Node(digest.hexdigest(), phase, shard, stage, parent, schedule, samples)
+    def chain(self, shard: int, slices: Mapping[int, Sequence[Sample]]) -> tuple[Node, ...]:
+        """Return the stages of one shard; a stage without samples makes no step."""
+        chain: list[Node] = []
+        replayed = self.open_data if self.plan.replay_public else ()
+        digests = [self.open_digest] if replayed else []
+        rows: list[Sample] = list(replayed)
+        parent = self.public.key if self.public else None
+        first, total, private = 0, sum(self.plan.epochs.stages), False
+        for k, epochs in enumerate(self.plan.epochs.stages):
+            if added := slices.get(k):
+                private = True
+                rows = sorted([*rows, *added], key=lambda s: s.path)
+                digests = [*digests, rows_digest(added)]
+            if private and epochs:
+                schedule = Stage("shard", first, epochs, total, self.plan.recipe.lr0, not chain)
+                chain.append(self._node("shard", shard, k + 1, parent, schedule, tuple(rows), digests))
+                parent = chain[-1].key
+            first += epochs
+        return tuple(chain)
+
+    def polish(self, shards: Mapping[int, tuple[Node, ...]], rows: tuple[Sample, ...]) -> Node | None:
+        """Return the joint polish, whose parents are the ends of all shards."""
+        epochs = self.plan.epochs.polish
+        if not epochs or not shards or self.plan.aggregate != "average":
+            return None
+        schedule = Stage("polish", 0, epochs, epochs, self.plan.polish_lr, True)
+        ends = [chain[-1].key for chain in shards.values()]
+        return self._node("polish", -1, 0, None, schedule, rows, [self.open_digest, *ends])
+
+    def _node(
+        self,
+        phase: str,
+        shard: int,
+        stage: int,
+        parent: str | None,
+        schedule: Stage,
+        rows: tuple[Sample, ...],
+        digests: list[str],
+    ) -> Node:
+        key = json_digest([self.root, phase, shard, stage, parent, digests])
+        return Node(key, phase, shard, stage, parent, schedule, rows)
 
 
 def rows_digest(samples: Iterable[Sample]) -> str:
     """Digest of what training reads of the samples: path, bytes, labels, class, and whether public."""
     digest = hashlib.sha256()
-    for s in samples:
-        row = [s.path, s.image_digest, s.label_digest, s.class_name, s.public]
-        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    for s in samples:  # no field can hold a NUL, so the joint is unambiguous
+        row = (s.path, s.image_digest, s.label_digest, s.class_name or "", "1" if s.public else "0", "\n")
+        digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
 def retained_digest(samples: Iterable[Sample]) -> str:
-    """Digest of the training samples that a model is a function of, with their subjects."""
+    """Digest of the training samples that a model without a plan saw, with their subjects."""
     rows = sorted((s for s in samples if s.split == "train"), key=lambda s: s.path)
-    subjects = json_digest([list(s.subjects) for s in rows])
-    return json_digest([rows_digest(rows), subjects])
+    return json_digest([rows_digest(rows), [list(s.subjects) for s in rows]])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +17,10 @@ from expunge.errors import EnvironmentChanged, InputError
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.composition import Composition, interim_candidates, weights_of
 from expunge.exact.fingerprint import difference, fingerprint
-from expunge.exact.graph import Graph, build_graph, retained_digest
+from expunge.exact.graph import Graph, build_graph
 from expunge.exact.hashing import tensor_digest
 from expunge.exact.plan import Plan, load_plan
-from expunge.exact.runner import Finished, Training, missing, train
+from expunge.exact.runner import Finished, Training, missing, polish_start, train
 from expunge.exact.store import CheckpointStore
 from expunge.progress import Progress
 from expunge.tasks.base import get_task
@@ -96,10 +95,10 @@ class ErasableModel:
         """File of the initial weights."""
         return plan_file(self.workspace, self.plan.digest).with_name("initial.weights")
 
-    @cached_property
+    @property
     def retained(self) -> str:
         """Digest of the training samples that the model is a function of."""
-        return retained_digest(self.samples)
+        return self.graph.digest
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -127,12 +126,19 @@ class ErasableModel:
                 )
 
     def destroy_stale(self, model_id: int, everything: bool = False) -> list[str]:
-        """Delete the checkpoints that saw what is no longer retained; returns their keys."""
+        """Delete the checkpoints that saw what is no longer retained; returns their keys.
+
+        So go those that a killed command did not come to record: their environment and cost are not known.
+        """
         wanted = set() if everything else {node.key for node in self.graph.nodes}
-        stale = [key for key in self.store.stored() if key not in wanted]
+        with self.workspace.session() as session:
+            known = {c.key for c in catalog.checkpoints(session, model_id)}
+        stored = self.store.stored()
+        stale = [k for k in stored if k not in wanted or (self.store.has(k) and k not in known)]
         self.store.destroy(stale)
+        polish_start(self.workspace.tmp, self.store).unlink(missing_ok=True)
         with self.workspace.session(write=True) as session:
-            catalog.drop_checkpoints(session, model_id, stale)
+            catalog.drop_checkpoints(session, model_id, [k for k in known if not self.store.has(k)])
         return stale
 
     def train(
@@ -226,7 +232,8 @@ class ErasableModel:
                 number=number,
                 dataset_id=self.version.dataset_id,
                 dataset_version=self.version.number,
-                **seen(self.samples),
+                retained_digest=self.retained,
+                **counts(self.samples),
                 plan_digest=self.plan.digest,
                 digest=states_digest(states),
                 weights=str(file.relative_to(self.workspace.root)),
@@ -248,11 +255,10 @@ class ErasableModel:
         return folder
 
 
-def seen(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What the catalog records of the training samples of a model: their digest and counts."""
+def counts(samples: Sequence[Sample]) -> dict[str, int]:
+    """How many training samples and subjects a model has seen."""
     train = [s for s in samples if s.split == "train"]
-    people = {subject for s in train for subject in s.subjects}
-    return {"retained_digest": retained_digest(train), "samples": len(train), "subjects": len(people)}
+    return {"samples": len(train), "subjects": len({who for s in train for who in s.subjects})}
 
 
 def plan_file(workspace: Workspace, digest: str) -> Path:
@@ -270,8 +276,3 @@ def states_digest(states: Sequence[Any]) -> str:
 def main_metric(metrics: dict[str, Any]) -> float:
     """The figure by which two models of a task are compared."""
     return float(metrics.get("mAP50-95", metrics.get("top1", 0.0)))
-
-
-def elapsed(since: float) -> float:
-    """Seconds since a point of ``time.monotonic``."""
-    return round(time.monotonic() - since, 3)

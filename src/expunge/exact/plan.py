@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from expunge.errors import InputError
+from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import json_digest
 
 
@@ -114,9 +115,8 @@ class Plan(_Frozen):
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_atomically(path, f"{text}\n".encode(), "The plan")
 
 
 def load_plan(path: Path) -> Plan:

@@ -14,16 +14,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.export import export_version
+from expunge.exact.checkpoint import running
 from expunge.exact.composition import Composition
 
 if TYPE_CHECKING:
     from expunge.exact.model import ErasableModel
     from expunge.workspace import Workspace
+
+
+PREFIX = "expunge-replay-"
+WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
     """
     from expunge.exact.model import plan_file
 
-    folder = Path(tempfile.mkdtemp(prefix="expunge-replay-"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         data = folder / "data"
         exported = export_version(model.version, model.samples, data)
@@ -52,6 +60,7 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
             shutil.copyfile(original.with_name(name), folder / name)
         job = {
             "folder": str(folder),
+            "parent": os.getpid(),
             "data": str(exported),
             "name": model.name,
             "composition": composition.as_json(),
@@ -71,6 +80,14 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
         return Replay("", str(answer.get("error", f"the process left with code {done.returncode}")))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Delete what killed replays left: copies of people's data."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not running(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_tables(model: ErasableModel, folder: Path) -> None:
@@ -100,6 +117,7 @@ def main() -> int:
     job = json.load(sys.stdin)
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    threading.Thread(target=_watch, args=(job["parent"], job["folder"]), daemon=True).start()
     forbid(job["forbidden"])
     try:
         answer = {"digest": _train(job)}
@@ -108,6 +126,14 @@ def main() -> int:
     channel.write(json.dumps(answer) + "\n")
     channel.flush()
     return 0 if "digest" in answer else 2
+
+
+def _watch(parent: int, folder: str) -> None:
+    """Leave nothing behind when the command is killed that asked for the replay."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(3)
 
 
 def _train(job: dict[str, Any]) -> str:

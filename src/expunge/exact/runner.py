@@ -108,7 +108,7 @@ def train(graph: Graph, run: Training) -> list[Finished]:
             chains.setdefault(node.shard, []).append(node)
     finished += _parallel(list(chains.values()), run, lambda chain: _parent_file(chain[0], run))
     if graph.polish and graph.polish in todo:
-        start = run.scratch / "polish.weights"
+        start = polish_start(run.scratch, run.store)
         unpolished = replace(final(graph), polish=False)
         state = weights_of(graph, unpolished, run.store, run.initial, run.plan)[0]
         write_weights(start, state)
@@ -117,6 +117,11 @@ def train(graph: Graph, run: Training) -> list[Finished]:
         finally:
             start.unlink(missing_ok=True)
     return finished
+
+
+def polish_start(scratch: Path, store: CheckpointStore) -> Path:
+    """Return where the merge lies from which a model's polish starts, while that trains."""
+    return scratch / f"{store.folder.name}.polish.weights"
 
 
 def write_weights(path: Path, tensors: Mapping[str, Any]) -> None:
@@ -192,9 +197,11 @@ def _spawn(index: int, chain: list[Node], run: Training, start: Path) -> subproc
             process.stdin.close()
         except BrokenPipeError:
             pass
-        for line in process.stdout:
-            events.put((index, json.loads(line)))
-        events.put((index, None))
+        try:
+            for line in process.stdout:
+                events.put((index, json.loads(line)))
+        finally:
+            events.put((index, None))
 
     threading.Thread(target=pump, daemon=True).start()
     return process
@@ -215,6 +222,7 @@ def _job(chain: list[Node], run: Training, start: Path) -> dict[str, Any]:
         "folder": str(run.store.folder),
         "start": str(start),
         "fingerprint": run.fingerprint,
+        "parent": os.getpid(),
         "forbidden": [str(p) for p in run.forbidden],
         "nodes": [
             {

@@ -34,7 +34,8 @@ class CheckpointStore:
         return sorted({p.name.split(".")[0] for p in self.folder.iterdir() if not p.name.startswith(".")})
 
     def destroy(self, keys: Iterable[str]) -> None:
-        """Delete checkpoints, whole and partial."""
+        """Delete checkpoints, whole and partial, and what was never finished (it may be of the same data)."""
+        self.sweep()
         for key in keys:
             self.path(key).unlink(missing_ok=True)
             self.partial(key).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,9 +30,10 @@ def main() -> int:
         channel.write(json.dumps(event) + "\n")
 
     job = json.load(sys.stdin)
+    die_with(job["parent"])
     forbid(job["forbidden"])
     try:
-        run(job, report, os.getppid())
+        run(job, report, job["parent"])
     except ExpungeError as error:
         report(event="error", **error.as_json())
         return 2
@@ -41,6 +43,19 @@ def main() -> int:
         )
         return 2
     return 0
+
+
+def die_with(parent: int) -> None:
+    """Let the system end this process when its parent ends; elsewhere than on Linux each batch looks for it.
+
+    A training that outlived a killed command could write a checkpoint after an erasure destroyed it.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(3)
 
 
 def forbid(folders: list[str]) -> None:
@@ -63,7 +78,7 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
     import torch
 
     from expunge.data.types import DatasetConfig, Sample
-    from expunge.exact.checkpoint import load_state, save_state
+    from expunge.exact.checkpoint import save_state
     from expunge.exact.hashing import tensor_digest
     from expunge.exact.plan import Plan
     from expunge.exact.schedule import Stage
@@ -83,8 +98,9 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
         samples = [Sample(*row) for row in entry["samples"]]
         schedule, key = Stage(*entry["schedule"]), entry["key"]
         partial = store.partial(key)
-        if partial.is_file():
-            state, _ = load_state(partial)
+        begun = _begun(partial, job["fingerprint"])
+        if begun is not None:
+            state = begun
             report(event="images", count=(state.epoch - schedule.first_epoch) * len(samples))
         elif schedule.fresh:
             state = state.as_start()
@@ -97,7 +113,7 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
 
         def epoch(current: Callable[[], Any], partial: Path = partial, saved: list[float] = saved) -> None:
             if time.monotonic() - saved[0] > PARTIAL_EVERY_SECONDS:
-                save_state(partial, current(), {})
+                save_state(partial, current(), {"fingerprint": job["fingerprint"]})
                 saved[0] = time.monotonic()
 
         data = task.data(plan, config, Path(job["root"]), samples)
@@ -111,6 +127,16 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
             digest=tensor_digest(state.ema),
             size_bytes=store.path(key).stat().st_size,
         )
+
+
+def _begun(partial: Path, fingerprint: dict[str, Any]) -> Any:
+    """Return the state in the midst of a stage, if there is one of this environment."""
+    from expunge.exact.checkpoint import load_state
+
+    if not partial.is_file():
+        return None
+    state, about = load_state(partial)
+    return state if about.get("fingerprint") == fingerprint else None
 
 
 def _start(path: str) -> Any:

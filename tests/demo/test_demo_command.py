@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from expunge.cli.demo import demo
+from expunge.demo import story
+from expunge.demo.settings import FULL, QUICK, Settings
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Settings]]:
+    """Return what stories were told with, and tell none; the proof holds with --quick."""
+    seen: list[tuple[Path, Settings]] = []
+
+    class Told:
+        def __init__(self, folder: Path, settings: Settings, say: Any) -> None:
+            seen.append((folder, settings))
+            self.equal = settings.minutes == QUICK.minutes
+
+        def tell(self) -> dict[str, Any]:
+            return {"report": "r.html", "equal": self.equal}
+
+    monkeypatch.setattr(story, "Story", Told)
+    return seen
+
+
+def test_options_reach_the_story(told: list[tuple[Path, Settings]], tmp_path: Path) -> None:
+    args = ["--out", str(tmp_path / "x"), "--quick", "--threads", "2", "--json"]
+    done = CliRunner().invoke(demo, args, standalone_mode=False)
+    assert json.loads(done.stdout) == {"report": "r.html", "equal": True}
+    assert done.return_value == 0
+    (folder, settings) = told[0]
+    assert folder == tmp_path / "x"
+    assert settings.options == ("--threads", "2")
+    assert settings.cast == QUICK.cast
+
+
+def test_a_failed_proof_is_exit_code_one(told: list[tuple[Path, Settings]]) -> None:
+    assert CliRunner().invoke(demo, [], standalone_mode=False).return_value == 1
+    assert told[0] == (Path("demo").resolve(), FULL)
+
+
+def test_a_workspace_of_ones_own_is_refused(told: list[tuple[Path, Settings]]) -> None:
+    assert CliRunner().invoke(demo, ["--workspace", "w"]).exit_code == 2
+    assert told == []

@@ -127,9 +127,7 @@ class Story:
         fresh = Workspace.init(folder / "w")
         add(fresh, copy)
         composition = Composition.from_json(published.composition or {})
-        again = training.train(
-            fresh, "shop", "m", from_plan=plan, composition=composition, progress=quiet()
-        )
+        again = training.train(fresh, "shop", "m", from_plan=plan, composition=composition, progress=quiet())
         return again.digest
 
 

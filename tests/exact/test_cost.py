@@ -42,7 +42,9 @@ def plan(shards: int, slices: int, epochs: int = 60, **more: object) -> Plan:
 
 def samples(people: int, each: int = 1) -> list[Sample]:
     return [
-        Sample(f"{i}/{k}", "train", "0" * 64, "", None, (f"s{i}",)) for i in range(people) for k in range(each)
+        Sample(f"{i}/{k}", "train", "0" * 64, "", None, (f"s{i}",))
+        for i in range(people)
+        for k in range(each)
     ]
 
 

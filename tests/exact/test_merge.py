@@ -52,7 +52,12 @@ def test_one_state_is_returned_as_it_is() -> None:
 def test_the_digest_is_the_written_definition() -> None:
     tensors = {"b": torch.tensor([[1.5, -2.0]], dtype=torch.float16), "a": torch.tensor([3, 4])}
     digest = hashlib.sha256(
-        b"a\0int64\0" + b"2\0" + struct.pack("<2q", 3, 4) + b"b\0float32\0" + b"1x2\0" + struct.pack("<2f", 1.5, -2.0)
+        b"a\0int64\0"
+        + b"2\0"
+        + struct.pack("<2q", 3, 4)
+        + b"b\0float32\0"
+        + b"1x2\0"
+        + struct.pack("<2f", 1.5, -2.0)
     )
     assert tensor_digest(tensors) == f"sha256:{digest.hexdigest()}"
 
@@ -73,7 +78,7 @@ def test_every_change_changes_the_digest(changed: dict[str, torch.Tensor]) -> No
 
 @given(st.text(), st.text(), st.integers(), st.integers(-5, 5))
 def test_keyed_hashes_tell_their_parts_apart(a: str, b: str, seed: int, epoch: int) -> None:
-    assert keyed_hash(seed, a, b) != keyed_hash(seed, a + b, "")  or b == ""
+    assert keyed_hash(seed, a, b) != keyed_hash(seed, a + b, "") or b == ""
     assert keyed_hash(seed, a, epoch) != keyed_hash(seed, a, str(epoch))
     assert 0 <= unit_hash(seed, a) < 1
 

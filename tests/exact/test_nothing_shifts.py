@@ -45,7 +45,15 @@ def people() -> st.SearchStrategy[list[Sample]]:
     row = st.tuples(st.sets(st.integers(0, 12), max_size=3), st.booleans())
     return st.lists(row, min_size=2, max_size=40).map(
         lambda rows: [
-            Sample(f"a/{i}.png", "train", f"{i:064x}", "", None, tuple(f"s{s}" for s in sorted(who)), not who and free)
+            Sample(
+                f"a/{i}.png",
+                "train",
+                f"{i:064x}",
+                "",
+                None,
+                tuple(f"s{s}" for s in sorted(who)),
+                not who and free,
+            )
             for i, (who, free) in enumerate(rows)
         ]
     )
@@ -145,9 +153,9 @@ def test_stages_make_the_asked_passes(epochs: int, slices: int) -> None:
 def test_likely_leavers_go_together_and_last(share: float, shards: int, slices: int) -> None:
     made = placement.by_risk(shards, slices, (0.5,), (1 - share, share))
     low, high = made.bins
-    assert sum(c.share for c in low) / (sum(c.share for c in low) + sum(c.share for c in high)) == pytest.approx(
-        1 - share, abs=1e-4
-    )
+    assert sum(c.share for c in low) / (
+        sum(c.share for c in low) + sum(c.share for c in high)
+    ) == pytest.approx(1 - share, abs=1e-4)
     assert min(c.slice for c in high) >= max(0, min(c.slice for c in low))
     shared = {(c.shard, c.slice) for c in low} & {(c.shard, c.slice) for c in high}
     assert len(shared) <= 1
@@ -161,7 +169,14 @@ def test_draws_of_others_stay(tmp_path: Path, mosaic: float) -> None:
     world = worlds.detection(tmp_path)
     found = scan(world.source)
     samples = [s for s in found.samples if s.split == "train"]
-    augment = {"mosaic": mosaic, "mixup": mosaic / 2, "scale": 0.5, "translate": 0.1, "fliplr": 0.5, "hsv_h": 0.1}
+    augment = {
+        "mosaic": mosaic,
+        "mixup": mosaic / 2,
+        "scale": 0.5,
+        "translate": 0.1,
+        "fliplr": 0.5,
+        "hsv_h": 0.1,
+    }
     made = plan(augment=augment)
     stage, task = Stage("shard", 0, 2, 2, 0.001, True), get_task("detect")
     gone = "p3/shot 1.png"

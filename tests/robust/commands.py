@@ -175,9 +175,13 @@ class Shop:
         assert result.code == 0, result.err
         return json.loads(result.out)
 
-    def start_call(self, file: str, function: str, **arguments: Any) -> Running:
+    def start_call(
+        self, file: str, function: str, env: dict[str, str] | None = None, **arguments: Any
+    ) -> Running:
         """Start what :meth:`call` waits for."""
-        return self.nursery.start(self.folder, None, file=file, function=function, arguments=arguments)
+        return self.nursery.start(
+            self.folder, None, file=file, function=function, arguments=arguments, env=env
+        )
 
     def copy(self, folder: Path) -> Shop:
         """Return a copy that knows its own folder of images."""
@@ -203,7 +207,7 @@ class Shop:
         return {name: sorted(self.sql(f"SELECT * FROM {name}"), key=repr) for name in names}
 
     def files(self) -> dict[str, str]:
-        """Return the digests of all files but the catalog's (see ``tables``) and the locks, which hold a pid."""
+        """Return the digests of all files but the catalog's (see ``tables``) and the locks (they hold a pid)."""
         found = {}
         for file in sorted(self.folder.rglob("*")):
             inside = file.relative_to(self.folder).as_posix()

@@ -7,6 +7,7 @@ the seconds that importing torch takes; so are the training processes, which are
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -34,7 +35,7 @@ class Forked:
             os.closerange(3, 1024)  # what a new program would not have: locks, pipes, the catalog
             os.environ.clear()
             os.environ.update(env, EXPUNGE_TEST_ROLE="worker")
-            sys.stdin = open(0, encoding="utf-8", closefd=False)
+            sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
             leave(import_module(args[2]).main)
         os.close(to_child[0])
         os.close(from_child[1])
@@ -161,6 +162,8 @@ def warm_up() -> None:
 def main() -> None:
     """Serve: a line of JSON in, a line of JSON out."""
     warm_up()
+    gc.collect()
+    gc.freeze()  # a collection in a child would touch, and so copy, all of this process's memory
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         job = json.loads(line)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGKILL at any moment: nothing half-done is ever visible, and the same command then gives the same bytes."""
+"""SIGKILL at any moment: nothing half-done is ever visible, and the next command gives the same bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from robust.commands import Shop, alive, children, until
 # of two shards two checkpoints, then the model.
 TRAINING = {
     "writing the initial weights": {"role": "command", "match": r"plans/"},
-    "writing the first checkpoint": {"role": "worker", "match": r"checkpoints/.*tmp$", "operations": ["fsync"]},
+    "writing the first checkpoint": {
+        "role": "worker", "match": r"checkpoints/.*tmp$", "operations": ["fsync"],
+    },
     "renaming the first checkpoint": {"role": "worker", "match": r"checkpoints/", "operations": ["replace"]},
     "after the first checkpoint": {
         "role": "worker", "match": r"checkpoints/", "operations": ["replace"], "after": True,
@@ -83,8 +85,9 @@ def test_training_killed(bare: Shop, undisturbed: Any, moment: str) -> None:
     check_clean(bare)
 
 
-@pytest.mark.parametrize("again", ["forget", "repair"])
-@pytest.mark.parametrize("moment", FORGETTING)
+@pytest.mark.parametrize(
+    ("moment", "again"), [(m, ("forget", "repair")[i % 2]) for i, m in enumerate(FORGETTING)]
+)
 def test_forgetting_killed(shop: Shop, undisturbed: Any, moment: str, again: str) -> None:
     running = shop.start("forget", "--subject", "s03", fault=kill(FORGETTING[moment]))
     assert running.wait().code == -signal.SIGKILL
@@ -183,31 +186,50 @@ def _cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def test_no_replay_outlives_its_parent(bare: Shop, tmp_path: Path) -> None:
+def test_no_replay_outlives_its_parent(shop: Shop, tmp_path: Path) -> None:
     """Nor does a replay, with its copy of the data."""
-    bare.ok(*world.TRAIN)
-    _slow_down(bare)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    running = bare.start("verify", "m", "--replay", env={"TMPDIR": str(scratch)})
+    running = shop.start_call(__file__, "replay_for_hours", env={"TMPDIR": str(scratch)})
     (pid,) = until(running.workers, "the replay")
     until(lambda: list(scratch.glob("*/workspace/.expunge/checkpoints/m")), "the replay to train")
+    assert list(scratch.glob("*/data/images/train/*.png"))
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     until(lambda: not alive(pid), "the replay to end")
-    until(lambda: list(scratch.iterdir()) == [], "its copy of the data to be removed")
+    until(lambda: list(scratch.glob("*/data")) == [], "its copy of the data to be removed")
 
 
-def _slow_down(shop: Shop) -> None:
-    """Put a model with an endless training in the place of ``m``: the published one is never loaded."""
-    running = shop.start(*(("n" if word == "m" else word) for word in world.LONG))
-    until(lambda: len(list((shop.root / "plans").glob("*/plan.json"))) == 2, "the plan of a long training")
-    until(running.workers, "its processes")
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
-    (old,) = shop.sql("SELECT plan_digest FROM model_version")[0]
-    (new,) = [p.name for p in (shop.root / "plans").iterdir() if p.name != old]
-    shop.sql("UPDATE model_version SET plan_digest = ?", new)
+def replay_for_hours() -> None:
+    from expunge.catalog.models import find_model
+    from expunge.exact.composition import final
+    from expunge.exact.model import ErasableModel
+    from expunge.exact.replay import replay
+    from expunge.progress import Progress
+    from expunge.workspace import Workspace
+
+    workspace = Workspace.open()
+    with workspace.session() as session:
+        published = find_model(session, "m")
+    model = ErasableModel.open(workspace, published, Progress(quiet=True))
+    initial = model.initial.read_bytes()
+    epochs = model.plan.epochs.model_copy(update={"stages": (100_000, 100_000)})
+    model.plan = model.plan.model_copy(update={"epochs": epochs})
+    model.plan.save(model.initial.with_name("plan.json"))
+    model.initial.write_bytes(initial)
+    replay(workspace, model, final(model.graph))
+
+
+def test_a_killed_replay_leaves_no_data_for_long(shop: Shop, tmp_path: Path) -> None:
+    """Where even the replay was killed, the next one removes what it left; others' folders stay."""
+    scratch = tmp_path / "scratch"
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    gone, here = f"expunge-replay-{int(process.stdout)}-a", f"expunge-replay-{os.getpid()}-b"
+    for name in (gone, here, "somebody-else"):
+        (scratch / name / "data").mkdir(parents=True)
+    result = shop.start("verify", "m", "--replay", env={"TMPDIR": str(scratch)}).wait()
+    assert result.json["valid"]
+    assert {p.name for p in scratch.iterdir()} == {here, "somebody-else"}
 
 
 def test_the_command_itself_killed(bare: Shop, undisturbed: Any) -> None:

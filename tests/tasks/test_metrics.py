@@ -16,10 +16,10 @@ from expunge.data.labels import read_boxes
 from expunge.data.scan import scan
 from expunge.data.types import Version
 from expunge.errors import InputError
+from expunge.exact.checkpoint import State
 from expunge.exact.hashing import tensor_digest
 from expunge.exact.planner import Options, make_plan
 from expunge.exact.schedule import Stage
-from expunge.exact.checkpoint import State
 from expunge.exact.trainer import Hooks, run_stage
 from expunge.tasks.base import get_task
 from expunge.tasks.fusion import fuse
@@ -32,7 +32,9 @@ def trained(folder: Path, task: str, epochs: int = 12) -> tuple[Any, Any, Any, d
     found = scan(make(folder / "data").source)
     version = Version(1, "shop", 1, "", found.root, found.config, 0, 0)
     rows = [s for s in found.samples if s.split == "train"]
-    options = Options(str(worlds.tiny_architecture(folder, task)), 1, 1, epochs, 32, 4, settings={"lr0": "0.01"})
+    options = Options(
+        str(worlds.tiny_architecture(folder, task)), 1, 1, epochs, 32, 4, settings={"lr0": "0.01"}
+    )
     plan, initial = make_plan(options, version, rows, {})
     data = get_task(task).data(plan, found.config, found.root, rows)
     stage = Stage("shard", 0, epochs, epochs, 0.01, True)
@@ -87,7 +89,8 @@ def test_weights_load_in_plain_ultralytics_and_train_on(tmp_path: Path, task: st
 
 
 def test_boxes_are_read_row_by_row() -> None:
-    text = "\ufeff1 0.5 0.5 0.2 0.4\n\n0 0.1 0.1 0.3 0.1 0.2 0.5\n1 0.5 0.5 0.2 0.4\n0 .5 .5 .2 .2 .5 .5 2 .6 .6 1\n"
+    polygon, pose = "0 0.1 0.1 0.3 0.1 0.2 0.5", "0 .5 .5 .2 .2 .5 .5 2 .6 .6 1"
+    text = f"\ufeff1 0.5 0.5 0.2 0.4\n\n{polygon}\n1 0.5 0.5 0.2 0.4\n{pose}\n"
     boxes = read_boxes(text, 2, "l.txt", keypoint_values=6)
     expected = [[1, 0.5, 0.5, 0.2, 0.4], [0, 0.2, 0.3, 0.2, 0.4], [0, 0.5, 0.5, 0.2, 0.2]]
     assert np.allclose(boxes, expected)

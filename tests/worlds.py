@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,14 +124,11 @@ def classification(
 
 def tiny_architecture(folder: Path, task: str) -> Path:
     """Write a YOLO26 a sixteenth as wide, in which a training step takes milliseconds."""
-    from expunge.tasks.quiet import load_ultralytics
-
-    load_ultralytics()
-    from ultralytics.nn.tasks import yaml_model_load
-
-    content = yaml_model_load("yolo26n.yaml" if task == "detect" else "yolo26n-cls.yaml")
-    for key in ("yaml_file", "scale"):
-        content.pop(key, None)
+    spec = importlib.util.find_spec("ultralytics")
+    assert spec is not None
+    assert spec.origin is not None
+    name = "yolo26.yaml" if task == "detect" else "yolo26-cls.yaml"
+    content = yaml.safe_load((Path(spec.origin).parent / "cfg" / "models" / "26" / name).read_text())
     content["scales"] = {"n": [0.33, 0.0625, 128]}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tiny26n{'' if task == 'detect' else '-cls'}.yaml"

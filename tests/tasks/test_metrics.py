@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: Apache-2.0
+# SPDX-License-Identifier: AGPL-3.0-or-later
 """Metrics, files and labels against plain Ultralytics."""
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def undisturbed(template: Shop, tmp_path_factory: pytest.TempPathFactory) -> Und
 @pytest.fixture
 def bare(empty_template: Shop, tmp_path: Path) -> Shop:
     """A copy of the workspace without a model."""
-    return empty_template.copy(tmp_path / "shop")
+    return empty_template.copy(tmp_path / "bare")
 
 
 @pytest.fixture

@@ -54,9 +54,14 @@ def test_disk_full(moment: str, bare: Shop, shop: Shop, undisturbed: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("pragma", "reason"), [("max_page_count = 1", "full"), ("query_only = ON", "not be written")]
+    ("command", "pragma", "reason"),
+    [
+        ("data", "max_page_count = 1", "full"),
+        ("data", "query_only = ON", "not be written"),
+        ("train", "query_only = ON", "not be written"),
+        ("forget", "query_only = ON", "not be written"),
+    ],
 )
-@pytest.mark.parametrize("command", ["train", "forget", "data"])
 def test_catalog_refuses(command: str, pragma: str, reason: str, bare: Shop, shop: Shop) -> None:
     """SQLite's own errors become the same kind of error, and the transaction is undone."""
     argv = {"train": world.TRAIN, "forget": FORGET, "data": ("data", "add", "other", "data/data.yaml")}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from expunge.cli.demo import demo
+from expunge.cli.main import cli
 from expunge.demo import story
 from expunge.demo.settings import FULL, QUICK, Settings
 
@@ -31,10 +31,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Settings]]:
 
 
 def test_options_reach_the_story(told: list[tuple[Path, Settings]], tmp_path: Path) -> None:
-    args = ["--out", str(tmp_path / "x"), "--quick", "--threads", "2", "--json"]
-    done = CliRunner().invoke(demo, args, standalone_mode=False)
+    args = ["demo", "--out", str(tmp_path / "x"), "--quick", "--threads", "2", "--json"]
+    done = CliRunner().invoke(cli, args)
     assert json.loads(done.stdout) == {"report": "r.html", "equal": True}
-    assert done.return_value == 0
+    assert done.exit_code == 0
     (folder, settings) = told[0]
     assert folder == tmp_path / "x"
     assert settings.options == ("--threads", "2")
@@ -42,10 +42,10 @@ def test_options_reach_the_story(told: list[tuple[Path, Settings]], tmp_path: Pa
 
 
 def test_a_failed_proof_is_exit_code_one(told: list[tuple[Path, Settings]]) -> None:
-    assert CliRunner().invoke(demo, [], standalone_mode=False).return_value == 1
+    assert CliRunner().invoke(cli, ["demo"]).exit_code == 1
     assert told[0] == (Path("demo").resolve(), FULL)
 
 
 def test_a_workspace_of_ones_own_is_refused(told: list[tuple[Path, Settings]]) -> None:
-    assert CliRunner().invoke(demo, ["--workspace", "w"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["demo", "--workspace", "w"]).exit_code == 2
     assert told == []

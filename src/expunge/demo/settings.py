@@ -75,8 +75,8 @@ QUICK = Settings(
         unseen_scenes=3,
     ),
     epochs=8,
-    public_epochs=60,
-    ordinary_epochs=30,
+    public_epochs=50,
+    ordinary_epochs=24,
     minutes=3,
     narrow=True,
 )

@@ -269,7 +269,7 @@ def accuracies(who: str, ordinary: Mapping[str, float], outcome: dict[str, Any])
 
     interim = outcome["interim"]
     return (
-        row("Ordinary training", f"stock Ultralytics, {who} in it", ordinary),
+        row("Ordinary training", f"stock Ultralytics, same recipe, {who} in it", ordinary),
         row("Erasable, before", f"{who} in it", outcome["metrics_before"]),
         *([row("Interim", f"at once, without {who}", interim["metrics"])] if interim else []),
         row("Erasable, after", f"repaired, without {who}", outcome["metrics_after"]),

@@ -29,7 +29,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/expunge bench $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: setup
 	$(BIN)/python scripts/commands.py docs/commands.md

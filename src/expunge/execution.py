@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class Execution:
         retrain: Train everything anew instead of what is missing (the bytes are the same).
         predicted: The predicted cost, in units of a retrain.
         began: When the command began, on the clock of ``time.monotonic``.
+        preempted: Whether somebody waits to erase; None: from this model.
     """
 
     model: ErasableModel
@@ -39,6 +41,7 @@ class Execution:
     retrain: bool = False
     predicted: float | None = None
     began: float = 0.0
+    preempted: Callable[[], bool] | None = None
     interim: dict[str, Any] | None = None
 
     @property
@@ -91,7 +94,8 @@ class Execution:
         self.lock.say("repair")
         label = f"repairing {self.model.name}"
         try:
-            cpu = self.model.train(self.model_id, self.model.graph, label, self.lock.preempted)
+            asked = self.preempted or self.lock.preempted
+            cpu = self.model.train(self.model_id, self.model.graph, label, asked)
         except Preempted:
             self.model.progress.say("The repair gave way to another erasure, and will be finished with it.")
             return {**entry, "preempted": True}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,15 @@ from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import ErasableModel, counts, plan_file
+from expunge.exact.model import DataErased, ErasableModel, counts, plan_file
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.planner import Options, initial_weights, make_plan
 from expunge.exact.runner import write_weights
 from expunge.progress import Progress
+from expunge.tasks.base import get_task
 
 if TYPE_CHECKING:
+    from expunge.data.types import Sample, Version
     from expunge.workspace import Workspace
 
 CHECKPOINT_FACTOR = 4  # live weights, EMA and two moments of AdamW, each as large as the weights
@@ -40,6 +42,7 @@ def plan(workspace: Workspace, ref: str, options: Options, requests: int) -> tup
         samples = load_samples(session, version, without_erased=True)
         risks = subject_risks(session, version)
     made, initial = make_plan(options, version, samples, risks)
+    _check_fits(made, version, samples)
     price = predict(made, samples, risks, requests)
     size = sum(v.numel() * v.element_size() for v in initial.values())
     return made, {
@@ -91,11 +94,13 @@ def train(
         risks = subject_risks(session, version)
     if from_plan is not None:
         made = load_plan(from_plan)
+        _check_kind(made, version)
         initial = _initial_of(made, from_plan, weights)
     elif options is not None:
         made, initial = make_plan(options, version, samples, risks)
     else:
         raise InputError("Nothing says how to train.", "", "Give --weights or --plan.")
+    _check_fits(made, version, samples)
     model = ErasableModel(workspace, name, made, version, samples, risks, progress, tuple(forbidden))
     if not model.graph.nodes:
         raise InputError(
@@ -104,15 +109,51 @@ def train(
     for note in made.notes:
         progress.say(f"note: {note}")
     with model_lock(workspace.locks, name, "train"):
-        return _train(model, initial, composition)
+        while True:
+            try:
+                return _train(model, initial, composition)
+            except DataErased:
+                progress.say("Some of the data was erased meanwhile: what saw it is trained anew.")
+                with workspace.session() as session:
+                    samples = load_samples(session, version, without_erased=True)
+                model = replace(model, samples=samples)
+
+
+def _check_kind(made: Plan, version: Version) -> None:
+    get_task(made.task)
+    if (made.task == "classify") != (version.config.kind == "folders"):
+        raise InputError(
+            f"The plan is for '{made.task}', which {version.label} is not made for.",
+            "Detection needs a data.yaml with boxes, classification a folder per class.",
+            "Choose another plan or another dataset.",
+        )
+
+
+def _check_fits(made: Plan, version: Version, samples: list[Sample]) -> None:
+    """Find out before anything is written what training would stumble over."""
+    unknown = [name for name in version.config.names if name not in made.names]
+    if unknown:
+        raise InputError(
+            f"The plan has no class '{unknown[0]}'.",
+            f"{version.label} names {len(unknown)} class(es) that are not in the plan.",
+            "Make a new plan, or use data with the plan's classes.",
+        )
+    try:
+        get_task(made.task).data(made, version.config, version.root, samples[:1])
+    except (ArithmeticError, AssertionError, KeyError, SyntaxError, TypeError, ValueError) as error:
+        raise InputError(
+            "A setting of the training does not fit.",
+            str(error).strip().splitlines()[0],
+            "Correct it.",
+        ) from error
 
 
 def _train(model: ErasableModel, initial: dict[str, Any], composition: Composition | None) -> Published:
     file = plan_file(model.workspace, model.plan.digest)
-    write_weights(model.initial, initial)
-    model.plan.save(file)
     with model.workspace.session(write=True) as session:
         model_id = catalog.ensure_model(session, model.name, model.plan.task)
+        write_weights(model.initial, initial)
+        model.plan.save(file)
         catalog.record_plan(session, model.plan.digest, str(file.relative_to(model.workspace.root)))
         before = {p.name: p for p in catalog.live(session)}.get(model.name)
     same = before and (before.plan_digest, before.retained_digest) == (model.plan.digest, model.retained)

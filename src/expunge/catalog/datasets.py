@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from expunge.catalog.arrivals import add_version
-from expunge.catalog.erasures import erase
+from expunge.catalog.erasures import erase, rows_taken
 from expunge.catalog.selection import Selection, resolve_selection
 from expunge.catalog.versions import (
+    count_left,
     find_subject,
     get_dataset,
     get_version,
@@ -21,6 +22,7 @@ from expunge.catalog.versions import (
 __all__ = [
     "Selection",
     "add_version",
+    "count_left",
     "erase",
     "find_subject",
     "get_dataset",
@@ -30,6 +32,7 @@ __all__ = [
     "load_samples",
     "parse_ref",
     "resolve_selection",
+    "rows_taken",
     "subject_risks",
     "summarize",
 ]

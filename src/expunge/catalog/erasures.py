@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -25,6 +27,14 @@ from expunge.data.types import Version
 from expunge.errors import InputError
 
 
+class Taken(NamedTuple):
+    """A row that goes: its path, its image's digest, and the version in which it came."""
+
+    path: str
+    image: str
+    arrived: int
+
+
 def erase(
     session: Session, version: Version, paths: set[str], subjects: set[str], *, request_id: str, key: bytes
 ) -> Version:
@@ -44,13 +54,7 @@ def erase(
     begin_write(session)
     current = get_version(session, version.name)
     number = current.number + 1
-    rows: dict[int, tuple[str, str]] = {}
-    images: set[str] = set()
-    for condition in row_conditions(current.dataset_id, subjects, paths):
-        _collect(session, condition, rows, images)
-    for chunk in in_chunks(images):
-        same = and_(SampleRow.dataset_id == current.dataset_id, SampleRow.image_digest.in_(chunk))
-        _collect(session, and_(same, not_erased()), rows, set())
+    rows = rows_taken(session, current.dataset_id, paths, subjects)
     if not rows:
         raise InputError(
             "Nothing is left to erase.",
@@ -74,8 +78,8 @@ def erase(
         key,
         current.name,
         subjects=subjects,
-        paths=(path for path, _ in rows.values()),
-        images=(image for _, image in rows.values()),
+        paths=(row.path for row in rows.values()),
+        images=(row.image for row in rows.values()),
         request_id=request_id,
     )
     dataset = get_dataset(session, current.name)
@@ -99,13 +103,21 @@ def erase(
     return version_of(dataset, row)
 
 
-def _collect(
-    session: Session, condition: ColumnElement[bool], rows: dict[int, tuple[str, str]], images: set[str]
-) -> None:
-    query = select(SampleRow.id, SampleRow.path, SampleRow.image_digest).where(condition)
-    for row_id, path, image in session.execute(query):
-        rows[row_id] = (path, image)
-        images.add(image)
+def rows_taken(session: Session, dataset_id: int, paths: set[str], subjects: set[str]) -> dict[int, Taken]:
+    """Return what :func:`erase` takes out, by row id: also rows that only older versions have."""
+    rows: dict[int, Taken] = {}
+    for condition in row_conditions(dataset_id, subjects, paths):
+        _collect(session, condition, rows)
+    for chunk in in_chunks({row.image for row in rows.values()}):
+        same = and_(SampleRow.dataset_id == dataset_id, SampleRow.image_digest.in_(chunk))
+        _collect(session, and_(same, not_erased()), rows)
+    return rows
+
+
+def _collect(session: Session, condition: ColumnElement[bool], rows: dict[int, Taken]) -> None:
+    query = select(SampleRow.id, SampleRow.path, SampleRow.image_digest, SampleRow.arrived).where(condition)
+    for row_id, path, image, arrived in session.execute(query):
+        rows[row_id] = Taken(path, image, arrived)
 
 
 def _check_some_left(session: Session, version: Version, number: int) -> None:

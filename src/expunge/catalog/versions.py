@@ -173,6 +173,12 @@ def load_samples(
     return list(iter_samples(session, version, split, without_erased=without_erased))
 
 
+def count_left(session: Session, version: Version) -> int:
+    """Return how many samples of a version no request has erased."""
+    condition = and_(in_version(version.dataset_id, version.number), not_erased())
+    return session.scalar(select(func.count()).select_from(SampleRow).where(condition)) or 0
+
+
 def subject_risks(session: Session, version: Version) -> dict[str, float]:
     """Return the risk of leaving of each subject in a version, where one was given."""
     query = (

@@ -12,8 +12,7 @@ from expunge.catalog.models import Published
 from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.exact.composition import Composition
-from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import ErasableModel
+from expunge.exact.model import ErasableModel, states_digest
 from expunge.exact.replay import replay as run_replay
 from expunge.progress import Progress
 from expunge.tasks.weights import state_of
@@ -88,12 +87,18 @@ def _of_model(
     workspace: Workspace, published: Published, digest: str, replay: bool, progress: Progress
 ) -> list[Check]:
     name = published.label
-    checks = [Check(f"{name}: catalog", published.digest == digest, "the catalog states the same digest")]
+    same = published.digest == digest
+    checks = [
+        Check(f"{name}: catalog", same, f"the catalog states {'the same' if same else 'another'} digest")
+    ]
     path = workspace.root / published.weights
     checks.append(_weights(name, path, digest))
     if published.plan_digest is None:
         return [*checks, Check(f"{name}: exact", None, "adopted: nothing is known of its training")]
-    model = ErasableModel.open(workspace, published, progress)
+    try:
+        model = ErasableModel.open(workspace, published, progress)
+    except InputError as error:
+        return [*checks, Check(f"{name}: plan", False, error.why)]
     clean = published.retained_digest == model.retained
     if published.state == "superseded" and not clean:
         checks.append(
@@ -104,26 +109,29 @@ def _of_model(
             "its training samples are exactly those that are retained" if clean else "it saw what is erased"
         )
         checks.append(Check(f"{name}: retained data", clean, detail))
-        wanted = {node.key for node in model.graph.nodes}
-        stale = [key for key in model.store.stored() if key not in wanted]
-        detail = (
-            f"{len(stale)} checkpoints saw what is erased" if stale else "no checkpoint saw what is erased"
-        )
-        checks.append(Check(f"{name}: checkpoints", not stale, detail))
+        checks.append(_checkpoints(workspace, name, model))
     if replay:
         checks.append(_replay(workspace, model, published, digest, clean))
     return checks
+
+
+def _checkpoints(workspace: Workspace, name: str, model: ErasableModel) -> Check:
+    with workspace.session() as session:
+        newest = catalog.find_model(session, model.name)
+    if newest.plan_digest != model.plan.digest:
+        return Check(f"{name}: checkpoints", None, f"there are only those of {newest.label}, of another plan")
+    wanted = {node.key for node in model.graph.nodes}
+    stale = [key for key in model.store.stored() if key not in wanted]
+    detail = f"{len(stale)} checkpoints saw what is erased" if stale else "no checkpoint saw what is erased"
+    return Check(f"{name}: checkpoints", not stale, detail)
 
 
 def _weights(name: str, path: Path, digest: str) -> Check:
     if not path.exists():
         return Check(f"{name}: weights", None, "the file is gone (purged?)")
     try:
-        if path.is_dir():
-            parts = [state_of(file) for file in sorted(path.glob("*.pt"))]
-            found = tensor_digest({f"{i}/{k}": v for i, s in enumerate(parts) for k, v in s.items()})
-        else:
-            found = tensor_digest(state_of(path))
+        files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
+        found = states_digest([state_of(file) for file in files])
     except InputError as error:
         return Check(f"{name}: weights", False, error.why)
     return Check(f"{name}: weights", found == digest, f"the file's tensors have digest {found[7:19]}…")

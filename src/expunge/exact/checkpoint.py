@@ -8,7 +8,7 @@ import errno
 import glob
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from expunge.errors import StorageError
 
 if TYPE_CHECKING:
     import torch
+
+
+PARTS = ("model", "ema", "optimizer")
 
 
 @dataclass
@@ -112,38 +115,61 @@ def running(pid: int) -> bool:
 
 
 def save_state(path: Path, state: State, about: Mapping[str, Any]) -> None:
-    """Write a state; ``about`` is kept beside it as JSON."""
+    """Write a state; ``about`` is kept beside it as JSON, and a digest of each part."""
     from safetensors.torch import save
+
+    from expunge.exact.hashing import tensor_digest
 
     tensors = {
         f"{part}/{name}": value.detach().contiguous().clone()
-        for part in ("model", "ema", "optimizer")
+        for part in PARTS
         for name, value in getattr(state, part).items()
     }
     numbers = {"scalars": state.scalars, "ema_updates": state.ema_updates, "epoch": state.epoch}
-    metadata = {"expunge": json.dumps({"state": numbers, "about": dict(about)}, sort_keys=True)}
+    digests = {part: tensor_digest(getattr(state, part)) for part in PARTS}
+    content = {"state": numbers, "about": dict(about), "digests": digests}
+    metadata = {"expunge": json.dumps(content, sort_keys=True)}
     write_atomically(path, save(tensors, metadata), "A checkpoint")
 
 
 def load_state(path: Path) -> tuple[State, dict[str, Any]]:
-    """Read a state and what was said about it."""
-    from safetensors import safe_open
+    """Read a state and what was said about it.
 
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
-    with safe_open(str(path), framework="pt") as file:
-        metadata = json.loads(file.metadata()["expunge"])
-        for key in file.keys():  # noqa: SIM118 (not a mapping)
-            part, _, name = key.partition("/")
-            parts[part][name] = file.get_tensor(key)
-    numbers = metadata["state"]
-    state = State(parts["model"], parts["ema"], parts["optimizer"], **numbers)
+    Raises:
+        StorageError: If it is damaged; it is removed then, so that it is trained anew.
+    """
+    parts, metadata = _read(path, PARTS)
+    state = State(parts["model"], parts["ema"], parts["optimizer"], **metadata["state"])
     return state, metadata["about"]
 
 
 def load_part(path: Path, part: str) -> dict[str, torch.Tensor]:
-    """Read only ``model`` or ``ema`` of a state (a merge needs no optimizer)."""
-    from safetensors import safe_open
+    """Read only ``model`` or ``ema`` of a state (a merge needs no optimizer); else as :func:`load_state`."""
+    return _read(path, (part,))[0][part]
 
-    with safe_open(str(path), framework="pt") as file:
-        names = [key for key in file.keys() if key.startswith(f"{part}/")]  # noqa: SIM118
-        return {key.partition("/")[2]: file.get_tensor(key) for key in names}
+
+def _read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    from expunge.exact.hashing import tensor_digest
+
+    parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in wanted}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = json.loads(file.metadata()["expunge"])
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                part, _, name = key.partition("/")
+                if part in parts:
+                    parts[part][name] = file.get_tensor(key)
+        digests = metadata["digests"]
+        whole = all(tensor_digest(parts[part]) == digests[part] for part in wanted)
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        whole, metadata = False, {}
+    if not whole:
+        path.unlink(missing_ok=True)
+        raise StorageError(
+            "A checkpoint is damaged, and was removed.",
+            f"{path.name} does not hold what was written to it; the disk may be failing.",
+            "Run the command again, or `expunge repair`: what the checkpoint held is trained anew.",
+        )
+    return parts, metadata

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
-from expunge.catalog.datasets import get_version, load_samples, subject_risks
+from expunge.catalog.datasets import count_left, get_version, load_samples, subject_risks
 from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
-from expunge.errors import EnvironmentChanged, InputError
+from expunge.errors import EnvironmentChanged, ExpungeError, InputError, StorageError
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.composition import Composition, interim_candidates, weights_of
 from expunge.exact.fingerprint import difference, fingerprint
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 INTERIM_JUDGES = 64  # public validation images that choose between two interim candidates
+
+
+class DataErased(ExpungeError):
+    """Samples were erased while a model was trained on them."""
 
 
 @dataclass
@@ -67,15 +71,22 @@ class ErasableModel:
                     "It was adopted: there are no checkpoints from which it could be repeated.",
                     "Train a model with `expunge train`, which can be erased from exactly.",
                 )
-            plan = load_plan(plan_file(workspace, published.plan_digest))
+            file = plan_file(workspace, published.plan_digest)
+            plan = load_plan(file)
+            if plan.digest != published.plan_digest:
+                raise InputError(
+                    f"The plan of {published.label} was changed.",
+                    f"{file} is not the plan that the catalog knows.",
+                    "Restore it from a backup: with another plan nothing could be repeated.",
+                )
             version = get_version(session, published.dataset, published.dataset_version)
             samples = load_samples(session, version, without_erased=True)
             risks = subject_risks(session, version)
         return cls(workspace, published.name, plan, version, samples, risks, progress)
 
-    def without(self, paths: set[str] | frozenset[str]) -> ErasableModel:
-        """Return the model as it will be once these samples are gone."""
-        left = [s for s in self.samples if s.path not in paths]
+    def without(self, gone: Container[tuple[str, int]]) -> ErasableModel:
+        """Return the model as it will be without some samples, given by path and version of arrival."""
+        left = [s for s in self.samples if (s.path, s.arrived) not in gone]
         return ErasableModel(
             self.workspace, self.name, self.plan, self.version, left, self.risks, self.progress
         )
@@ -179,11 +190,27 @@ class ErasableModel:
         total = sum(node.passes for node in missing(graph, self.store))
         if not total:
             return 0.0
+        self._check_initial()
         self.progress.begin(label, total)
         try:
             return sum(done.cpu_seconds for done in train(graph, run))
         finally:
             self.progress.end()
+
+    def _check_initial(self) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            whole = tensor_digest(load_file(str(self.initial))) == self.plan.initial.tensors
+        except (OSError, SafetensorError):
+            whole = False
+        if not whole:
+            raise StorageError(
+                f"The initial weights of {self.name!r} are damaged.",
+                f"{self.initial} is missing, or not what the plan names.",
+                "Restore it from a backup, then run the command again.",
+            )
 
     def choose_interim(self) -> Composition | None:
         """Return the best model that can be published at once; None if nothing trained is left."""
@@ -221,11 +248,21 @@ class ErasableModel:
     def publish(
         self, model_id: int, composition: Composition, states: Sequence[Any], **columns: Any
     ) -> Published:
-        """Write the weights, then make them visible in the catalog; the versions before are superseded."""
+        """Write the weights, then make them visible in the catalog; the versions before are superseded.
+
+        Raises:
+            DataErased: If something was erased since the samples were read.
+        """
         with self.workspace.session() as session:
             number = catalog.next_number(session, model_id)
         file = self._write(number, states)
         with self.workspace.session(write=True) as session:
+            if count_left(session, self.version) != len(self.samples):
+                raise DataErased(
+                    f"Some of the data of {self.name!r} was erased while it was trained.",
+                    "Nothing was published.",
+                    "Run the command again: only what saw the erased is trained anew.",
+                )
             catalog.publish(
                 session,
                 model_id,

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and pictures from the JSON lines of the frontier: ``python -m benchmarks.report``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.configs import SUITES
+from benchmarks.harness import median, records
+
+KEPT_AT_LEAST = 0.9
+GAIN_AT_LEAST = 0.02  # a private gain below this is noise: there is nothing of which to keep a share
+GOAL_COST, GOAL_LOSS = 0.10, 0.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """A configuration over its seeds; every figure is a list with one entry per seed.
+
+    Attributes:
+        name: Of the configuration.
+        config: Its settings.
+        test: The metric on the test split.
+        kept: (accuracy − public only) / (ordinary − public only); empty if the gain is below noise.
+        loss: Ordinary − accuracy.
+        of_plan: Expected image passes of one erasure over those of retraining the same plan.
+        of_ordinary: Expected CPU seconds of one erasure over those of the ordinary training.
+        training: CPU seconds of the erasable training over those of the ordinary training.
+    """
+
+    name: str
+    config: dict[str, Any]
+    test: list[float]
+    kept: list[float]
+    loss: list[float]
+    of_plan: list[float]
+    of_ordinary: list[float]
+    training: list[float]
+
+
+def best_ordinary(lines: list[dict[str, Any]], variant: str | None = None) -> dict[int, dict[str, Any]]:
+    """Return for each seed the ordinary training with the better test metric."""
+    best: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        if line["kind"] == "ordinary" and variant in (None, line["variant"]):
+            known = best.get(line["seed"])
+            if known is None or line["test"] > known["test"]:
+                best[line["seed"]] = line
+    return best
+
+
+def best_public(lines: list[dict[str, Any]]) -> dict[tuple[str, int], float]:
+    """Return the best public-only accuracy for each share of public data and seed."""
+    best: dict[tuple[str, int], float] = {}
+    for line in lines:
+        if line["kind"] == "erasable":
+            key = line["config"]["public"], line["seed"]
+            best[key] = max(best.get(key, 0.0), line["public_test"])
+    return best
+
+
+def rows(lines: list[dict[str, Any]], variant: str | None = None) -> list[Row]:
+    """Return one row for each configuration, cheapest erasure first."""
+    ordinary, public = best_ordinary(lines, variant), best_public(lines)
+    table: dict[str, Row] = {}
+    for line in lines:
+        seed = line["seed"]
+        if line["kind"] != "erasable" or seed not in ordinary:
+            continue
+        row = table.setdefault(line["name"], Row(line["name"], line["config"], [], [], [], [], [], []))
+        top, low = ordinary[seed], public[line["config"]["public"], seed]
+        row.test.append(line["test"])
+        if top["test"] - low >= GAIN_AT_LEAST:
+            row.kept.append((line["test"] - low) / (top["test"] - low))
+        row.loss.append(top["test"] - line["test"])
+        row.of_plan.append(line["erase_passes"] / line["passes"])
+        row.of_ordinary.append(line["erase_cpu_seconds"] / top["cpu_seconds"])
+        row.training.append(line["cpu_seconds"] / top["cpu_seconds"])
+    return sorted(table.values(), key=lambda r: median(r.of_ordinary))
+
+
+def counts(row: Row) -> bool:
+    """Whether a configuration keeps enough of what the private data gives to count at all."""
+    return bool(row.kept) and median(row.kept) >= KEPT_AT_LEAST
+
+
+def frontier(table: list[Row]) -> list[Row]:
+    """Return the rows that count and that no cheaper one beats in accuracy lost."""
+    best: list[Row] = []
+    for row in table:
+        if counts(row) and (not best or median(row.loss) < median(best[-1].loss)):
+            best.append(row)
+    return best
+
+
+def settings(config: dict[str, Any]) -> str:
+    """Return a configuration in a few words."""
+    parts = [
+        f"S={config['shards']}",
+        f"E={'+'.join(map(str, config['stages']))}",
+        f"public {config['public']}",
+    ]
+    parts.append(f"{config['public_epochs']} ep")
+    if config["replay"]:
+        parts.append("replay")
+    if config["freeze"]:
+        parts.append(f"freeze {config['freeze']}")
+    if config["shard_lr"]:
+        parts.append(f"shard lr {config['shard_lr']:g}")
+    if config["polish"]:
+        parts.append(f"polish {config['polish']} @ {config['polish_lr']:g}")
+    if config["mosaic"]:
+        parts.append("mosaic")
+    if config["anneal"] != "stage":
+        parts.append("phase anneal")
+    if config["risk"]:
+        parts.append(f"risk {config['risk']:.0%}")
+    return ", ".join(parts)
+
+
+def spread(values: list[float], digits: int = 3, sign: str = "") -> str:
+    """Return ``median (lowest–highest)``."""
+    middle = f"{median(values):{sign}.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):{sign}.{digits}f}–{max(values):{sign}.{digits}f})"
+
+
+def markdown(task: str, lines: list[dict[str, Any]]) -> str:
+    """Return the section of one task."""
+    suite, table = SUITES[task], rows(lines)
+    ordinary, public = best_ordinary(lines), best_public(lines)
+    chosen = {row.name for row in frontier(table)}
+    seeds = sorted(ordinary)
+    text = [f"## {task}: {suite.weights}, {suite.imgsz} px, test {suite.metric}, seeds {seeds}", ""]
+    text += ["| baseline | CPU s | test |", "|---|---|---|"]
+    names = dict.fromkeys(line["name"] for line in lines if line["kind"] == "ordinary")
+    for name in names:
+        same = [line for line in lines if line["name"] == name]
+        cpu, test = ([line[k] for line in same] for k in ("cpu_seconds", "test"))
+        text.append(f"| {name} | {spread(cpu, 0)} | {spread(test)} |")
+    for share in sorted({key[0] for key in public}):
+        values = [value for (s, _), value in public.items() if s == share]
+        text.append(f"| public data only ({share}), best | | {spread(values)} |")
+    text += ["", "Ordinary = the best of the lines above for each seed. Bold: on the frontier.", ""]
+    text.append(
+        "| configuration | test | points lost | kept | erasure / own retrain (passes) "
+        "| erasure / ordinary (CPU) | training / ordinary (CPU) | seeds |"
+    )
+    text.append("|---|---|---|---|---|---|---|---|")
+    for row in table:
+        mark = "**" if row.name in chosen else ""
+        lost = [100 * value for value in row.loss]
+        kept = (spread(row.kept, 2) if row.kept else "–") + ("" if counts(row) else " ✗")
+        text.append(
+            f"| {mark}{settings(row.config)}{mark} | {spread(row.test)} | {spread(lost, 1)} "
+            f"| {kept} | {spread(row.of_plan)} "
+            f"| {spread(row.of_ordinary)} | {spread(row.training, 2)} | {len(row.test)} |"
+        )
+    met = [r for r in table if median(r.of_ordinary) <= GOAL_COST and median(r.loss) <= GOAL_LOSS]
+    good = [row for row in met if counts(row)]
+    idle = ", ".join(settings(row.config) for row in met if not row.kept)
+    reached = ", ".join(settings(r.config) for r in good)
+    text += [
+        "",
+        f"✗ keeps less than {KEPT_AT_LEAST} of what the private data gives: does not count. "
+        f"– : the private data gives less than {100 * GAIN_AT_LEAST:.0f} points over the public data alone.",
+        "",
+    ]
+    text += [
+        f"Goal (erasure ≤ {GOAL_COST} of an ordinary training, ≤ 1 point lost): {reached or 'not reached'}.",
+        "",
+    ]
+    if idle:
+        text += [f"Within both limits, but the private data added too little to judge by: {idle}.", ""]
+    return "\n".join(text)
+
+
+def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw points lost and gain kept against the price of an erasure, a column for each task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(2, len(tasks), figsize=(7 * len(tasks), 9), squeeze=False, sharex="col")
+    for column, (task, lines) in enumerate(tasks.items()):
+        table = rows(lines)
+        lost, kept = panels[0][column], panels[1][column]
+        _scatter(lost, table, lambda row: [100 * value for value in row.loss], (-1.5, 12))
+        _scatter(kept, [row for row in table if row.kept], lambda row: row.kept, (-0.2, 1.25))
+        lost.axhspan(-1.5, 100 * GOAL_LOSS, color="#0a7f5a", alpha=0.08, lw=0)
+        kept.axhspan(KEPT_AT_LEAST, 1.25, color="#0a7f5a", alpha=0.08, lw=0)
+        lost.set(title=f"{task}: test {SUITES[task].metric}", ylabel="points lost against ordinary training")
+        kept.set(ylabel="share kept of what the private data gives")
+        kept.set_xlabel("expected cost of one erasure / ordinary training (CPU time)")
+    figure.suptitle("green: on the frontier, grey: does not count; shaded: goals; bars: range over seeds")
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+def _scatter(
+    axes: Any, table: list[Row], value: Callable[[Row], list[float]], limits: tuple[float, float]
+) -> None:
+    edge = frontier(table)
+    for row in table:
+        x, values = median(row.of_ordinary), value(row)
+        y = median(values)
+        colour = "#0a7f5a" if row in edge else "#4a6fa5" if counts(row) else "#9a9a9a"
+        bars = [[y - min(values)], [max(values) - y]]
+        axes.errorbar(x, y, yerr=bars, fmt="o", color=colour, capsize=3, ms=6)
+        axes.annotate(
+            row.name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, annotation_clip=True
+        )
+    axes.axvline(GOAL_COST, color="#0a7f5a", lw=1, ls=":")
+    axes.set(xscale="log", ylim=limits)
+    axes.margins(x=0.15)
+    axes.grid(alpha=0.25)
+
+
+def cost_table(lines: list[dict[str, Any]]) -> str:
+    """Return the section of ``benchmarks.cost``."""
+    text = [
+        "# What training and forgetting cost",
+        "",
+        "Median (range) over seeds; `python -m benchmarks.cost`.",
+        "",
+    ]
+    for people in sorted({line["people"] for line in lines if line["kind"] == "forget"}):
+        same = [line for line in lines if line["kind"] == "forget" and line["people"] == people]
+        figures = {k: spread([line[k] for line in same]) for k in ("predicted", "measured", "over_plain")}
+        text.append(
+            f"- forgetting {people} of 18 (S=4, R=2): predicted {figures['predicted']}, measured "
+            f"{figures['measured']} of the plan's own training; {figures['over_plain']} of stock training on "
+            "the sanitized data with as many epochs"
+        )
+    for line in [line for line in lines if line["kind"] == "overhead"][:1]:
+        same = [other for other in lines if other["kind"] == "overhead"]
+        for shards in (1, 4):
+            ratio = spread([other[f"shards_{shards}"] for other in same])
+            size = line[f"checkpoint_bytes_{shards}"] / 1e6
+            text.append(
+                f"- erasable over stock training with as many image passes, S={shards}, R=1: {ratio}; "
+                f"checkpoints {size:.0f} MB"
+            )
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    """Write ``frontier.md`` and ``frontier.png`` beside the JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    folder = parser.parse_args().results
+    tasks = {task: records(folder / f"frontier_{task}.jsonl") for task in SUITES}
+    tasks = {task: lines for task, lines in tasks.items() if rows(lines)}
+    head = "# Accuracy of erasable training against the price of an erasure\n\n"
+    head += "Median (range) over seeds. Made with `python -m benchmarks.frontier --task detect` and\n"
+    head += "`--task classify`, then `python -m benchmarks.report`.\n\n![frontier](frontier.png)\n\n"
+    text = head + "\n".join(markdown(task, lines) for task, lines in tasks.items())
+    (folder / "frontier.md").write_text(text, encoding="utf-8")
+    plot(tasks, folder / "frontier.png")
+    if costs := records(folder / "cost.jsonl"):
+        (folder / "cost.md").write_text(cost_table(costs), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -109,6 +109,7 @@ def make_plan(suite: Suite, config: Config, names: tuple[str, ...], seed: int) -
         ),
         freeze=config.freeze,
         replay_public=config.replay,
+        shard_lr=config.shard_lr,
         polish_lr=config.polish_lr,
         placement=places,
         threads=1,

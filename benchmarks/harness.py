@@ -7,7 +7,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,21 +96,10 @@ def content_keys(plan: Plan, graph: Graph) -> dict[str, str]:
     return keys
 
 
-def with_rate(graph: Graph, rate: float | None) -> Graph:
-    """Return the graph with another learning rate in the shards."""
-    if rate is None:
-        return graph
-    shards = {
-        s: tuple(replace(node, schedule=replace(node.schedule, lr0=rate)) for node in chain)
-        for s, chain in graph.shards.items()
-    }
-    return replace(graph, shards=shards)
-
-
 def train(suite: Suite, config: Config, found: Scan, seed: int, work: Path, cache: Cache | None) -> Trained:
     """Train a configuration (what the cache knows is not trained again) and merge it."""
     plan = make_plan(suite, config, found.config.names, seed)
-    graph = with_rate(build_graph(plan, found.samples, found.risks), config.shard_lr)
+    graph = build_graph(plan, found.samples, found.risks)
     folder = work / "run"
     shutil.rmtree(folder, ignore_errors=True)
     store, initial = CheckpointStore(folder / "checkpoints"), folder / "initial.weights"

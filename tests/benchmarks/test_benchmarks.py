@@ -10,7 +10,7 @@ import pytest
 from benchmarks import cost, report
 from benchmarks.configs import SUITES, Config, make_plan
 from benchmarks.grid import GRIDS
-from benchmarks.harness import content_keys, expected, with_rate
+from benchmarks.harness import content_keys, expected
 
 from expunge.data.types import Sample
 from expunge.exact.graph import Graph, build_graph
@@ -30,7 +30,7 @@ def samples() -> list[Sample]:
 
 def _graph(config: Config, samples: list[Sample]) -> tuple[Graph, dict[str, str]]:
     plan = make_plan(SUITES["detect"], config, ("face",), 0)
-    graph = with_rate(build_graph(plan, samples, {}), config.shard_lr)
+    graph = build_graph(plan, samples, {})
     return graph, content_keys(plan, graph)
 
 

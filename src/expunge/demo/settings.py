@@ -37,7 +37,7 @@ class Settings:
     seed: int = 0
     options: tuple[str, ...] = ()
     ordinary_threads: int = 1
-    more: tuple[str, ...] = ("lr0=0.004",)
+    more: tuple[str, ...] = ("lr0=0.004", "shard_lr=0.004")
 
     @property
     def model(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
+from expunge.catalog.tables import DatasetRow
 from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.exact.composition import Composition
@@ -67,7 +68,7 @@ def verify(workspace: Workspace, target: str, *, replay: bool, progress: Progres
 def _of_certificate(
     workspace: Workspace, content: dict[str, Any], replay: bool, progress: Progress
 ) -> list[Check]:
-    checks: list[Check] = []
+    checks = [_request(workspace, content)]
     for entry in content["models"]:
         named = [(entry["model"], entry["digest"])] if entry["digest"] else []
         if entry["interim"]:
@@ -79,8 +80,47 @@ def _of_certificate(
             except InputError as error:
                 checks.append(Check(f"{label}: known", False, error.what))
                 continue
+            stated = entry if digest == entry["digest"] else entry["interim"]
+            checks.append(_statement(workspace, published, entry, stated))
             checks += _of_model(workspace, published, digest, replay, progress)
     return checks
+
+
+def _request(workspace: Workspace, content: dict[str, Any]) -> Check:
+    """Whether the catalog knows this request as the certificate tells it."""
+    try:
+        with workspace.session() as session:
+            row = catalog.get_request(session, str(content["request"]))
+            name = session.get_one(DatasetRow, row.dataset_id).name
+            asked, received = row.selection, row.received.isoformat(timespec="seconds")
+            versions = {"before": f"{name}@{row.version_before}", "after": f"{name}@{row.version_after}"}
+    except InputError as error:
+        return Check("request", False, error.what)
+    models = {str(entry["model"]).partition("@")[0] for entry in content["models"]}
+    same = (
+        received == content["received"]
+        and versions == content["dataset"]
+        and content["removed"] == {k: asked[k] for k in ("samples", "subjects")}
+        and models == set(asked["models"])
+    )
+    return Check("request", same, f"the catalog {'agrees' if same else 'tells another story'}")
+
+
+def _statement(
+    workspace: Workspace, published: Published, entry: dict[str, Any], stated: dict[str, Any]
+) -> Check:
+    """Whether the certificate says of a version what the catalog says."""
+    with workspace.session() as session:
+        history = {p.label: p.digest for p in catalog.history(session, published.name)}
+    interim = stated is not entry
+    same = (
+        (interim or entry["guarantee"] == published.guarantee)
+        and entry["plan"] == published.plan_digest
+        and stated["composition"] == published.composition
+        and entry["parent_digest"] == history.get(entry["parent"])
+    )
+    detail = f"plan, guarantee, composition and parent are {'those' if same else 'not those'} of the catalog"
+    return Check(f"{published.label}: statement", same, detail)
 
 
 def _of_model(

@@ -161,8 +161,8 @@ def _read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, dict[str, torch.
                 part, _, name = key.partition("/")
                 if part in parts:
                     parts[part][name] = file.get_tensor(key)
-        digests = metadata["digests"]
-        whole = all(tensor_digest(parts[part]) == digests[part] for part in wanted)
+        digests = metadata.get("digests", {})
+        whole = all(tensor_digest(parts[part]) == digests[part] for part in wanted if part in digests)
     except (SafetensorError, KeyError, TypeError, ValueError):
         whole, metadata = False, {}
     if not whole:

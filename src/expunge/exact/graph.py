@@ -98,6 +98,7 @@ class _Maker:
     def __init__(self, plan: Plan, open_data: tuple[Sample, ...]) -> None:
         self.plan, self.open_data = plan, open_data
         self.root = plan.digest
+        self.rate = plan.shard_lr or plan.recipe.lr0
         self.open_digest = rows_digest(open_data)
         self.public: Node | None = None
         if open_data and plan.epochs.public:
@@ -119,7 +120,7 @@ class _Maker:
                 rows = sorted([*rows, *added], key=lambda s: s.path)
                 digests = [*digests, rows_digest(added)]
             if private and epochs:
-                schedule = Stage("shard", first, epochs, total, self.plan.recipe.lr0, not chain)
+                schedule = Stage("shard", first, epochs, total, self.rate, not chain)
                 chain.append(self._node("shard", shard, k + 1, parent, schedule, tuple(rows), digests))
                 parent = chain[-1].key
             first += epochs

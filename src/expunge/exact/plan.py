@@ -76,7 +76,11 @@ class Initial(_Frozen):
 
 
 class Plan(_Frozen):
-    """All that a training is a function of, beside the retained samples."""
+    """All that a training is a function of, beside the retained samples.
+
+    ``shard_lr`` and ``polish_lr`` are the initial learning rates after the public phase (recipe: ``lr0``);
+    without ``shard_lr`` the shards start at ``lr0`` too.
+    """
 
     format: Literal["expunge-plan/1"] = "expunge-plan/1"
     task: str
@@ -90,6 +94,7 @@ class Plan(_Frozen):
     recipe: Recipe
     freeze: int = Field(ge=0, default=0)
     replay_public: bool = False
+    shard_lr: float | None = Field(gt=0, default=None)
     polish_lr: float = Field(gt=0, default=3e-4)
     aggregate: Literal["average", "ensemble"] = "average"
     interim: Literal["auto", "others", "include"] = "auto"

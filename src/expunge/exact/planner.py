@@ -17,6 +17,7 @@ from expunge.exact.plan import Epochs, Initial, Placement, Plan, Recipe
 from expunge.exact.schedule import stage_epochs
 
 RISK_EDGES = (0.5,)
+SHARD_RATE = 0.5  # of lr0, where shards start from something trained (benchmarks/results/frontier.md)
 # Ultralytics' own augmentation settings by task; mosaic is off unless asked for (see docs/exact.md).
 AUGMENT: dict[str, dict[str, float | str | None]] = {
     "detect": {
@@ -33,7 +34,7 @@ GAINS = {"detect": {"box": 7.5, "cls": 0.5, "dfl": 1.5}, "classify": {"dropout":
 RECIPE_KEYS = (
     "optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "anneal", "close_mosaic",
 )  # fmt: skip
-PLAN_KEYS = ("freeze", "replay_public", "polish_lr", "aggregate", "interim", "isa")
+PLAN_KEYS = ("freeze", "replay_public", "shard_lr", "polish_lr", "aggregate", "interim", "isa")
 EPOCH_KEYS = ("public_epochs", "polish_epochs")
 
 
@@ -85,6 +86,10 @@ def make_plan(
     rows = [s for s in samples if s.split == "train"]
     has_public = any(s.public for s in rows)
     try:
+        recipe = _recipe(options, source.task, len(version.config.names), values)
+        public_epochs = values.pop("public_epochs", options.epochs if has_public else 0)
+        if (has_public and public_epochs) or source.module is not None:
+            values.setdefault("shard_lr", round(recipe.lr0 * SHARD_RATE, 9))
         plan = Plan(
             task=source.task,
             names=version.config.names,
@@ -94,11 +99,11 @@ def make_plan(
             shards=options.shards,
             slices=options.slices,
             epochs=Epochs(
-                public=values.pop("public_epochs", options.epochs if has_public else 0),
+                public=public_epochs,
                 stages=stage_epochs(options.epochs, options.slices),
                 polish=values.pop("polish_epochs", 0),
             ),
-            recipe=_recipe(options, source.task, len(version.config.names), values),
+            recipe=recipe,
             placement=_placement(options, rows, risks),
             threads=options.threads,
             **values,

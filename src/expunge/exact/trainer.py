@@ -82,13 +82,13 @@ def run_stage(
         TrainingDiverged: If the loss is not finite.
     """
     with isolated_rng():
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms, without its imports
         fill: Any = torch.utils.deterministic
         fill.fill_uninitialized_memory = False  # costs time, and nothing reads it
         try:
             return _run(task, plan, start, stage, data, paths, hooks)
         finally:
-            torch.use_deterministic_algorithms(False)
+            torch.set_deterministic_debug_mode("default")
 
 
 def _run(

@@ -15,6 +15,9 @@ from torch import nn
 from expunge.errors import ExpungeError, InputError
 from expunge.tasks.quiet import load_ultralytics
 
+# Our own entry of a checkpoint's architecture: how wide its class branches are. Ultralytics lets that depend
+# on the number of classes, so that the same model for other classes would not take the checkpoint's weights.
+CLASS_WIDTH = "class_width"
 HEADS = {"Detect": "detect", "Classify": "classify", "Segment": "segment", "Pose": "pose", "OBB": "obb"}
 
 
@@ -46,8 +49,12 @@ def open_source(name: str) -> Source:
         return _from_yaml(name)
     module = load_checkpoint(Path(name))
     names = getattr(module, "names", {})
-    task = HEADS.get(type(module.model[-1]).__name__.rstrip("0123456789"), "")
-    return Source(task, dict(module.yaml), module, tuple(str(names[i]) for i in sorted(names)))
+    head = module.model[-1]
+    task = HEADS.get(type(head).__name__.rstrip("0123456789"), "")
+    architecture = {k: v for k, v in module.yaml.items() if k != "yaml_file"}
+    if task == "detect":
+        architecture[CLASS_WIDTH] = head.cv3[0][-1].in_channels
+    return Source(task, architecture, module, tuple(str(names[i]) for i in sorted(names)))
 
 
 def _from_yaml(name: str) -> Source:
@@ -114,10 +121,24 @@ def build_module(task: str, architecture: dict[str, Any], names: tuple[str, ...]
     from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 
     kinds: dict[str, Any] = {"detect": DetectionModel, "classify": ClassificationModel}
-    module = kinds[task](deepcopy(architecture), ch=3, nc=len(names), verbose=False)
+    content = deepcopy(architecture)
+    width = content.pop(CLASS_WIDTH, None)
+    module = kinds[task](content, ch=3, nc=width or len(names), verbose=False)
+    if width:
+        _set_classes(module, len(names))
     module.names = dict(enumerate(names))
     module.task = task
     return module
+
+
+def _set_classes(module: Any, count: int) -> None:
+    """Give a detector other classes, and leave its class branches as wide as they are."""
+    head = module.model[-1]
+    for branch in (*head.cv3, *getattr(head, "one2one_cv3", ())):
+        branch[-1] = nn.Conv2d(branch[-1].in_channels, count, 1)
+    head.nc, head.no = count, count + 4 * head.reg_max
+    module.yaml["nc"] = count
+    head.bias_init()
 
 
 def transfer(module: Any, source: Source, names: tuple[str, ...]) -> None:

@@ -207,7 +207,7 @@ class Shop:
         return {name: sorted(self.sql(f"SELECT * FROM {name}"), key=repr) for name in names}
 
     def files(self) -> dict[str, str]:
-        """Return the digests of all files but the catalog's (see ``tables``) and the locks, which hold pids."""
+        """Return the digests of all files but the catalog's (see ``tables``) and the locks."""
         found = {}
         for file in sorted(self.folder.rglob("*")):
             inside = file.relative_to(self.folder).as_posix()

@@ -58,6 +58,20 @@ def undisturbed(template: Shop, tmp_path_factory: pytest.TempPathFactory) -> Und
     return Undisturbed(world.newest(template), outcome["interim"]["digest"], outcome["digest"])
 
 
+@pytest.fixture(scope="session")
+def two_template(template: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A workspace with a second model, ``z``, on the same data."""
+    shop = template.copy(tmp_path_factory.mktemp("template") / "two")
+    shop.ok(*(("z" if word == "m" else word) for word in world.TRAIN), "--seed", "5")
+    return shop
+
+
+@pytest.fixture
+def two_models(two_template: Shop, tmp_path: Path) -> Shop:
+    """A copy of the workspace with two models."""
+    return two_template.copy(tmp_path / "two")
+
+
 @pytest.fixture
 def bare(empty_template: Shop, tmp_path: Path) -> Shop:
     """A copy of the workspace without a model."""

@@ -30,6 +30,17 @@ head:
 """
 PEOPLE = tuple(f"s{i:02d}" for i in range(6))
 
+CLASSIFIER = """\
+nc: 1000
+scales:
+  n: [1.0, 1.0, 64]
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [8, 3, 2]]
+head:
+  - [-1, 1, Classify, [nc]]
+"""
+
 
 def draw(root: Path, path: str, like: str | None = None) -> Path:
     """Draw one image (``images/…``) and its label; ``like`` gives it the bytes of another name."""
@@ -77,8 +88,8 @@ def make(root: Path, *, without: Iterable[str] = (), extra: Mapping[str, str] | 
     return source
 
 
-def architecture(folder: Path) -> Path:
-    """Write the architecture; returns what to give to ``--weights``."""
-    file = folder / "nano.yaml"
-    file.write_text(ARCHITECTURE)
+def architecture(folder: Path, task: str = "detect") -> Path:
+    """Write an architecture; returns what to give to ``--weights``."""
+    file = folder / ("nano.yaml" if task == "detect" else "nano-cls.yaml")
+    file.write_text(ARCHITECTURE if task == "detect" else CLASSIFIER)
     return file

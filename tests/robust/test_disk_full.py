@@ -17,15 +17,14 @@ import pytest
 from robust import world
 from robust.commands import Result, Shop
 
-FORGET = ("forget", "--subject", "s03")
 MOMENTS = {
     "train: initial weights": (world.TRAIN, "command", r"plans/.*tmp$"),
     "train: checkpoint": (world.TRAIN, "worker", r"checkpoints/.*tmp$"),
     "train: model": (world.TRAIN, "command", r"models/.*tmp$"),
-    "forget: interim": (FORGET, "command", r"models/m/\.m-2.*tmp$"),
-    "forget: checkpoint": (FORGET, "worker", r"checkpoints/.*tmp$"),
-    "forget: model": (FORGET, "command", r"models/m/\.m-3.*tmp$"),
-    "forget: certificate": (FORGET, "command", r"certificates/.*tmp$"),
+    "forget: interim": (world.FORGET, "command", r"models/m/\.m-2.*tmp$"),
+    "forget: checkpoint": (world.FORGET, "worker", r"checkpoints/.*tmp$"),
+    "forget: model": (world.FORGET, "command", r"models/m/\.m-3.*tmp$"),
+    "forget: certificate": (world.FORGET, "command", r"certificates/.*tmp$"),
 }
 
 
@@ -64,7 +63,7 @@ def test_disk_full(moment: str, bare: Shop, shop: Shop, undisturbed: Any) -> Non
 )
 def test_catalog_refuses(command: str, pragma: str, reason: str, bare: Shop, shop: Shop) -> None:
     """SQLite's own errors become the same kind of error, and the transaction is undone."""
-    argv = {"train": world.TRAIN, "forget": FORGET, "data": ("data", "add", "other", "data/data.yaml")}
+    argv = {"train": world.TRAIN, "forget": world.FORGET, "data": ("data", "add", "other", "data/data.yaml")}
     here = shop if command == "forget" else bare
     before = here.tables()
     error = here.call(__file__, "with_pragma", argv=argv[command], pragma=pragma)
@@ -160,8 +159,8 @@ def on_a_small_disk(place: str, source: str) -> dict[str, Any]:
     result["free"] = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
     result["digest"] = json.loads(forked(*world.TRAIN)[1]).get("digest")
     fill(100_000)
-    result["forget_full"] = forked(*FORGET)
+    result["forget_full"] = forked(*world.FORGET)
     filler.unlink()
-    forked(*FORGET)
+    forked(*world.FORGET)
     result["forgotten"] = json.loads(forked("models", "m")[1])["models"][-1]["digest"]
     return result

@@ -12,6 +12,7 @@ TRAIN = (
     "train", "shop", "--name", "m", "--weights", "nano.yaml", "--shards", "2", "--slices", "2",
     "--epochs", "2", "--imgsz", "32", "--batch", "4",
 )  # fmt: skip
+FORGET = ("forget", "--subject", "s03")
 LONG = tuple("100000" if word == "2" and TRAIN[i - 1] == "--epochs" else word for i, word in enumerate(TRAIN))
 ADD = ("data", "add", "shop", "data/data.yaml", "--subjects", "data/subjects.csv")
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A shop in which somebody was forgotten, with the certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from robust import world
+from robust.commands import Shop
+from robust.commands import nursery as shared_nursery
+
+
+@dataclass
+class Erased:
+    """A shop whose model ``m`` forgot s03: m@1 is what it was, m@2 the interim, m@3 the repaired one.
+
+    Attributes:
+        shop: The shop; the checkpoints that saw s03 are kept apart, under ``stale``.
+        certificate: What was stated.
+    """
+
+    shop: Shop
+    certificate: Path
+
+
+@pytest.fixture(scope="session")
+def erased_template(tmp_path_factory: pytest.TempPathFactory) -> Erased:
+    """Train and forget once."""
+    nursery = shared_nursery(tmp_path_factory.mktemp("nursery"))
+    shop = world.trained(nursery, tmp_path_factory.mktemp("erased") / "shop")
+    before = {f: f.read_bytes() for f in (shop.root / "checkpoints" / "m").iterdir()}
+    outcome = shop.ok(*world.FORGET)
+    (shop.folder / "stale").mkdir()
+    for file, content in before.items():
+        if not file.exists():
+            (shop.folder / "stale" / file.name).write_bytes(content)
+    return Erased(shop, Path(outcome["certificate"]))
+
+
+@pytest.fixture
+def erased(erased_template: Erased, tmp_path: Path) -> Erased:
+    """A copy."""
+    shop = erased_template.shop.copy(tmp_path / "shop")
+    return Erased(shop, shop.root / "certificates" / erased_template.certificate.name)

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tampered fixture for each kind of change: verification fails, and by the check that should notice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from robust import scenes, world
+from robust.commands import Shop
+
+OTHER = "sha256:" + "0" * 64
+
+
+def checks(shop: Shop, target: Path | str, *options: str) -> tuple[bool, dict[str, bool | None]]:
+    """Verify; returns whether it is valid, and each check's answer."""
+    result = shop.run("verify", str(target), *options)
+    answer = result.json
+    assert result.code == (0 if answer["valid"] else 1), result
+    assert answer["valid"] == (False not in [c["ok"] for c in answer["checks"]])
+    assert all(c["name"] and c["detail"] for c in answer["checks"])
+    return answer["valid"], {c["name"]: c["ok"] for c in answer["checks"]}
+
+
+def test_untouched(erased: Any) -> None:
+    """Negative control of everything below."""
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert valid
+    assert answers["certificate"] is True
+    assert answers["request"] is True
+    for label in ("m@2", "m@3"):
+        for name in ("catalog", "statement", "weights", "retained data", "checkpoints"):
+            assert answers[f"{label}: {name}"] is True, (label, name)
+    request = erased.certificate.stem
+    assert checks(erased.shop, request) == (valid, answers), "by the request's id, too"
+    elsewhere = shutil.copy(erased.certificate, erased.shop.folder / "copy.json")
+    assert checks(erased.shop, elsewhere) == (valid, answers)
+
+
+# Changes of the certificate, and the check that fails where its checksum was made to fit again.
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str | None]] = {
+    "a digest": (lambda c: c["models"][0].update(digest=OTHER), "m@3: weights"),
+    "an interim's digest": (lambda c: c["models"][0]["interim"].update(digest=OTHER), "m@2: catalog"),
+    "a guarantee": (lambda c: c["models"][0].update(guarantee="certified"), "m@3: statement"),
+    "a plan": (lambda c: c["models"][0].update(plan="0" * 64), "m@3: statement"),
+    "a composition": (
+        lambda c: c["models"][0].update(composition={"stages": {}, "polish": False, "public": False}),
+        "m@3: statement",
+    ),
+    "the digest before": (lambda c: c["models"][0].update(parent_digest=OTHER), "m@3: statement"),
+    "a label of another version": (lambda c: c["models"][0].update(model="m@1"), "m@1: catalog"),
+    "a label of nobody": (lambda c: c["models"][0].update(model="ghost@1"), "ghost@1: known"),
+    "an entry removed": (lambda c: c["models"].clear(), "request"),
+    "an entry added": (lambda c: c["models"].append({**c["models"][0], "model": "ghost@1"}), "request"),
+    "an interim removed": (lambda c: c["models"][0].update(interim=None), None),
+    "the request": (lambda c: c.update(request="r-0000000000000000"), "request"),
+    "the counts": (lambda c: c["removed"].update(samples=1), "request"),
+    "the dataset": (lambda c: c["dataset"].update(after="shop@1"), "request"),
+    "the date": (lambda c: c.update(received="2001-01-01T00:00:00+00:00"), "request"),
+    "the state": (lambda c: c.update(state="closed"), None),
+    "what is not covered": (lambda c: c["not_covered"].clear(), None),
+    "the format": (lambda c: c.update(format="expunge-certificate/0"), "certificate"),
+    "a field added": (lambda c: c.update(note="all is well"), None),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_certificate(erased: Any, kind: str) -> None:
+    """The checksum notices; and where somebody corrects that, the catalog contradicts what it knows."""
+    change, contradicted = CHANGES[kind]
+    content = json.loads(erased.certificate.read_text())
+    change(content)
+    erased.certificate.write_text(json.dumps(content))
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert not valid
+    assert answers["certificate"] is False
+    body = {k: v for k, v in content.items() if k != "checksum"}
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    content["checksum"]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    erased.certificate.write_text(json.dumps(content))
+    valid, answers = checks(erased.shop, erased.certificate)
+    if contradicted is None:
+        assert valid, "unsigned: a forger who corrects the checksum is found by a signature alone"
+    else:
+        assert not valid
+        assert answers[contradicted] is False, answers
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c.pop("checksum"), lambda c: c.update(checksum="x"), lambda c: c["checksum"].clear()]
+)
+def test_a_checksum_removed(erased: Any, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(erased.certificate.read_text())
+    change(content)
+    erased.certificate.write_text(json.dumps(content))
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert not valid
+    assert answers == {"certificate": False}, "what it says is not even looked at"
+
+
+def test_the_acceptance_forgery(erased: Any) -> None:
+    """sed s/sha256/sha255/."""
+    text = erased.certificate.read_text()
+    erased.certificate.write_text(text.replace("sha256", "sha255"))
+    assert checks(erased.shop, erased.certificate)[0] is False
+
+
+def replace_weights(shop: Shop) -> None:
+    """Put the model that saw s03 in the place of the one that did not."""
+    shutil.copy(shop.root / "models/m/m-1.pt", shop.root / "models/m/m-3.pt")
+
+
+def cut_weights(shop: Shop) -> None:
+    """Leave half of the file."""
+    file = shop.root / "models/m/m-3.pt"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def put_back_checkpoint(shop: Shop) -> None:
+    """Restore one checkpoint that saw s03, as from a backup."""
+    file = next((shop.folder / "stale").iterdir())
+    shutil.copy(file, shop.root / "checkpoints" / "m" / file.name)
+
+
+def put_back_partial(shop: Shop) -> None:
+    """The same for the state in the midst of a stage."""
+    file = next((shop.folder / "stale").iterdir())
+    shutil.copy(file, shop.root / "checkpoints" / "m" / f"{file.stem}.partial")
+
+
+def put_back_data(shop: Shop) -> None:
+    """Let s03 be in the data again."""
+    shop.sql("UPDATE sample SET removal = NULL, removed = NULL WHERE removal = 'erased'")
+
+
+def change_plan(shop: Shop) -> None:
+    """Change the plan's file."""
+    plan = world.plan_of(shop)
+    plan.write_text(plan.read_text().replace('"seed": 0', '"seed": 7'))
+
+
+WORKSPACE: dict[str, tuple[Callable[[Shop], None], str]] = {
+    "weights replaced": (replace_weights, "m@3: weights"),
+    "weights cut": (cut_weights, "m@3: weights"),
+    "a stale checkpoint put back": (put_back_checkpoint, "m@3: checkpoints"),
+    "a stale partial state put back": (put_back_partial, "m@3: checkpoints"),
+    "the erased put back": (put_back_data, "m@3: retained data"),
+    "the plan changed": (change_plan, "m@3: plan"),
+    "the catalog's digest changed": (
+        lambda shop: shop.sql("UPDATE model_version SET digest = ? WHERE number = 3", OTHER) and None,
+        "m@3: catalog",
+    ),
+    "the catalog's guarantee changed": (
+        lambda shop: shop.sql("UPDATE model_version SET guarantee = 'none' WHERE number = 3") and None,
+        "m@3: statement",
+    ),
+    "the retained digest changed": (
+        lambda shop: shop.sql("UPDATE model_version SET retained_digest = 'x' WHERE number = 3") and None,
+        "m@3: retained data",
+    ),
+    "the version removed": (
+        lambda shop: shop.sql("DELETE FROM model_version WHERE number = 3") and None,
+        "m@3: known",
+    ),
+    "the request removed": (lambda shop: shop.sql("DELETE FROM request") and None, "request"),
+}
+
+
+@pytest.mark.parametrize("kind", WORKSPACE)
+def test_a_changed_workspace(erased: Any, kind: str) -> None:
+    change, name = WORKSPACE[kind]
+    change(erased.shop)
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert not valid
+    assert answers["certificate"] is True
+    assert answers[name] is False, answers
+
+
+def test_weights_that_are_gone(erased: Any) -> None:
+    """Purged, perhaps: it cannot be checked, which is not the same as wrong."""
+    (erased.shop.root / "models/m/m-2.pt").unlink()
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert valid
+    assert answers["m@2: weights"] is None
+
+
+def test_another_workspace(erased: Any, tmp_path: Path) -> None:
+    """A workspace that knows neither request nor model does not vouch for them."""
+    other = world.untrained(erased.shop.nursery, tmp_path / "other")
+    valid, answers = checks(other, erased.certificate)
+    assert not valid
+    assert answers["request"] is False
+    assert answers["m@3: known"] is False
+
+
+def test_a_later_erasure_supersedes(erased: Any) -> None:
+    """What was stated before stays true as far as it can be checked without those erased since."""
+    old = erased.certificate.read_bytes()
+    erased.shop.ok("forget", "--subject", "s04")
+    assert erased.certificate.read_bytes() == old
+    valid, answers = checks(erased.shop, erased.certificate, "--replay")
+    assert valid
+    assert answers["m@3: retained data"] is None
+    assert answers["m@3: replay"] is None
+    assert answers["m@3: weights"] is True
+
+
+def test_another_plan_since(erased: Any) -> None:
+    """A model trained anew under another plan has other checkpoints; that is no sign of the erased."""
+    erased.shop.ok(*world.TRAIN, "--seed", "9")
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert valid
+    assert answers["m@3: checkpoints"] is None
+    assert checks(erased.shop, "m")[0]
+
+
+def test_replay_finds_other_weights(erased: Any) -> None:
+    """Where file, catalog and certificate all agree on the wrong weights, only repeating finds out."""
+    shop = erased.shop
+    replace_weights(shop)
+    ((wrong,),) = shop.sql("SELECT digest FROM model_version WHERE number = 1")
+    shop.sql("UPDATE model_version SET digest = ? WHERE number = 3", wrong)
+    assert checks(shop, "m")[0] is True
+    valid, answers = checks(shop, "m", "--replay")
+    assert not valid
+    assert answers["m@3: replay"] is False
+
+
+def test_names_nobody(erased: Any) -> None:
+    """No id, path or digest of an image is in the certificate; the search finds them where they are."""
+    shop = erased.shop
+    rows = shop.sql("SELECT path, image_digest, label_digest FROM sample")
+    sought = {p for row in rows for p in row if p} | {Path(path).stem for path, _, _ in rows}
+    sought |= set(scenes.PEOPLE) | {str(shop.folder), "data.yaml"}
+    content = erased.certificate.read_bytes()
+    found = {word for word in sought if word.encode() in content and not word.isdigit()}
+    assert found == set()
+    catalog = (shop.root / "catalog.sqlite").read_bytes()
+    assert {w for w in sought if w.encode() in catalog} >= {"s03", "images/train/s03_1.png"}

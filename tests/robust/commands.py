@@ -176,11 +176,16 @@ class Shop:
         return json.loads(result.out)
 
     def start_call(
-        self, file: str, function: str, env: dict[str, str] | None = None, **arguments: Any
+        self,
+        file: str,
+        function: str,
+        env: dict[str, str] | None = None,
+        fault: dict[str, Any] | None = None,
+        **arguments: Any,
     ) -> Running:
         """Start what :meth:`call` waits for."""
         return self.nursery.start(
-            self.folder, None, file=file, function=function, arguments=arguments, env=env
+            self.folder, None, file=file, function=function, arguments=arguments, env=env, fault=fault
         )
 
     def copy(self, folder: Path) -> Shop:

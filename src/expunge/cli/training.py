@@ -48,8 +48,9 @@ def read_options(context: Context, values: dict[str, Any]) -> Options:
             "That equal inputs give equal bytes is shown for the CPU only.",
             "Leave out --device.",
         )
-    weights = values.pop("weights") or DEFAULT_WEIGHTS
-    if weights == DEFAULT_WEIGHTS and not Path(weights).is_file():
+    named = values.pop("weights")  # a known name that is no file here is fetched, since it was asked for
+    weights = named or DEFAULT_WEIGHTS
+    if named is None and not Path(weights).is_file():
         raise InputError(
             "Nothing says which weights to start from.",
             f"{DEFAULT_WEIGHTS} is not in this folder.",

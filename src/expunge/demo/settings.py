@@ -75,8 +75,8 @@ QUICK = Settings(
         unseen_scenes=3,
     ),
     epochs=8,
-    public_epochs=50,
-    ordinary_epochs=24,
+    public_epochs=42,
+    ordinary_epochs=18,
     minutes=3,
     narrow=True,
 )

@@ -73,11 +73,6 @@ def ensure_model(session: Session, name: str, task: str) -> int:
     return row.id
 
 
-def newest(session: Session, name: str) -> Published:
-    """Return a model's newest version; an unknown name is an error that lists the known ones."""
-    return find_model(session, name)
-
-
 def find_model(session: Session, ref: str) -> Published:
     """Return ``NAME@V``, or the newest version of ``NAME``."""
     name, number = parse_ref(ref)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all methods share: registration, the budget, and the loop that keeps to it.
+
+A method is a pure function ``(model, forget, retain, task, *, generator, budget, progress, **hyperparameters)
+-> nn.Module``: the model that is passed in stays as it is, and all randomness comes from ``generator``.
+
+Differences that all methods here have from their papers: AdamW instead of SGD, since the size of its steps
+does not depend on the scale of the loss, which differs between tasks by orders; and batch-norm statistics
+stay as they are (eval mode, no dropout), so that nothing of the forget set enters them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from expunge.errors import ExpungeError, InputError
+from expunge.tasks.protocol import Batch, Samples, Task
+
+ENTRY_POINTS = "expunge.methods"
+GOALS = ("sample", "subject", "class")
+FORWARD = 1 / 3  # of a training pass: a backward pass costs about two forward ones
+CLIP_NORM = 10.0
+MethodFunction = Callable[..., nn.Module]
+_COMMON = ("model", "forget", "retain", "task", "generator", "budget", "progress")
+
+
+class BudgetSpent(ExpungeError):
+    """A method asked for more work than its budget allows."""
+
+
+class Diverged(ExpungeError):
+    """Weights or losses are no longer numbers."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: As in its paper, lower case.
+        function: Does it.
+        goals: What it is for: ``sample`` and ``subject`` (be as if never trained on them), ``class``
+            (be without it).
+        cost: What it costs at its defaults, roughly, in passes over the retained data: ``auto`` tries the
+            cheap ones first.
+        paper: Authors, title, year.
+        needs: Hyper-parameters that have no default (an earlier checkpoint, for instance).
+        automatic: Whether ``auto`` may try it.
+    """
+
+    name: str
+    function: MethodFunction
+    goals: tuple[str, ...]
+    cost: float
+    paper: str
+    needs: tuple[str, ...] = ()
+    automatic: bool = True
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Names and defaults; a hyper-parameter that must be given has None."""
+        own = [p for p in inspect.signature(self.function).parameters.values() if p.name not in _COMMON]
+        return {p.name: None if p.default is p.empty else p.default for p in own}
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise an error for a hyper-parameter that is unknown, or one that is missing.
+
+        Raises:
+            InputError: It names the known ones.
+        """
+        known = self.hyperparameters
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise InputError(
+                f"The method '{self.name}' has no hyper-parameter '{unknown[0]}'.",
+                f"It has: {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}.",
+                "Correct the name.",
+            )
+        missing = [name for name in self.needs if values.get(name) is None]
+        if missing:
+            raise InputError(
+                f"The method '{self.name}' needs '{missing[0]}'.",
+                "It has no default.",
+                "Give it, or choose another method.",
+            )
+
+
+_REGISTRY: dict[str, Method] = {}
+
+
+def register(
+    name: str,
+    *,
+    goals: tuple[str, ...],
+    cost: float,
+    paper: str,
+    needs: tuple[str, ...] = (),
+    automatic: bool = True,
+) -> Callable[[MethodFunction], MethodFunction]:
+    """Make a function known as a method; see :class:`Method` for the arguments."""
+
+    def add(function: MethodFunction) -> MethodFunction:
+        if name in _REGISTRY and _REGISTRY[name].function is not function:
+            raise ValueError(f"two methods are called {name!r}")
+        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic)
+        return function
+
+    return add
+
+
+@cache
+def _load() -> None:
+    package = import_module("expunge.methods")
+    for module in iter_modules(package.__path__):
+        import_module(f"expunge.methods.{module.name}")
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()
+
+
+def all_methods() -> dict[str, Method]:
+    """Return every method by name, those of other packages (entry points) included, cheapest first."""
+    _load()
+    return dict(sorted(_REGISTRY.items(), key=lambda pair: (pair[1].cost, pair[0])))
+
+
+def get_method(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises:
+        InputError: If there is none; it lists those there are.
+    """
+    known = all_methods()
+    if name not in known:
+        raise InputError(
+            f"There is no method '{name}'.", f"Known: {', '.join(sorted(known))}.", "Choose one of these."
+        )
+    return known[name]
+
+
+@dataclass
+class Budget:
+    """Work that a method may do, counted in passes of one sample (forward and backward).
+
+    Attributes:
+        limit: Passes allowed.
+        spent: Passes done.
+        steps: Changes made to the weights.
+    """
+
+    limit: float
+    spent: float = 0.0
+    steps: int = 0
+
+    def covers(self, samples: int, share: float = 1.0) -> bool:
+        """Whether so much more work is allowed; ``share``: what of a full pass it is."""
+        return self.spent + samples * share <= self.limit * (1 + 1e-9)
+
+    def charge(self, samples: int, share: float = 1.0) -> None:
+        """Count work that is about to be done.
+
+        Raises:
+            BudgetSpent: If it is more than is left; then it must not be done.
+        """
+        if not self.covers(samples, share):
+            raise BudgetSpent(
+                "The budget does not suffice for this method.",
+                f"It needs more than {self.limit:.0f} passes of a sample.",
+                "Raise the budget, or choose a cheaper method.",
+            )
+        self.spent += samples * share
+
+
+class Progress(Protocol):
+    """Hears how far a method is, and keeps the states between which a guard may choose."""
+
+    def images(self, count: int) -> None:
+        """So many samples were worked on."""
+        ...
+
+    def round(self, model: nn.Module) -> None:
+        """A round is done (an epoch, usually); the model is fit to be judged, and possibly returned."""
+        ...
+
+
+@dataclass
+class Loop:
+    """Runs over data within a budget.
+
+    Attributes:
+        task: Collates batches.
+        generator: Draws the order.
+        budget: Is charged for every batch.
+        progress: Is told.
+        exhausted: Whether the budget ended a run over data early.
+    """
+
+    task: Task
+    generator: torch.Generator
+    budget: Budget
+    progress: Progress
+    exhausted: bool = field(default=False, init=False)
+
+    def batches(
+        self, data: Samples, size: int, share: float = 1.0, shuffle: bool = True
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Yield (indices, batch) once over the data; ends early where the budget does.
+
+        Args:
+            data: What to run over.
+            size: Samples in a batch; the last may have fewer.
+            share: What working on a batch costs, in full passes.
+            shuffle: In an order drawn anew, or as the data is.
+        """
+        count = len(data)
+        order = torch.randperm(count, generator=self.generator).tolist() if shuffle else list(range(count))
+        for start in range(0, count, size):
+            indices = order[start : start + size]
+            if not self.budget.covers(len(indices), share):
+                self.exhausted = True
+                return
+            self.budget.charge(len(indices), share)
+            yield indices, self.task.collate([data[i] for i in indices])
+            self.progress.images(len(indices))
+
+    def endless(self, data: Samples, size: int, share: float = 1.0) -> Iterator[tuple[list[int], Batch]]:
+        """Yield batches over and over, in a new order each time; ends where the budget does."""
+        while not self.exhausted and len(data):
+            yield from self.batches(data, size, share)
+
+    def optimizer(self, model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+        """Return AdamW over what may be changed."""
+        return torch.optim.AdamW(self.task.parameters(model).values(), lr=lr, weight_decay=weight_decay)
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, change: Callable[[], None] | None = None
+    ) -> None:
+        """Descend once on a scalar, with clipped gradients.
+
+        Args:
+            optimizer: Of the parameters to change.
+            loss: A scalar.
+            change: What to do to the gradients before they are used (a mask, for instance).
+
+        Raises:
+            Diverged: If the loss is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise Diverged(
+                "The method diverged.", "Its loss is not a finite number.", "Use a lower learning rate."
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if change is not None:
+            change()
+        live = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(live, CLIP_NORM)
+        optimizer.step()
+        self.budget.steps += 1
+
+    def round(self, model: nn.Module) -> None:
+        """Say that a round is done."""
+        self.progress.round(model)
+
+
+class Teacher:
+    """A fixed model whose outputs on a data set are computed once, while they fit into memory.
+
+    Args:
+        model: Ready to be asked (``Task.clone``); it is not changed.
+        data: The samples it will be asked about.
+        loop: Is charged for the forward passes.
+        limit_bytes: Memory for what is kept; beyond it outputs are computed again.
+    """
+
+    def __init__(self, model: nn.Module, data: Samples, loop: Loop, limit_bytes: int = 1 << 30) -> None:
+        self._model, self._data, self._loop, self._left = model, data, loop, limit_bytes
+        self._kept: dict[int, dict[str, torch.Tensor]] = {}
+
+    @torch.no_grad()
+    def outputs(self, indices: list[int], batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Return the outputs for the samples at ``indices``, which ``batch`` holds."""
+        if all(i in self._kept for i in indices):
+            names = self._kept[indices[0]]
+            return {name: torch.stack([self._kept[i][name] for i in indices]) for name in names}
+        self._loop.budget.charge(len(indices), FORWARD)
+        found = {k: v.detach() for k, v in self._loop.task.outputs(self._model, batch).items()}
+        for row, index in enumerate(indices):
+            if index in self._kept:
+                continue
+            size = sum(v[row].numel() * v.element_size() for v in found.values())
+            if size <= self._left:
+                self._left -= size
+                self._kept[index] = {name: value[row].clone() for name, value in found.items()}
+        return found

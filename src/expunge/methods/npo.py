@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Negative preference optimisation: an ascent that stops pushing once a sample is forgotten.
+
+Rule::
+
+    θ ← argmin  E_{z ∈ F} (2/β)·log(1 + exp(−β·(ℓ(θ; z) − ℓ(θ_o; z)))) + α·E_{z ∈ R} ℓ(θ; z)
+
+F, R: the forget and the retain set; ℓ: the task's loss; θ_o: the original weights, whose losses are computed
+once; β: the inverse temperature; α: the weight of the retain set. The gradient of the first term is that of
+ascent, −∇ℓ, times 2·σ(−β·(ℓ − ℓ_o)): 1 at the start and in the limit β → 0, and falling to 0 as ℓ grows.
+
+Reference: Zhang, Lin, Bai, Mei, *Negative Preference Optimization: From Catastrophic Collapse to Effective
+Unlearning*, COLM 2024 (eq. 3, with the retain term of "NPO+RT"; ℓ is −log π there).
+
+Differences:
+    - Written for language models, where ℓ is the loss of a whole answer, tens to hundreds of nats, and β =
+      0.1 bounds the ascent. The loss of a picture is a few nats, of which β = 0.1 would let it climb some 30
+      above the start; the default here is 1.
+    - An epoch is a pass over the forget set, with a new retain batch beside every forget batch.
+    - See :mod:`expunge.methods.base`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
+from expunge.tasks.protocol import Samples, Task
+
+
+def npo_loss(loss: torch.Tensor, start: torch.Tensor, beta: float) -> torch.Tensor:
+    """Return (2/β)·log(1 + exp(−β·(ℓ − ℓ_o))) of every sample (B,).
+
+    Args:
+        loss: ℓ(θ; z) (B,).
+        start: ℓ(θ_o; z) (B,), not differentiated.
+        beta: β > 0.
+    """
+    return 2 / beta * nn.functional.softplus(-beta * (loss - start))
+
+
+@register(
+    "npo",
+    goals=("sample", "subject", "class"),
+    cost=2,
+    paper="Zhang, Lin, Bai, Mei: Negative Preference Optimization. COLM 2024",
+)
+def npo(
+    model: nn.Module,
+    forget: Samples,
+    retain: Samples,
+    task: Task,
+    *,
+    generator: torch.Generator,
+    budget: Budget,
+    progress: Progress,
+    beta: float = 1.0,
+    alpha: float = 1.0,
+    lr: float = 1e-4,
+    epochs: int = 10,
+    batch: int = 16,
+) -> nn.Module:
+    """Return the model after bounded ascent.
+
+    Args:
+        beta: β, the inverse temperature: the greater, the sooner a sample counts as forgotten.
+        alpha: α, the weight of the retain loss.
+        lr: Learning rate of AdamW.
+        epochs: Passes over the forget set.
+        batch: Samples in a batch, of either set.
+
+    Raises:
+        BudgetSpent: If the budget does not suffice for the original losses of the forget set.
+    """
+    student = task.clone(model)
+    loop = Loop(task, generator, budget, progress)
+    with torch.no_grad():
+        found = [
+            task.loss(student, samples) for _, samples in loop.batches(forget, batch, FORWARD, shuffle=False)
+        ]
+    if loop.exhausted:
+        raise BudgetSpent(
+            "The budget does not suffice for this method.",
+            "It needs the original loss of every sample to forget.",
+            "Raise the budget, or choose a cheaper method.",
+        )
+    start = torch.cat(found)
+    optimizer = loop.optimizer(student, lr)
+    partners = loop.endless(retain, batch)
+    for _ in range(epochs):
+        for (indices, leaving), (_, staying) in zip(loop.batches(forget, batch), partners, strict=False):
+            lost = npo_loss(task.loss(student, leaving), start[indices], beta).mean()
+            loop.step(optimizer, lost + alpha * task.loss(student, staying).mean())
+        loop.round(student)
+        if loop.exhausted:
+            break
+    return student

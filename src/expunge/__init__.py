@@ -6,12 +6,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from expunge.tasks.yolo_model import YOLO
+    from expunge import audit
+    from expunge.unlearning.api import unlearn
     from expunge.workspace import Workspace
 
-__all__ = ["Workspace"]
+__all__ = ["YOLO", "Workspace", "audit", "unlearn"]
 __version__ = "0.1.0"
 
-_WHERE = {"Workspace": "expunge.workspace"}
+_WHERE = {
+    "YOLO": "expunge.tasks.yolo_model",
+    "Workspace": "expunge.workspace",
+    "unlearn": "expunge.unlearning.api",
+}
 
 
 def __getattr__(name: str) -> Any:

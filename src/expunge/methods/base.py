@@ -30,6 +30,7 @@ ENTRY_POINTS = "expunge.methods"
 GOALS = ("sample", "subject", "class")
 FORWARD = 1 / 3  # of a training pass: a backward pass costs about two forward ones
 CLIP_NORM = 10.0
+STRONGER = 3.0  # the factor by which a learning rate is raised to make a method work harder
 MethodFunction = Callable[..., nn.Module]
 _COMMON = ("model", "forget", "retain", "task", "generator", "budget", "progress")
 
@@ -56,6 +57,8 @@ class Method:
         paper: Authors, title, year.
         needs: Hyper-parameters that have no default (an earlier checkpoint, for instance).
         automatic: Whether ``auto`` may try it.
+        strength: The hyper-parameter that says how hard the method works, and the factor by which it becomes
+            stronger: ``auto`` tunes it. Unless it is given, the learning rate if there is one.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Method:
     paper: str
     needs: tuple[str, ...] = ()
     automatic: bool = True
+    strength: tuple[str, float] | None = None
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -106,13 +110,16 @@ def register(
     paper: str,
     needs: tuple[str, ...] = (),
     automatic: bool = True,
+    strength: tuple[str, float] | None = None,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Make a function known as a method; see :class:`Method` for the arguments."""
 
     def add(function: MethodFunction) -> MethodFunction:
         if name in _REGISTRY and _REGISTRY[name].function is not function:
             raise ValueError(f"two methods are called {name!r}")
-        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic)
+        learns = "lr" in inspect.signature(function).parameters
+        knob = strength or (("lr", STRONGER) if learns else None)
+        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, knob)
         return function
 
     return add

@@ -141,6 +141,11 @@ class ModuleTask:
         """Return whether the predicted class is wrong (B,)."""
         return self._logits(model, batch).argmax(1) != self._classes(batch)
 
+    def predicts(self, model: nn.Module, batch: Pair, classes: Sequence[int]) -> torch.Tensor:
+        """Return whether the predicted class is one of these (B,)."""
+        found = self._logits(model, batch).argmax(1)
+        return torch.isin(found, torch.tensor(list(classes), device=found.device))
+
     def inputs(self, batch: Pair) -> torch.Tensor:
         """Return the inputs (B, …)."""
         return batch[0]
@@ -227,13 +232,21 @@ class ModuleTask:
         epochs: int,
         generator: torch.Generator,
         images: Callable[[int], None],
-        lr: float = 1e-3,
-        batch: int = 32,
+        **settings: Any,
     ) -> nn.Module:
         """Train an untrained model on ``retain``: AdamW, a cosine from ``lr`` to zero, batch statistics.
 
         A remainder of one sample joins the batch before it, since batch norm cannot normalise one.
+
+        Args:
+            model, retain, epochs, generator, images: See the protocol.
+            settings: ``lr`` (0.001) and ``batch`` (32).
         """
+        lr, batch = float(settings.pop("lr", 1e-3)), int(settings.pop("batch", 32))
+        if settings:
+            raise InputError(
+                f"A retrain has no setting '{next(iter(settings))}'.", "It has lr and batch.", "Correct it."
+            )
         student = self.fresh(model, generator)
         optimizer = torch.optim.AdamW(self.parameters(student).values(), lr=lr)
         cuts = list(range(0, len(retain), batch))

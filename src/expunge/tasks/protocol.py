@@ -103,6 +103,10 @@ class Task(Protocol):
         """Return for every sample (B,) whether the model's prediction is wrong (bool)."""
         ...
 
+    def predicts(self, model: nn.Module, batch: Batch, classes: Sequence[int]) -> torch.Tensor:
+        """Return for every sample (B,) whether any of these classes is in the prediction (bool)."""
+        ...
+
     def inputs(self, batch: Batch) -> torch.Tensor:
         """Return the pictures (B, C, H, W) or whatever the model takes, first dimension B, as floats."""
         ...

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statistics of scores: pure functions over arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float64]
+Draw = Callable[[np.random.Generator], tuple[Scores, ...]]
+
+
+def auc(members: Scores, others: Scores) -> float:
+    """Return the probability that a member's score is above another's, ties counting half.
+
+    The area under the ROC curve by the Mann–Whitney statistic.
+
+    Args:
+        members: Scores (n,) of what the model may have been trained on; higher means "member".
+        others: Scores (m,) of what it was not.
+    """
+    return float(auc_rows(members[None], others[None])[0])
+
+
+def auc_rows(members: Scores, others: Scores) -> Scores:
+    """Return :func:`auc` for every row: ``members`` (k, n) against ``others`` (k, m) gives (k,)."""
+    n, m = members.shape[1], others.shape[1]
+    joined = np.concatenate([members, others], axis=1)
+    order = np.argsort(joined, axis=1, kind="stable")
+    ordered = np.take_along_axis(joined, order, axis=1)
+    # Mid-ranks: tied scores share the mean of the ranks that they take up.
+    first = np.concatenate([np.ones((len(joined), 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
+    positions = np.arange(1, n + m + 1, dtype=np.float64)[None].repeat(len(joined), axis=0)
+    begin = np.maximum.accumulate(np.where(first, positions, 0.0), axis=1)
+    last = np.concatenate([first[:, 1:], np.ones((len(joined), 1), bool)], axis=1)
+    end = np.minimum.accumulate(np.where(last, positions, np.inf)[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty_like(joined)
+    np.put_along_axis(ranks, order, (begin + end) / 2, axis=1)
+    return np.asarray((ranks[:, :n].sum(axis=1) - n * (n + 1) / 2) / (n * m), dtype=np.float64)
+
+
+def resample(
+    groups: NDArray[np.int64], draws: int, generator: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Return bootstrap samples as index arrays: whole groups (people) are drawn, with replacement.
+
+    Where there is but one group its members are drawn instead, which says nothing about other groups.
+
+    Args:
+        groups: Group number of every score (n,).
+        draws: How many bootstrap samples.
+        generator: All randomness.
+    """
+    names, inverse = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        return [generator.integers(0, len(groups), len(groups)) for _ in range(draws)]
+    members = [np.flatnonzero(inverse == k) for k in range(len(names))]
+    return [
+        np.concatenate([members[k] for k in generator.integers(0, len(names), len(names))])
+        for _ in range(draws)
+    ]
+
+
+def interval(values: Scores, level: float) -> tuple[float, float]:
+    """Return the central percentile interval of bootstrap values that holds ``level`` of them."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def clopper_pearson(hits: int, trials: int, level: float) -> tuple[float, float]:
+    """Return the exact two-sided confidence interval of a rate (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
+    high = 1.0 if hits == trials else float(beta.ppf(1 - tail, hits + 1, trials - hits))
+    return low, high

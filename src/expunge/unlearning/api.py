@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``expunge.unlearn`` and ``expunge.audit``: one call for any torch model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge.audit.gate import Verdict
+from expunge.errors import InputError
+from expunge.tasks.module import Loss, ModuleTask
+from expunge.tasks.protocol import Samples
+from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
+from expunge.unlearning.judging import Judge
+from expunge.unlearning.material import Material, with_own_guard
+from expunge.unlearning.result import Result
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
+
+NOTHING: Samples = torch.utils.data.TensorDataset(torch.zeros(0))
+
+
+def unlearn(
+    model: nn.Module,
+    *,
+    forget: Samples,
+    retain: Samples,
+    loss: Loss,
+    method: str = "auto",
+    goal: str = "sample",
+    validation: Samples | None = None,
+    unseen: Samples | None = None,
+    classes: Sequence[int] = (),
+    forget_groups: Sequence[str] | None = None,
+    unseen_groups: Sequence[str] | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
+    evaluate: Callable[[nn.Module, Samples], dict[str, float]] | None = None,
+    retrain_epochs: int | None = None,
+    budget: float = BUDGET,
+    allowed_drop: float = ALLOWED_DROP,
+    accept_no_power: bool = False,
+    tune: int | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    **hyperparameters: Any,
+) -> Result:
+    """Make a model forget samples, a person, or a class.
+
+    Args:
+        model: Any trained module; it is not changed. Parameters with ``requires_grad=False`` stay.
+        forget: Data set of (input, target) to be forgotten.
+        retain: Data set of what stays.
+        loss: ``loss(outputs, targets) -> (B,)``, the training loss of every sample.
+        method: A method's name, or ``auto``: from cheap to dear until one passes, else a retrain.
+        goal: ``sample`` and ``subject``: as if never trained on; ``class``: the class is gone.
+        validation: Held-out retained data that guards the utility. Without it a tenth of ``retain`` is
+            held back for that, which the original was trained on.
+        unseen: Data of the same kind that nobody trained on; the verdict compares with it. Without it the
+            verdict is ``no-power`` at best.
+        classes: Class indices to remove, for the goal ``class``.
+        forget_groups, unseen_groups: The person of each sample, so that intervals are over people.
+        fresh: Returns an untrained model, where its layers have no ``reset_parameters``.
+        evaluate: ``evaluate(model, data) -> metrics`` in place of accuracy; the first metric counts, and
+            higher is better.
+        retrain_epochs: Epochs of an ordinary training: the unit of cost and of the budget.
+        budget: Most work, in units of a retrain (12 passes over ``retain`` where that is not known).
+        allowed_drop: By how much the main metric may fall on ``validation``.
+        accept_no_power: ``auto`` may stop where not even the original model showed a trace.
+        tune: In how many runs a method's strength may be looked for, by ``validation`` (never by ``unseen``);
+            1: take the defaults. Without it: 4 for ``auto``, else 1.
+        device: Where to work.
+        seed: Of all randomness; the same seed gives the same bytes.
+        hyperparameters: Of the method; see its page in the documentation.
+
+    Raises:
+        InputError: If something does not fit; the message says what to do.
+    """
+    task = ModuleTask(loss, fresh=fresh, evaluate=evaluate, device=device or _device_of(model))
+    if method == AUTO and hyperparameters:
+        raise InputError(
+            f"'{sorted(hyperparameters)[0]}' is a setting of one method.",
+            "method='auto' tries several.",
+            "Name the method, or leave it out.",
+        )
+    if goal == "class" and not classes:
+        raise InputError("Which class?", "The goal is to remove one.", "Give classes=[index].")
+    guard_seen = validation is None
+    kept, guard = with_own_guard(retain, seed) if validation is None else (retain, validation)
+    material = Material(
+        forget,
+        kept,
+        guard,
+        NOTHING if unseen is None else unseen,
+        goal,
+        guard_seen,
+        forget_groups,
+        unseen_groups,
+        tuple(classes),
+    )
+    terms = Terms(
+        budget=budget,
+        retrain_epochs=retrain_epochs,
+        allowed_drop=allowed_drop,
+        seed=seed,
+        accept_no_power=accept_no_power,
+        tune=tune or (TRIES if method == AUTO else 1),
+    )
+    return run(Unlearning(model, material, task, terms, tests_of(method, goal)), method, hyperparameters)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit found.
+
+    Attributes:
+        verdict: ``pass``, ``fail`` or ``no-power``.
+        reasons: Plain sentences.
+        figures: Numbers by name, each with n, interval and what it is for the original.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    figures: dict[str, Any]
+
+
+def audit(
+    candidate: nn.Module,
+    *,
+    original: nn.Module,
+    forget: Samples,
+    retain: Samples,
+    unseen: Samples,
+    loss: Loss,
+    references: Sequence[nn.Module] = (),
+    forget_groups: Sequence[str] | None = None,
+    unseen_groups: Sequence[str] | None = None,
+    allowed_drop: float = ALLOWED_DROP,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+) -> Report:
+    """Judge a candidate, whoever made it, by comparing the forgotten with unseen data (no references).
+
+    Utility is taken on ``unseen``, which the candidate must not have been tuned by.
+
+    Args:
+        candidate: The model to be judged.
+        original: The model before the erasure: without it nobody knows whether the test could notice.
+        forget, retain, unseen: Data sets of (input, target).
+        loss: ``loss(outputs, targets) -> (B,)``.
+        references: Models trained without the forget set. This version does not judge by them.
+        forget_groups, unseen_groups: The person of each sample.
+        allowed_drop: By how much the main metric may fall.
+
+    Raises:
+        InputError: If the data or the models do not fit together.
+    """
+    if len(references):
+        raise InputError(
+            "This version of the audit does not use reference models.",
+            f"{len(references)} were given, and leaving them aside unsaid would be wrong.",
+            "Call it with references=[]: the forgotten are compared with unseen data.",
+        )
+    task = ModuleTask(loss, device=device or _device_of(candidate))
+    material = Material(forget, retain, unseen, unseen, "sample", False, forget_groups, unseen_groups)
+    before = task.clone(original)
+    _same_architecture(before, candidate)
+    utility = task.evaluate(before, unseen)[task.metric]
+    judge = Judge(task, before, material, allowed_drop=allowed_drop, before=utility, tests=1, seed=seed)
+    ready = task.clone(candidate)
+    scored = judge.score(ready)
+    verdict = judge.verdict(ready, scored)
+    return Report(verdict.verdict, verdict.reasons, _figures(verdict, judge, scored.metrics))
+
+
+def _figures(verdict: Verdict, judge: Judge, after: Any) -> dict[str, Any]:
+    return {
+        **{f["name"]: f for f in verdict.figures},
+        "utility": verdict.utility,
+        "metrics": {"original": judge.original.metrics, "candidate": after},
+    }
+
+
+def _same_architecture(original: nn.Module, candidate: nn.Module) -> None:
+    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (original, candidate)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            "The candidate is of another architecture than the original.",
+            "Their tensors differ in names or shapes.",
+            "Compare a model with the one that it was made from.",
+        )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    found = next(iter(model.parameters()), None)
+    return torch.device("cpu") if found is None else found.device

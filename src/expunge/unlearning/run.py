@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one method within a budget, never to ruin, and judges what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge.audit.gate import Verdict
+from expunge.errors import InputError
+from expunge.methods.base import Budget, BudgetSpent, Diverged, Method, all_methods, get_method
+from expunge.tasks.protocol import Task
+from expunge.unlearning.guard import Guard, finite
+from expunge.unlearning.judging import Judge
+from expunge.unlearning.material import Material
+from expunge.unlearning.result import Result
+
+BUDGET = 0.25  # units of a retrain
+BUDGET_PASSES = 12.0  # over the retained data, where nobody knows what a retrain takes
+ALLOWED_DROP = 0.02  # of the main metric
+RETRAIN = "retrain"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a model is unlearned.
+
+    Attributes:
+        budget: Most work to be done, in units of a retrain; tuning and all attempts of ``auto`` included.
+        retrain_epochs: Epochs of an ordinary training, so that a retrain is ``retrain_epochs`` times
+            the retain set; None: not known, and the budget is 12 passes over the retain set.
+        allowed_drop: By how much the main metric on held-out retained data may fall.
+        seed: Of all randomness.
+        accept_no_power: ``auto`` may stop where not even the original showed a trace.
+        tune: How often a method may be run to find its strength.
+        on_start: Hears of every run that begins: the method's name and the passes it may take.
+        on_images: Hears of the work.
+    """
+
+    budget: float = BUDGET
+    retrain_epochs: int | None = None
+    allowed_drop: float = ALLOWED_DROP
+    seed: int = 0
+    accept_no_power: bool = False
+    tune: int = 1
+    on_start: Callable[[str, int], None] = lambda name, passes: None
+    on_images: Callable[[int], None] = lambda count: None
+
+    def __post_init__(self) -> None:
+        if not self.budget > 0:
+            raise InputError(
+                f"The budget {self.budget} does not fit.",
+                "It is in units of a retrain.",
+                "Give a positive one.",
+            )
+        if self.retrain_epochs is not None and self.retrain_epochs < 1:
+            raise InputError("A retrain of no epoch is none.", "", "Give retrain_epochs of at least 1.")
+        if self.allowed_drop < 0:
+            raise InputError("The allowed drop cannot be negative.", "", "Give 0 or more.")
+        if self.tune < 1:
+            raise InputError("A method must run at least once.", "", "Give tune of at least 1.")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a method made, not judged yet.
+
+    Attributes:
+        model: Fit for use: rolled back where the last state was not.
+        method: The method.
+        values: Hyper-parameters that were given.
+        budget: What was done.
+        seconds: Wall-clock time.
+        rolled_back, unchanged: See :class:`~expunge.unlearning.result.Result`.
+        rounds: Utility after each round.
+        warnings: What happened on the way.
+    """
+
+    model: nn.Module
+    method: Method
+    values: dict[str, Any]
+    budget: Budget
+    seconds: float
+    rolled_back: bool
+    unchanged: bool
+    rounds: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class Unlearning:
+    """One model, one forget set; several methods may be run.
+
+    Attributes:
+        model: The original; it is not changed.
+        material: The data.
+        task: The model family.
+        terms: Budget, guard, seed.
+        tests: How many candidates may be judged in all (for the intervals).
+        writer: Makes the bytes of a file from a model, for ``Result.save``.
+        spent: Passes done so far, by all runs.
+    """
+
+    model: nn.Module
+    material: Material
+    task: Task
+    terms: Terms
+    tests: int = 1
+    writer: Callable[[nn.Module], bytes] | None = None
+    spent: float = field(default=0.0, init=False)
+    seconds: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        if not finite(self.model):
+            raise InputError(
+                "The model's weights are not all numbers.",
+                "At least one is NaN or infinite.",
+                "Load an undamaged file.",
+            )
+        self.original = self.task.clone(self.model)
+        self.before = self.task.evaluate(self.original, self.material.guard)[self.task.metric]
+        self.judge = Judge(
+            self.task,
+            self.original,
+            self.material,
+            allowed_drop=self.terms.allowed_drop,
+            before=self.before,
+            tests=self.tests,
+            seed=self.terms.seed,
+        )
+
+    @property
+    def retrain_passes(self) -> float | None:
+        """What a retrain takes, in passes of one sample."""
+        epochs = self.terms.retrain_epochs
+        return None if epochs is None else float(epochs * len(self.material.all_retained))
+
+    @property
+    def limit(self) -> float:
+        """What the budget allows in all, in passes of one sample."""
+        whole = self.retrain_passes
+        if whole is None:
+            return BUDGET_PASSES * len(self.material.all_retained)
+        return self.terms.budget * whole
+
+    def attempt(self, name: str, hyperparameters: Mapping[str, Any]) -> Candidate:
+        """Run one method within what is left of the budget.
+
+        Raises:
+            InputError: If the method is unknown, is not for this goal, or lacks a hyper-parameter; if the
+                budget does not suffice for anything.
+        """
+        method = get_method(name)
+        values = self._values(method, hyperparameters)
+        retain, limit = self.material.retain, self.limit - self.spent
+        if name == RETRAIN:  # the safe way out: neither the budget nor the guard may take anything from it
+            retain = self.material.all_retained
+            limit = float(values["epochs"]) * len(retain)
+        budget = Budget(limit)
+        least = self.before - self.terms.allowed_drop
+        guard = Guard(self.task, self.material.guard, least, self.terms.on_images)
+        self.terms.on_start(name, int(limit))
+        began, trouble = time.monotonic(), ""
+        model: nn.Module | None = None
+        try:
+            model = method.function(
+                self.model,
+                self.material.forget,
+                retain,
+                self.task,
+                generator=torch.Generator().manual_seed(self.terms.seed),
+                budget=budget,
+                progress=guard,
+                **values,
+            )
+        except BudgetSpent as error:
+            if guard.safe is None:
+                raise InputError(
+                    error.what, error.why, "Raise the budget, or choose a cheaper method (see docs/methods)."
+                ) from error
+            trouble = "The budget ended the method early."
+        except Diverged as error:
+            trouble = str(error.what)
+        finally:
+            self.spent += budget.spent
+            self.seconds += time.monotonic() - began
+        return self._safe(method, values, model, guard, budget, time.monotonic() - began, trouble)
+
+    def _values(self, method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+        values = dict(given)
+        if method.name == RETRAIN and "epochs" not in values and self.terms.retrain_epochs is not None:
+            values["epochs"] = self.terms.retrain_epochs
+        method.check(values)
+        if self.material.goal not in method.goals:
+            raise InputError(
+                f"The method '{method.name}' is not for the goal '{self.material.goal}'.",
+                f"It is for: {', '.join(method.goals)}.",
+                f"Methods for it: {', '.join(candidates(self.material.goal))}.",
+            )
+        return values
+
+    def _safe(
+        self,
+        method: Method,
+        values: dict[str, Any],
+        model: nn.Module | None,
+        guard: Guard,
+        budget: Budget,
+        seconds: float,
+        trouble: str,
+    ) -> Candidate:
+        warnings = [trouble] if trouble else []
+        rolled_back = model is None or not guard.see(model)
+        unchanged = rolled_back and guard.safe is None
+        if rolled_back or model is None:
+            model = self.task.clone(self.model)
+            if guard.safe is not None:
+                model.load_state_dict(guard.safe)
+                round_ = guard.safe_round
+                warnings.append(f"The last state was not fit for use: rolled back to round {round_}.")
+            else:
+                warnings.append("No state of this method was fit for use: this is the original model.")
+        return Candidate(
+            model, method, values, budget, seconds, rolled_back, unchanged, tuple(guard.trail), (*warnings,)
+        )
+
+    def conclude(self, candidate: Candidate) -> Result:
+        """Judge a candidate."""
+        warnings = list(candidate.warnings)
+        if self.material.guard_seen:
+            warnings.append(
+                "No validation data was given: a part of the retained samples, which the original was "
+                "trained on, guards the utility."
+            )
+        scored = self.judge.score(candidate.model)
+        verdict = self.judge.verdict(candidate.model, scored)
+        warnings += self.judge.warnings(scored)
+        if candidate.unchanged:
+            said = "Nothing was forgotten: this is the original model."
+            verdict = replace(verdict, verdict="fail", reasons=(said,))
+        whole = self.retrain_passes
+        if whole is None:
+            warnings.append("The cost in units of a retrain is not known: say how many epochs one takes.")
+        return Result(
+            model=candidate.model,
+            method=candidate.method.name,
+            verdict=verdict.verdict,
+            reasons=verdict.reasons,
+            warnings=tuple(warnings),
+            metrics={"before": self.judge.original.metrics, "after": scored.metrics},
+            audit=verdict,
+            seconds=round(self.seconds, 3),
+            steps=candidate.budget.steps,
+            passes=round(self.spent, 1),
+            cost=None if whole is None else round(self.spent / whole, 6),
+            hyperparameters={**candidate.method.hyperparameters, **candidate.values},
+            seed=self.terms.seed,
+            rolled_back=candidate.rolled_back,
+            unchanged=candidate.unchanged,
+            rounds=candidate.rounds,
+            recommendation=_next_step(verdict),
+            writer=self.writer,
+        )
+
+
+def candidates(goal: str) -> list[str]:
+    """Return the methods that ``auto`` may try for a goal, cheapest first."""
+    return [m.name for m in all_methods().values() if goal in m.goals and m.automatic and not m.needs]
+
+
+def _next_step(verdict: Verdict) -> str:
+    if verdict.verdict == "pass":
+        return ""
+    if verdict.traceable is False:
+        return "Judge it by more samples or people, or against reference models; a retrain is always sound."
+    return "Try another method or other hyper-parameters, or use method='retrain', which is always sound."

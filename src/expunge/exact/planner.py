@@ -86,7 +86,7 @@ def make_plan(
     rows = [s for s in samples if s.split == "train"]
     has_public = any(s.public for s in rows)
     try:
-        recipe = _recipe(options, source.task, len(version.config.names), values)
+        recipe = make_recipe(source.task, len(version.config.names), options.imgsz, options.batch, values)
         public_epochs = values.pop("public_epochs", options.epochs if has_public else 0)
         if (has_public and public_epochs) or source.module is not None:
             values.setdefault("shard_lr", round(recipe.lr0 * SHARD_RATE, 9))
@@ -142,7 +142,12 @@ def initial_weights(plan: Plan, source: Any) -> dict[str, Any]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def _recipe(options: Options, task: str, classes: int, values: dict[str, Any]) -> Recipe:
+def make_recipe(task: str, classes: int, imgsz: int | None, batch: int, values: dict[str, Any]) -> Recipe:
+    """Return the recipe with defaults for what ``values`` does not say; what it says is taken out of it.
+
+    Raises:
+        InputError: If the image size does not fit.
+    """
     augment = {k: values.pop(k, v) for k, v in AUGMENT[task].items()}
     gains = {k: values.pop(k, v) for k, v in GAINS[task].items()}
     chosen: dict[str, Any] = {
@@ -154,10 +159,10 @@ def _recipe(options: Options, task: str, classes: int, values: dict[str, Any]) -
         "warmup_epochs": 1.0,
     }
     chosen |= {k: values.pop(k) for k in RECIPE_KEYS if k in values}
-    imgsz = options.imgsz or (640 if task == "detect" else 224)
+    imgsz = imgsz or (640 if task == "detect" else 224)
     if imgsz % 32:
         raise InputError(f"--imgsz {imgsz} does not fit.", "It must be a multiple of 32.", "Round it.")
-    return Recipe(imgsz=imgsz, batch=options.batch, augment=augment, gains=gains, **chosen)
+    return Recipe(imgsz=imgsz, batch=batch, augment=augment, gains=gains, **chosen)
 
 
 def _placement(options: Options, rows: list[Sample], risks: Mapping[str, float]) -> Placement:
@@ -183,11 +188,12 @@ def _settings(settings: Mapping[str, str], task: str) -> dict[str, Any]:
                 "What depends on the data set's size, or mixes samples out of sight, is not offered.",
                 f"Known settings: {', '.join(sorted(known))}.",
             )
-        values[key] = _parse(text)
+        values[key] = parse_value(text)
     return values
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Return what a setting's text means: a truth value, nothing, a number, or the text itself."""
     low = text.strip().lower()
     if low in ("true", "false"):
         return low == "true"

@@ -36,7 +36,7 @@ class ClassData:
         self._plan, self._samples = plan, list(samples)
         self._store = ImageStore(root, self._samples)
         class_index_of = {name: i for i, name in enumerate(plan.names)}
-        self._labels = [_label(class_index_of, s) for s in self._samples]
+        self._labels = [class_number(class_index_of, s) for s in self._samples]
         size, aug = plan.recipe.imgsz, plan.recipe.augment
         if augment:
             self._transform = classify_augmentations(
@@ -74,7 +74,12 @@ class ClassData:
         return self._labels
 
 
-def _label(index: dict[str, int], sample: Sample) -> int:
+def class_number(index: dict[str, int], sample: Sample) -> int:
+    """Return the index of a sample's class.
+
+    Raises:
+        InputError: If the class is unknown.
+    """
     from expunge.errors import InputError
 
     if sample.class_name not in index:

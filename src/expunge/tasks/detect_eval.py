@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,45 +16,72 @@ if TYPE_CHECKING:
     from expunge.exact.plan import Plan
 
 BATCH = 16
+CPU = torch.device("cpu")
 
 
-@torch.no_grad()
+KEYS = {
+    "precision": "precision(B)",
+    "recall": "recall(B)",
+    "mAP50": "mAP50(B)",
+    "mAP50-95": "mAP50-95(B)",
+}
+
+
 def evaluate(
     modules: Sequence[Any], plan: Plan, config: DatasetConfig, root: Path, samples: Sequence[Sample]
 ) -> dict[str, float]:
     """Return precision, recall, mAP50 and mAP50-95 as ``YOLO.val`` computes them (square letterbox)."""
     load_ultralytics()
-    from ultralytics.models.yolo.detect import DetectionValidator
-
     from expunge.tasks.boxes_data import BoxDataset, hyperparameters
-    from expunge.tasks.fusion import fuse
 
     if not samples:
         return {}
     dataset = BoxDataset(root, config, samples, plan.names, hyperparameters(plan), plan.recipe.imgsz, False)
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for first in range(0, len(samples), BATCH):
+            indices = range(first, min(first + BATCH, len(samples)))
+            batch: dict[str, Any] = dataset.collate_fn([dataset[i] for i in indices])
+            batch["img"] = batch["img"].float() / 255
+            yield batch
+
+    return measure(modules, batches(), plan.names)
+
+
+@torch.no_grad()
+def measure(
+    modules: Sequence[Any],
+    batches: Iterable[dict[str, Any]],
+    names: Sequence[str],
+    device: torch.device = CPU,
+) -> dict[str, float]:
+    """Return the metrics of one model, or of several models' fused boxes.
+
+    Args:
+        modules: Detection models; they are left in evaluation mode.
+        batches: As Ultralytics collates them, images as floats in 0–1.
+        names: Class names.
+        device: Where models and batches are.
+    """
+    load_ultralytics()
+    from ultralytics.models.yolo.detect import DetectionValidator
+
+    from expunge.tasks.fusion import fuse
+
     validator: Any = DetectionValidator(
         args={"task": "detect", "plots": False, "conf": 0.001, "save_json": False}
     )
-    validator.device = torch.device("cpu")
+    validator.device = device
     validator.args.conf = 0.001
     validator.data, validator.seen, validator.jdict = {}, 0, []
     validator.is_custom_json = validator.build_gdict = False
-    validator.end2end, validator.nc = False, len(plan.names)
-    validator.names = validator.metrics.names = dict(enumerate(plan.names))
+    validator.end2end, validator.nc = bool(getattr(modules[0], "end2end", False)), len(names)
+    validator.names = validator.metrics.names = dict(enumerate(names))
     for module in modules:
         module.eval()
-    for first in range(0, len(samples), BATCH):
-        indices = range(first, min(first + BATCH, len(samples)))
-        batch = dataset.collate_fn([dataset[i] for i in indices])
-        batch["img"] = batch["img"].float() / 255
+    for batch in batches:
         found = [validator.postprocess(module(batch["img"])) for module in modules]
         predictions = found[0] if len(found) == 1 else [fuse(list(each)) for each in zip(*found, strict=True)]
         validator.update_metrics(predictions, batch)
     stats = validator.get_stats()
-    keys = {
-        "precision": "precision(B)",
-        "recall": "recall(B)",
-        "mAP50": "mAP50(B)",
-        "mAP50-95": "mAP50-95(B)",
-    }
-    return {name: round(float(stats.get(f"metrics/{key}", 0.0)), 5) for name, key in keys.items()}
+    return {name: round(float(stats.get(f"metrics/{key}", 0.0)), 5) for name, key in KEYS.items()}

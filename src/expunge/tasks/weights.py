@@ -47,7 +47,11 @@ def open_source(name: str) -> Source:
     """
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(name)
-    module = load_checkpoint(Path(name))
+    return describe(load_checkpoint(Path(name)))
+
+
+def describe(module: Any) -> Source:
+    """Return task, architecture and class names of an Ultralytics model."""
     names = getattr(module, "names", {})
     head = module.model[-1]
     task = HEADS.get(type(head).__name__.rstrip("0123456789"), "")
@@ -75,8 +79,12 @@ def _from_yaml(name: str) -> Source:
     return Source(task, architecture, None, ())
 
 
-def load_checkpoint(path: Path) -> Any:
+def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
     """Load a ``.pt`` file's model in fp32 (the EMA where it has one), never running code from it.
+
+    Args:
+        path: The file.
+        unsafe_trust: Run whatever its pickle says; only for a file that the user vouched for by name.
 
     Raises:
         InputError: See :func:`open_source`.
@@ -89,7 +97,7 @@ def load_checkpoint(path: Path) -> Any:
     if not path.is_file() and not fetchable:
         raise InputError(f"There are no weights at {path}.", "The file does not exist.", "Check the path.")
     try:
-        checkpoint, _ = cast(Any, library.torch_safe_load)(str(path), safe_only=True)
+        checkpoint, _ = cast(Any, library.torch_safe_load)(str(path), safe_only=not unsafe_trust)
         candidate = checkpoint.get("ema") or checkpoint.get("model")
     except Exception as error:
         raise InputError(

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Ultralytics detection for methods and audits; YOLO26 has two heads, and all here speaks of both.
+
+Loss (B,): what Ultralytics' criterion gives for each image alone, Σ_h λ_h·L_h over the heads h, with the
+weights at the end of training: λ = 0.1 one-to-many, 0.9 one-to-one; 1 where a model has one head. As in
+training, the one-to-one head sees detached features: only the one-to-many head moves the backbone (and an
+input).
+
+Outputs: for each head ``<head>.scores`` (B, C, A), class logits, and ``<head>.boxes`` (B, 4R, A), raw sides.
+
+Divergence of a student q from a teacher p, summed over heads with the same λ_h::
+
+    D_h = [g_cls Σ_{a,c} KL(Bernoulli(p_ac) ‖ Bernoulli(q_ac)) + Σ_a w_a Σ_s (e^{−d_as} + d_as − 1)] / N
+    N = max(Σ_a w_a, 1)
+
+w_a = max_c p_ac: the teacher's confidence at anchor a; d_as = g_box·|side_q − side_p| / extent of the
+teacher's box (at least a stride): the last bracket is the KL between Laplace distributions of scale
+extent/g_box, quadratic near 0 and, far from it, as steep as the loss's g_box·(1 − IoU). Heads that predict
+distributions over R bins add g_dfl·KL(p ‖ q), averaged over the sides, inside the sum over a. g: the training
+loss's gains. D ≥ 0, and 0 if and only if both heads are equal; like the loss, it is normalised by what there
+is to find in the picture.
+
+Wrong targets: every box keeps its size and moves to a random place that no true box covers, and its class is
+drawn among the others where there are others; a picture without boxes gets one box at random.
+
+Own targets: what the model predicts with its default inference, confidence ≥ 0.25, after suppression.
+``mistaken``: those boxes cannot be paired off with the labels at IoU ≥ 0.5 and equal class.
+
+Suppression sets the logits of the classes in a picture's labels to −10⁴ at all anchors of both heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from expunge.tasks import yolo_boxes
+from expunge.tasks.detect_eval import measure
+from expunge.tasks.protocol import Outputs, Samples
+from expunge.tasks.yolo import Batch, Opened, YoloTask
+
+SUPPRESSED = -1e4
+CONFIDENCE, NMS_IOU = 0.25, 0.7
+PER_BOX = ("cls", "bboxes")
+MANY, ONE = "one2many", "one2one"
+Raw = dict[str, dict[str, torch.Tensor]]
+
+
+class YoloDetect(YoloTask):
+    """Boxes; see the module and :class:`expunge.tasks.protocol.Task`."""
+
+    name = "detect"
+    metric = "mAP50-95"
+
+    def __init__(
+        self, opened: Opened, device: torch.device | str = "cpu", frozen: int | Sequence[int] | None = None
+    ) -> None:
+        super().__init__(opened, device, frozen)
+        hyp = self._settings
+        self._gains = float(hyp.box), float(hyp.cls), float(hyp.dfl)
+
+    def ready(self, model: nn.Module) -> None:
+        """As for every task; the heads get the weights they have at the end of training."""
+        super().ready(model)
+        criterion = cast(Any, model).criterion
+        if hasattr(criterion, "o2m"):
+            criterion.o2m = criterion.final_o2m
+            criterion.o2o = criterion.total - criterion.o2m
+
+    def collate(self, items: Sequence[Any]) -> Batch:
+        """Return ``img`` (B, 3, S, S) in 0–1, ``cls`` (n, 1), ``bboxes`` (n, 4) and ``batch_idx`` (n,)."""
+        batch: Batch = {"img": torch.stack([item["img"] for item in items]).to(self.device).float() / 255}
+        for key in PER_BOX:
+            batch[key] = torch.cat([item[key] for item in items]).to(self.device)
+        counts = torch.tensor([len(item["cls"]) for item in items])
+        batch["batch_idx"] = torch.arange(len(items)).repeat_interleave(counts).float().to(self.device)
+        for key in ("im_file", "ori_shape", "ratio_pad"):
+            batch[key] = [item.get(key) for item in items]
+        return batch
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the loss of every sample (B,)."""
+        criterion, raw = cast(Any, model).criterion, self._raw(model, batch)
+        if MANY not in raw:
+            return yolo_boxes.losses(criterion, raw[""], batch)
+        many = yolo_boxes.losses(criterion.one2many, raw[MANY], batch)
+        one = yolo_boxes.losses(criterion.one2one, raw[ONE], batch)
+        total: torch.Tensor = criterion.o2m * many + criterion.o2o * one
+        return total
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
+        """Return class logits and box sides of every head."""
+        found = {}
+        for head, raw in self._raw(model, batch).items():
+            for part in ("scores", "boxes"):
+                found[f"{head or MANY}.{part}"] = raw[part]
+        return found
+
+    def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
+        """Return the divergence D (B,), see the module."""
+        parts = []
+        for head, weight in _weights(student).items():
+            scores, sides = f"{head}.scores", f"{head}.boxes"
+            part = yolo_boxes.divergence(
+                student[scores], student[sides], teacher[scores], teacher[sides], self._gains
+            )
+            parts.append(weight * part)
+        return torch.stack(parts).sum(0)
+
+    def suppress(self, outputs: Outputs, batch: Batch) -> Outputs:
+        """Return the outputs with the logits of the classes in a picture's labels at −10⁴."""
+        image, classes = batch["batch_idx"].long(), batch["cls"].view(-1).long()
+        found = dict(outputs)
+        for name, value in outputs.items():
+            if name.endswith(".scores"):
+                hit = torch.zeros(value.shape[:2], dtype=torch.bool, device=value.device)
+                hit[image, classes] = True
+                found[name] = value.masked_fill(hit[:, :, None], SUPPRESSED)
+        return found
+
+    def wrong_targets(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with boxes where nothing is, of wrong classes where there are any."""
+        count, boxes, classes = len(self.opened.names), [], []
+        for i in range(self.size(batch)):
+            own = batch["batch_idx"] == i
+            true = batch["bboxes"][own].cpu()
+            moved = yolo_boxes.elsewhere(true, generator) if len(true) else yolo_boxes.somewhere(generator)
+            shift = torch.randint(1, max(count, 2), (len(moved), 1), generator=generator)
+            named = batch["cls"][own].cpu().long() if len(true) else torch.zeros((1, 1), dtype=torch.long)
+            boxes.append(moved)
+            classes.append((named + shift) % count)
+        return self._with_boxes(batch, boxes, classes)
+
+    def own_targets(self, model: nn.Module, batch: Batch) -> Batch:
+        """Return the batch with the model's detections as targets."""
+        size = torch.tensor(batch["img"].shape[2:], device=self.device).flip(0).repeat(2)
+        boxes, classes = [], []
+        for found in self._detections(model, batch):
+            inside = found[:, :4].clamp(min=0).minimum(size)
+            boxes.append(yolo_boxes.centred(inside / size))
+            classes.append(found[:, 5:6])
+        return self._with_boxes(batch, boxes, classes)
+
+    def mistaken(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return whether detections and labels do not match (B,)."""
+        size = torch.tensor(batch["img"].shape[2:], device=self.device).flip(0).repeat(2)
+        wrong = []
+        for i, found in enumerate(self._detections(model, batch)):
+            own = batch["batch_idx"] == i
+            truth = yolo_boxes.corners(batch["bboxes"][own]) * size
+            wrong.append(not yolo_boxes.agree(found[:, :4], found[:, 5], truth, batch["cls"][own].view(-1)))
+        return torch.tensor(wrong, device=self.device)
+
+    def predicts(self, model: nn.Module, batch: Batch, classes: Sequence[int]) -> torch.Tensor:
+        """Return whether a box of one of these classes is detected (B,)."""
+        wanted = torch.tensor(list(classes), device=self.device)
+        found = [torch.isin(rows[:, 5].long(), wanted).any() for rows in self._detections(model, batch)]
+        return torch.stack(found)
+
+    def features(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the head's inputs (P3–P5), each averaged over its places (B, D)."""
+        levels: list[torch.Tensor] = []
+        hook = self.layers(model)[-1].register_forward_pre_hook(lambda _, given: levels.extend(given[0]))
+        try:
+            self._raw(model, batch)
+        finally:
+            hook.remove()
+        return torch.cat([level.mean((2, 3)) for level in levels], 1)
+
+    def evaluate(self, model: nn.Module, data: Samples) -> dict[str, float]:
+        """Return precision, recall, mAP50 and mAP50-95; nothing of an empty data set, zeros without boxes."""
+        if not len(data):
+            return {}
+        return measure([model], self._batches(data), self.opened.names, self.device)
+
+    def _raw(self, model: nn.Module, batch: Batch) -> Raw:
+        """Return each head's predictions, undecoded; the head alone is told that it trains."""
+        head = cast(nn.Sequential, model.model)[-1]
+        before = head.training
+        head.training = True  # its layers are not: their statistics stay
+        try:
+            found = model(batch["img"])
+        finally:
+            head.training = before
+        return cast(Raw, found) if MANY in found else {"": found}
+
+    @torch.no_grad()
+    def _detections(self, model: nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
+        """Yield for each image (n, 6): xyxy in pixels, confidence, class."""
+        from ultralytics.utils.nms import non_max_suppression
+
+        end2end = bool(getattr(model, "end2end", False))
+        found = non_max_suppression(model(batch["img"]), CONFIDENCE, NMS_IOU, end2end=end2end)
+        return iter([rows[:, :6] for rows in found])
+
+    def _with_boxes(self, batch: Batch, boxes: list[torch.Tensor], classes: list[torch.Tensor]) -> Batch:
+        counts = torch.tensor([len(part) for part in boxes])
+        index = torch.arange(len(boxes)).repeat_interleave(counts)
+        like = batch["bboxes"]
+        return {
+            **batch,
+            "bboxes": torch.cat(boxes).to(like),
+            "cls": torch.cat(classes).to(self.device, batch["cls"].dtype),
+            "batch_idx": index.to(self.device, batch["batch_idx"].dtype),
+        }
+
+
+def _weights(outputs: Outputs) -> dict[str, float]:
+    return {MANY: 0.1, ONE: 0.9} if f"{ONE}.scores" in outputs else {MANY: 1.0}

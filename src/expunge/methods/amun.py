@@ -6,9 +6,9 @@ Rule::
     z̃ = (x̃, ỹ) for each (x, y) ∈ F:  x̃ the nearest input that PGD-50 finds with f₀(x̃) ≠ y, ỹ = f₀(x̃)
     θ ← argmin over a few epochs of  Σ ℓ(θ; z)  over  R ∪ {z̃}  (or R ∪ F ∪ {z̃}, or either without R)
 
-F, R: forget and retain set; f₀: the original model; ℓ: the loss; PGD-50: 50 steps of projected gradient ascent
-within an ℓ2 ball of radius ε with steps of ε/10, where ε is doubled until the model is mistaken. x̃ is the
-first mistaken point on the way.
+F, R: forget and retain set; f₀: the original model; ℓ: the loss; PGD-50: 50 steps of projected gradient
+ascent within an ℓ2 ball of radius ε with steps of ε/10, where ε is doubled until the model is mistaken. x̃ is
+the first mistaken point on the way.
 
 Reference: Ebrahimpour-Boroojeny, Sundaram, Chandrasekaran, *Not All Wrong is Bad: Using Adversarial Examples
 for Unlearning*, ICML 2025. Composition of the data and the attack are checked against its authors' code.

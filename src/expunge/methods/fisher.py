@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradients of single samples, and the importance of weights that is made of them.
 
-Batched with ``vmap(grad)`` where the task allows it, otherwise one backward pass for each sample. Measured on
-one CPU core: with at most CHUNK_FLOATS gradients at a time, batching is 2 to 15 times as fast as single
-passes on small networks and as fast on larger ones; beyond that its gradients fall out of the cache and it is
-slower, so for large models single passes are taken.
+Batched with ``vmap`` where the task allows it, otherwise one backward pass for each sample. Measured on one
+CPU core, with at most CHUNK_FLOATS gradients at a time: batching is 2 to 13 times as fast as single passes on
+small networks, and as fast on larger ones; beyond that its gradients fall out of the cache and it is slower,
+so for large models single passes are taken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, vmap
 
 from expunge.methods.base import Loop
 from expunge.tasks.protocol import Batch, Samples, Task
@@ -48,7 +48,7 @@ def _single(part: Any) -> Any:
     return tuple(_single(value) for value in part)
 
 
-def _batched(model: nn.Module, value: Value, names: list[str]) -> Callable[[Batch], Gradients]:
+def _batched(task: Task, model: nn.Module, value: Value, names: list[str]) -> Callable[[Batch], Gradients]:
     wrapped = _Valued(model, value)
     all_weights = dict(model.named_parameters())
     weights = {f"inner.{name}": all_weights[name].detach() for name in names}
@@ -56,11 +56,20 @@ def _batched(model: nn.Module, value: Value, names: list[str]) -> Callable[[Batc
     def one(changed: Gradients, sample: Batch) -> torch.Tensor:
         return functional_call(wrapped, changed, (_single(sample),)).sum()  # type: ignore[no-any-return]
 
-    every = vmap(grad(one), in_dims=(None, 0))
+    every = vmap(one, in_dims=(0, 0))
 
     def gradients(batch: Batch) -> Gradients:
-        found = every(weights, batch)
-        return {name: found[f"inner.{name}"] for name in names}
+        # Each sample has weights of its own, so that ordinary autograd tells their gradients apart.
+        # torch.func.grad would do as well, but its first call imports the compiler: seconds.
+        size = task.size(batch)
+        own = {name: w.expand(size, *w.shape).requires_grad_() for name, w in weights.items()}
+        with torch.enable_grad():
+            total = every(own, batch).sum()
+            found = torch.autograd.grad(total, list(own.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(w) if g is None else g
+            for name, w, g in zip(names, own.values(), found, strict=True)
+        }
 
     return gradients
 
@@ -99,7 +108,7 @@ def per_sample_gradients(loop: Loop, model: nn.Module, data: Samples, value: Val
     chunk = min(CHUNK_FLOATS // max(size, 1), CHUNK_SAMPLES)
     gradients = _alone(model, value, names)
     if task.vectorised and chunk >= WORTH_BATCHING and len(data) > 1:
-        batched = _batched(model, value, names)
+        batched = _batched(task, model, value, names)
         if _works(batched, task, data, loop):
             gradients = batched
         else:

@@ -50,7 +50,7 @@ def attack(
         batch: B samples.
         epsilon: Radius.
         steps: Of projected gradient ascent, at most.
-        budget: Is charged a pass for each sample and step; the search ends where it does.
+        budget: Is charged for each sample and step; the search ends where it does.
 
     Returns:
         The inputs reached (B, …), and where the model is mistaken (B,), bool.
@@ -109,8 +109,9 @@ def counterparts(
         left: list[int] = []
         for place in range(0, len(order), batch):
             indices = order[place : place + batch]
-            if not purse.covers(len(indices), 1 + FORWARD):
+            if not purse.covers(len(indices), 2 * FORWARD):
                 break
+            purse.charge(len(indices), 2 * FORWARD)  # whether mistaken at the start; what is seen at the end
             source = task.collate([forget[i] for i in indices])
             radius = epsilon * breadth(task, source) * 2**doubling
             point, found = attack(task, model, source, radius, steps, purse)

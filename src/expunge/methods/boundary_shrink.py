@@ -51,10 +51,10 @@ def neighbours(
         left = []
         for place in range(0, len(order), batch):
             indices = order[place : place + batch]
-            if not loop.budget.covers(len(indices), 1 + FORWARD):
+            if not loop.budget.covers(len(indices), 1 + 2 * FORWARD):
                 loop.exhausted = True
                 return made
-            loop.budget.charge(len(indices), 1 + FORWARD)
+            loop.budget.charge(len(indices), 1 + 2 * FORWARD)
             source = task.collate([forget[i] for i in indices])
             start = task.inputs(source)
             length = bound * breadth(task, source) * 2**doubling

@@ -110,9 +110,10 @@ def unsir(
     loop = Loop(task, generator, budget, progress)
     count = min(max(round(part * len(retain)), 1), len(retain))
     rest: Samples = Subset(retain, torch.randperm(len(retain), generator=generator)[:count].tolist())  # type: ignore[arg-type]
-    learning = noises * min(batch, len(forget)) * noise_steps
-    if not budget.covers(learning + 3 * count):
-        budget.charge(learning + 3 * count)
+    noisy_count = min(batch, len(forget))
+    needed = noises * noisy_count * noise_steps + 2 * count + -(-count // batch) * noisy_count
+    if not budget.covers(needed):
+        budget.charge(needed)
     made = []
     for _ in range(noises):
         drawn = torch.randperm(len(forget), generator=generator)[:batch].tolist()
@@ -122,7 +123,8 @@ def unsir(
             error_maximising(task, original, targets, steps=noise_steps, penalty=penalty, generator=generator)
         )
     optimizer = loop.optimizer(student, impair_lr)
-    for (_, samples), noisy in zip(loop.batches(rest, batch, share=2.0), cycle(made), strict=False):
+    for (_, samples), noisy in zip(loop.batches(rest, batch), cycle(made), strict=False):
+        budget.charge(task.size(noisy))
         loss = task.loss(student, noisy).mean() + task.loss(student, samples).mean()
         loop.step(optimizer, loss / 2)
     optimizer = loop.optimizer(student, repair_lr)

@@ -70,7 +70,15 @@ def open_model(path: Path | str, *, unsafe_trust: bool = False) -> Opened:
         InputError: If it is no usable checkpoint, has weights that are not finite, was fused for inference,
             or takes pictures of other than three channels.
     """
-    module = load_checkpoint(Path(path), unsafe_trust=unsafe_trust)
+    return opened_of(load_checkpoint(Path(path), unsafe_trust=unsafe_trust), str(path))
+
+
+def opened_of(module: Any, path: str) -> Opened:
+    """Return a loaded model (fp32, on the CPU) with what it says of itself; ``path`` is for messages.
+
+    Raises:
+        InputError: See :func:`open_model`.
+    """
     for name, value in module.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InputError(

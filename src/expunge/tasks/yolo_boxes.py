@@ -86,6 +86,7 @@ def divergence(
         gains: Of box, class and side distribution, as in the training loss.
     """
     box, cls, dfl = gains
+    teacher_scores, teacher_sides = teacher_scores.detach(), teacher_sides.detach()
     sure = teacher_scores.sigmoid()
     entropy = nn.functional.binary_cross_entropy_with_logits
     value = entropy(student_scores, sure, reduction="none") - entropy(teacher_scores, sure, reduction="none")

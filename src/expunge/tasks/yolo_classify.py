@@ -38,7 +38,7 @@ class YoloClassify(YoloTask):
 
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
         """Return KL(softmax(teacher) ‖ softmax(student)) (B,)."""
-        target = teacher["logits"].log_softmax(1)
+        target = teacher["logits"].detach().log_softmax(1)
         found = student["logits"].log_softmax(1)
         return nn.functional.kl_div(found, target, reduction="none", log_target=True).sum(1).clamp_min(0)
 

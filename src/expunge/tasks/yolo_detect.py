@@ -31,7 +31,7 @@ Suppression sets the logits of the classes in a picture's labels to −10⁴ at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -136,18 +136,15 @@ class YoloDetect(YoloTask):
 
     def own_targets(self, model: nn.Module, batch: Batch) -> Batch:
         """Return the batch with the model's detections as targets."""
-        size = torch.tensor(batch["img"].shape[2:], device=self.device).flip(0).repeat(2)
-        boxes, classes = [], []
+        size, boxes, classes = self._size(batch), [], []
         for found in self._detections(model, batch):
-            inside = found[:, :4].clamp(min=0).minimum(size)
-            boxes.append(yolo_boxes.centred(inside / size))
+            boxes.append(yolo_boxes.centred(found[:, :4] / size))
             classes.append(found[:, 5:6])
         return self._with_boxes(batch, boxes, classes)
 
     def mistaken(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return whether detections and labels do not match (B,)."""
-        size = torch.tensor(batch["img"].shape[2:], device=self.device).flip(0).repeat(2)
-        wrong = []
+        size, wrong = self._size(batch), []
         for i, found in enumerate(self._detections(model, batch)):
             own = batch["batch_idx"] == i
             truth = yolo_boxes.corners(batch["bboxes"][own]) * size
@@ -188,13 +185,21 @@ class YoloDetect(YoloTask):
         return cast(Raw, found) if MANY in found else {"": found}
 
     @torch.no_grad()
-    def _detections(self, model: nn.Module, batch: Batch) -> Iterator[torch.Tensor]:
-        """Yield for each image (n, 6): xyxy in pixels, confidence, class."""
+    def _detections(self, model: nn.Module, batch: Batch) -> list[torch.Tensor]:
+        """Return for each image (n, 6): xyxy in pixels and inside the picture, confidence, class."""
         from ultralytics.utils.nms import non_max_suppression
 
         end2end = bool(getattr(model, "end2end", False))
-        found = non_max_suppression(model(batch["img"]), CONFIDENCE, NMS_IOU, end2end=end2end)
-        return iter([rows[:, :6] for rows in found])
+        size, detections = self._size(batch), []
+        for rows in non_max_suppression(model(batch["img"]), CONFIDENCE, NMS_IOU, end2end=end2end):
+            boxes = rows[:, :4].clamp(min=0).minimum(size)
+            area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+            detections.append(torch.cat([boxes, rows[:, 4:6]], 1)[area > 0])
+        return detections
+
+    def _size(self, batch: Batch) -> torch.Tensor:
+        height, width = batch["img"].shape[2:]
+        return torch.tensor([width, height, width, height], dtype=torch.float32, device=self.device)
 
     def _with_boxes(self, batch: Batch, boxes: list[torch.Tensor], classes: list[torch.Tensor]) -> Batch:
         counts = torch.tensor([len(part) for part in boxes])

@@ -79,6 +79,7 @@ def woodbury(gradients: torch.Tensor, direction: torch.Tensor, damping: float) -
     goals=("sample", "subject"),
     cost=2,
     paper="Jia et al.: Model Sparsity Can Simplify Machine Unlearning. NeurIPS 2023",
+    strength=("damping", 0.1),
 )
 def influence(
     model: nn.Module,

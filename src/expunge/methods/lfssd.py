@@ -29,6 +29,7 @@ from expunge.tasks.protocol import Batch, Samples, Task
     goals=("sample", "subject", "class"),
     cost=1.3,
     paper="Foster, Schoepf, Brintrup: Loss-Free Machine Unlearning. ICLR 2024",
+    strength=("alpha", 0.5),
 )
 def lfssd(
     model: nn.Module,
@@ -40,14 +41,14 @@ def lfssd(
     budget: Budget,
     progress: Progress,
     alpha: float = 3.0,
-    strength: float = 1.0,
+    dampening: float = 1.0,
     averaged: int = 16,
 ) -> nn.Module:
     """Return the model with dampened weights.
 
     Args:
         alpha: α, how many times more important to F than to D a weight must be; lower forgets more.
-        strength: λ; lower shrinks more.
+        dampening: λ; lower shrinks more.
         averaged: Samples whose mean gradient counts as one.
 
     Raises:
@@ -65,6 +66,6 @@ def lfssd(
         square_norm,
         squared=False,
         alpha=alpha,
-        strength=strength,
+        dampening=dampening,
         averaged=averaged,
     )

@@ -6,7 +6,7 @@ Rule::
     θᵢ ← min(λ · I_D,ᵢ / I_F,ᵢ, 1) · θᵢ   where  I_F,ᵢ > α · I_D,ᵢ
 
 I_S: mean over S of the squared gradient of the loss (the diagonal Fisher information); F: the forget set;
-D: all data, F included; α: how much more a weight must matter to F; λ: strength of the dampening.
+D: all data, F included; α: how much more a weight must matter to F; λ: the less, the stronger the dampening.
 
 Reference: Foster, Schoepf, Brintrup, *Fast Machine Unlearning without Retraining through Selective Synaptic
 Dampening*, AAAI 2024.
@@ -29,7 +29,7 @@ from expunge.tasks.protocol import Samples, Task
 
 
 def dampen(
-    weights: torch.Tensor, on_all: torch.Tensor, on_forget: torch.Tensor, alpha: float, strength: float
+    weights: torch.Tensor, on_all: torch.Tensor, on_forget: torch.Tensor, alpha: float, dampening: float
 ) -> torch.Tensor:
     """Return the weights after the rule; all tensors have the same shape.
 
@@ -38,9 +38,9 @@ def dampen(
         on_all: I_D.
         on_forget: I_F.
         alpha: α.
-        strength: λ.
+        dampening: λ.
     """
-    factor = (strength * on_all / on_forget.clamp(min=torch.finfo(on_forget.dtype).tiny)).clamp(max=1)
+    factor = (dampening * on_all / on_forget.clamp(min=torch.finfo(on_forget.dtype).tiny)).clamp(max=1)
     return torch.where(on_forget > alpha * on_all, weights * factor, weights)
 
 
@@ -53,7 +53,7 @@ def dampened(
     *,
     squared: bool,
     alpha: float,
-    strength: float,
+    dampening: float,
     averaged: int,
 ) -> nn.Module:
     """Return a dampened copy of a model; see :func:`expunge.methods.fisher.importance` for the value."""
@@ -65,7 +65,7 @@ def dampened(
         loop.budget.charge(len(everything))
     with torch.no_grad():
         for name, weights in loop.task.parameters(student).items():
-            weights.copy_(dampen(weights, on_all[name], on_forget[name], alpha, strength))
+            weights.copy_(dampen(weights, on_all[name], on_forget[name], alpha, dampening))
     loop.budget.steps += 1
     loop.round(student)
     return student
@@ -76,6 +76,7 @@ def dampened(
     goals=("sample", "subject", "class"),
     cost=1.3,
     paper="Foster, Schoepf, Brintrup: Selective Synaptic Dampening. AAAI 2024",
+    strength=("alpha", 0.5),
 )
 def ssd(
     model: nn.Module,
@@ -87,14 +88,14 @@ def ssd(
     budget: Budget,
     progress: Progress,
     alpha: float = 10.0,
-    strength: float = 1.0,
+    dampening: float = 1.0,
     averaged: int = 16,
 ) -> nn.Module:
     """Return the model with dampened weights.
 
     Args:
         alpha: α, how many times more important to F than to D a weight must be; lower forgets more.
-        strength: λ; lower shrinks more.
+        dampening: λ; lower shrinks more.
         averaged: Samples whose mean gradient is squared; 1 gives the Fisher information.
 
     Raises:
@@ -108,6 +109,6 @@ def ssd(
         task.loss,
         squared=True,
         alpha=alpha,
-        strength=strength,
+        dampening=dampening,
         averaged=averaged,
     )

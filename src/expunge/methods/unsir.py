@@ -73,6 +73,7 @@ def error_maximising(
     goals=("class",),
     cost=2,
     paper="Tarun et al.: Fast Yet Effective Machine Unlearning. IEEE TNNLS 2023",
+    strength=("impair_lr", 3.0),
 )
 def unsir(
     model: nn.Module,

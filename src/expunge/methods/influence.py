@@ -31,7 +31,7 @@ from expunge.methods.base import FORWARD, Budget, Loop, Progress, register
 from expunge.methods.fisher import per_sample_gradients
 from expunge.tasks.protocol import Samples, Task
 
-LIMIT_BYTES = 1 << 30
+LIMIT_BYTES = 1 << 29
 HALVINGS = 12
 DAMAGE = 0.1
 RADIUS = 0.2
@@ -99,7 +99,7 @@ def influence(
 
     Args:
         damping: λ as a share of the largest eigenvalue of H.
-        samples: N; fewer where their gradients would take more than 1 GiB.
+        samples: N; fewer where their gradients would take more than 512 MiB.
         rise: Most that the mean loss of the forget set may rise, in units of the loss; a class that is to
             go altogether needs more.
         batch: Samples in a batch, where gradients are only summed.

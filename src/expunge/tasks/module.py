@@ -213,14 +213,23 @@ class ModuleTask:
         return {"accuracy": hits / len(data), "loss": loss / len(data)}
 
     def fresh(self, model: nn.Module, generator: torch.Generator) -> nn.Module:
-        """Return an untrained model of the same architecture."""
+        """Return an untrained model of the same architecture; what is frozen in ``model`` stays as it is."""
         if self._fresh is None:
             twin = self.clone(model)
             self.reset(twin, generator)
-            return twin
-        with isolated_rng():
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-            twin = self._fresh()
+        else:
+            with isolated_rng():
+                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+                twin = self._fresh()
+        with torch.no_grad():
+            for name, module in model.named_modules():
+                own, copy_ = list(module.named_parameters(recurse=False)), twin.get_submodule(name)
+                fixed = [n for n, p in own if not p.requires_grad]
+                for n in fixed:
+                    copy_.get_parameter(n).requires_grad_(False).copy_(module.get_parameter(n))
+                if own and len(fixed) == len(own):  # statistics belong to the layer
+                    for n, buffer in module.named_buffers(recurse=False):
+                        copy_.get_buffer(n).copy_(buffer)
         self.ready(twin)
         return twin
 

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every registered method behaves, in every small world."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from statistics import mean
+
+import pytest
+import torch
+from methods.judging import BEYOND, DROP, MOVED, PRESENT, residual
+from methods.runs import AMPLE, MAKERS, Runs, digests, run
+from methods.table import KNOWN, STATISTICS, STRENGTH, cases
+from methods.worlds import REFERENCES, World
+from torch import nn
+from torch.utils.data import Subset
+
+from expunge.methods.base import all_methods
+
+SHORT = ("digits", "detect", "classify")  # one run for all checks
+LONG = ("digits", "detect:slow", "classify:slow")  # one more run for each check
+SEEDS = (1, 2)
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@pytest.mark.parametrize(("world", "method"), cases("pure", SHORT))
+def test_the_original_and_the_global_generator_stay_as_they_are(runs: Runs, world: str, method: str) -> None:
+    done = runs.brief(world, method)
+    assert done.untouched
+    assert done.random
+
+
+@pytest.mark.parametrize(("world", "method"), cases("repeatable", LONG))
+def test_the_same_seed_gives_the_same_bytes(runs: Runs, world: str, method: str) -> None:
+    first, again = runs.brief(world, method), run(runs.world(world), method)
+    assert digests(first.model) == digests(again.model)
+    assert first.budget == again.budget
+
+
+@pytest.mark.parametrize(("world", "method"), cases("changes", SHORT))
+def test_weights_change_and_are_numbers(runs: Runs, world: str, method: str) -> None:
+    done, original = runs.brief(world, method), runs.world(world).original
+    after = dict(done.model.named_parameters())
+    assert any(not torch.equal(p, after[name]) for name, p in original.named_parameters())
+    assert all(bool(torch.isfinite(v).all()) for v in done.model.state_dict().values())
+
+
+@pytest.mark.parametrize(("world", "method"), cases("statistics", SHORT))
+def test_batch_norm_statistics_stay_unless_the_method_says_so(runs: Runs, world: str, method: str) -> None:
+    before, after = runs.world(world).original.state_dict(), runs.brief(world, method).model.state_dict()
+    names = [name for name in before if name.endswith(BUFFERS)]
+    assert names
+    same = all(torch.equal(before[name], after[name]) for name in names)
+    assert same != (method in STATISTICS)
+
+
+@pytest.mark.parametrize(("world", "method"), cases("ready", SHORT))
+def test_the_result_learns_where_the_original_does(runs: Runs, world: str, method: str) -> None:
+    before, after = runs.world(world).original, runs.brief(world, method).model
+    assert after is not before
+    ready = runs.world(world).task.clone(before)
+    assert {n: p.requires_grad for n, p in after.named_parameters()} == {
+        n: p.requires_grad for n, p in ready.named_parameters()
+    }
+    assert not any(m.training for m in after.modules())
+
+
+@pytest.mark.parametrize(("world", "method"), cases("charges", SHORT))
+def test_all_work_is_charged(runs: Runs, world: str, method: str) -> None:
+    done = runs.brief(world, method)
+    assert done.budget.spent >= 0.99 * done.passes
+
+
+@pytest.mark.parametrize(("world", "method"), cases("budget", LONG))
+def test_a_spent_budget_ends_it_early(runs: Runs, world: str, method: str) -> None:
+    whole = runs.brief(world, method).budget.spent
+    done = run(runs.world(world), method, limit=whole / 2)
+    assert done.budget.spent <= whole / 2 * (1 + 1e-6)
+    assert done.passes <= whole / 2 * 1.01
+    assert done.untouched
+    assert done.model is None or all(bool(torch.isfinite(v).all()) for v in done.model.state_dict().values())
+
+
+@pytest.mark.parametrize(("world", "method"), cases("frozen", LONG))
+def test_frozen_layers_stay(runs: Runs, world: str, method: str) -> None:
+    place = runs.world(world)
+    task, original, stays = place.freeze()
+    assert stays
+    # What was frozen from the start is in every checkpoint.
+    checkpoint = copy.deepcopy(place.checkpoint)
+    same = {name: value for name, value in original.state_dict().items() if name in stays}
+    checkpoint.load_state_dict(same, strict=False)
+    done = run(replace(place, checkpoint=checkpoint), method, task=task, original=original)
+    before, after = digests(original), digests(done.model)
+    learns = {name: p.requires_grad for name, p in done.model.named_parameters()}
+    assert done.untouched
+    assert all(before[name] == after[name] and not learns[name] for name in stays)
+    assert any(before[name] != after[name] for name in before if name not in stays)
+
+
+@pytest.mark.parametrize(("world", "method"), cases("remainder", LONG))
+def test_a_remainder_of_one_sample_is_no_trouble(runs: Runs, world: str, method: str) -> None:
+    place = runs.world(world)
+    size = all_methods()[method].hyperparameters.get("batch", 16)
+    few = min(size + 1, len(place.retain))
+    done = run(place, method, forget=Subset(place.forget, [0]), retain=Subset(place.retain, range(few)))
+    assert all(bool(torch.isfinite(v).all()) for v in done.model.state_dict().values())
+
+
+def judged(runs: Runs, world: str, method: str) -> list[nn.Module]:
+    """Return the models of runs that are as long and as strong as the method needs, one for each seed."""
+    return [runs.full(world, method, seed).model for seed in SEEDS]
+
+
+@pytest.mark.parametrize(("world", "method"), cases("retain", ("digits",), "sample"))
+def test_the_retain_metric_holds(runs: Runs, world: str, method: str) -> None:
+    place = runs.world(world)
+    before = place.figures(place.original)["retain"]
+    assert before - mean(place.figures(m)["retain"] for m in judged(runs, world, method)) <= DROP
+
+
+@pytest.mark.parametrize(("world", "method"), cases("toward", ("digits",), "sample"))
+def test_it_moves_toward_the_reference(runs: Runs, world: str, method: str) -> None:
+    assert mean(residual(runs.world(world), m) for m in judged(runs, world, method)) <= MOVED
+
+
+@pytest.mark.parametrize(("world", "method"), cases("beyond", ("digits",), "sample"))
+def test_it_does_not_move_beyond_the_reference(runs: Runs, world: str, method: str) -> None:
+    assert mean(residual(runs.world(world), m) for m in judged(runs, world, method)) >= BEYOND
+
+
+@pytest.mark.parametrize(("world", "method"), cases("absent", ("digits-class",), "class"))
+def test_a_class_is_gone(runs: Runs, world: str, method: str) -> None:
+    place = runs.world(world)
+    assert mean(place.figures(m)["forget"] for m in judged(runs, world, method)) <= PRESENT
+
+
+@pytest.mark.parametrize(("world", "method"), cases("retain", ("digits-class",), "class"))
+def test_the_other_classes_stay(runs: Runs, world: str, method: str) -> None:
+    place = runs.world(world)
+    before = place.figures(place.original)["retain"]
+    assert before - mean(place.figures(m)["retain"] for m in judged(runs, world, method)) <= DROP
+
+
+def test_the_bounds_tell_an_untouched_model_from_a_retrain(runs: Runs) -> None:
+    # Negative and positive control: without them the bounds above would mean nothing.
+    place, gone = runs.world("digits"), runs.world("digits-class")
+    assert residual(place, place.original) == 1 > MOVED
+    for seed in SEEDS:
+        assert seed not in REFERENCES
+        assert BEYOND <= residual(place, place.train(place.retain, place.epochs, seed)) <= MOVED
+    assert gone.figures(gone.original)["forget"] > PRESENT
+    assert gone.figures(gone.references[0])["forget"] <= PRESENT
+
+
+def test_the_bounds_see_a_ruined_model(runs: Runs) -> None:
+    place = runs.world("digits")
+    ruined = place.task.fresh(place.original, torch.Generator().manual_seed(0))
+    assert place.figures(place.original)["retain"] - place.figures(ruined)["retain"] > DROP
+    assert residual(place, ruined) > MOVED  # worse on both sets alike, so nothing in particular is forgotten
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_worlds_are_what_they_say(runs: Runs, name: str) -> None:
+    place: World = runs.world(name)
+    assert place.original.training
+    assert any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in place.original.modules())
+    if name == "digits":
+        assert len(place.forget) % 16 == 1
+        assert len(place.retain) % 16 == 1
+        assert place.figures(place.original)["forget"] == 1.0
+
+
+def test_the_table_names_what_there_is() -> None:
+    names = all_methods()
+    assert set(names) >= STATISTICS
+    assert {world for world, _ in STRENGTH} | {world for _, world, _ in KNOWN} <= set(MAKERS)
+    assert {name for _, name in STRENGTH} | {name for *_, name in KNOWN} <= set(names)
+    assert all(reason.endswith(".") for reason in KNOWN.values())
+    assert AMPLE > 1e6

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from expunge.tasks.yolo_model import YOLO
     from expunge import audit
+    from expunge.tasks.yolo_model import YOLO
     from expunge.unlearning.api import unlearn
     from expunge.workspace import Workspace
 

@@ -7,9 +7,11 @@ import secrets
 import time
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from expunge.affected import EXACT, Adopted, Affected, affected
+from expunge.approximation import Approximation, Settings
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import Selection, erase, resolve_selection, rows_taken
 from expunge.catalog.locks import ModelLock, model_lock
@@ -17,7 +19,6 @@ from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import EnvironmentChanged, InputError, Preempted
 from expunge.exact.model import ErasableModel
-from expunge.exact.runner import missing
 from expunge.execution import Execution
 from expunge.progress import Progress
 from expunge.requests import delete_originals, settle
@@ -37,6 +38,7 @@ class Ask:
     dataset: str | None = None
     models: Sequence[str] = ()
     method: str = "auto"
+    settings: Settings = field(default_factory=Settings)
     defer: bool = False
     delete_originals: bool = False
     confirm: Callable[[dict[str, Any]], bool] | None = None
@@ -61,50 +63,11 @@ class Scope:
         return len({path for path, _ in self.taken})
 
 
-@dataclass
-class Affected:
-    """A live model of the dataset, before and after the erasure."""
-
-    published: Published
-    before: ErasableModel
-    after: ErasableModel
-    saw: int
-
-    def cost(self, retrain: bool = False) -> float:
-        """Predicted cost in units of a retrain, by image passes that are missing to the final model."""
-        passes = sum(node.passes for node in missing(self.after.graph, self.before.store))
-        return 1.0 if retrain else round(passes / max(self.after.graph.passes, 1), 6)
-
-    def preview(self) -> dict[str, Any]:
-        """What erasing will mean for this model."""
-        gone = {n.key for n in self.before.graph.nodes} - {n.key for n in self.after.graph.nodes}
-        again = {(n.phase, n.shard, n.stage) for n in self.after.graph.nodes}
-        cells = [
-            {
-                "phase": node.phase,
-                "shard": node.shard,
-                "stage": node.stage,
-                "images": len(node.samples),
-                "epochs": node.schedule.epochs,
-                "retrained": node.key in gone and (node.phase, node.shard, node.stage) in again,
-                "dropped": (node.phase, node.shard, node.stage) not in again,
-            }
-            for node in self.before.graph.nodes
-        ]
-        public = bool(self.before.graph.public and self.before.graph.public.key in gone)
-        return {
-            "model": self.published.label,
-            "saw": self.saw,
-            "cost_predicted": self.cost(),
-            "public_data": public,
-            "map": cells,
-        }
-
-
 def dry_run(workspace: Workspace, ask: Ask) -> dict[str, Any]:
     """Say what a forget would do and cost; nothing is changed."""
+    _check_method(ask)
     scope = _scope(workspace, ask)
-    return _preview(scope, _affected(workspace, ask, scope) if scope.taken else [])
+    return _preview(ask, scope, _affected(workspace, ask, scope) if scope.taken else [])
 
 
 def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | None = None) -> dict[str, Any]:
@@ -122,16 +85,11 @@ def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | No
         EnvironmentChanged: If exactness cannot be promised here.
     """
     began = time.monotonic() if began is None else began
-    if ask.method not in ("auto", "exact", "retrain"):
-        raise InputError(
-            f"There is no method '{ask.method}'.",
-            "This version erases exactly, from models that `expunge train` made.",
-            "Use --method auto, exact or retrain.",
-        )
+    _check_method(ask)
     scope = _scope(workspace, ask)
     if not scope.taken:
         return _again(workspace, ask, scope.selection, progress)
-    if ask.confirm is not None and not ask.confirm(_preview(scope, _affected(workspace, ask, scope))):
+    if ask.confirm is not None and not ask.confirm(_preview(ask, scope, _affected(workspace, ask, scope))):
         raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
     names = [p.name for p in _concerned(workspace, ask, scope)]
     with ExitStack() as stack:
@@ -142,9 +100,22 @@ def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | No
         # While we waited for the locks another erasure may have changed everything: look again.
         scope = _scope(workspace, ask)
         if scope.taken:
-            affected = _affected(workspace, replace(ask, models=tuple(locks)), scope) if locks else []
-            return _execute_all(workspace, ask, scope, affected, locks, progress, began)
+            found = _affected(workspace, replace(ask, models=tuple(locks)), scope) if locks else []
+            return _execute_all(workspace, ask, scope, found, locks, progress, began)
     return _again(workspace, ask, scope.selection, progress)
+
+
+def _check_method(ask: Ask) -> None:
+    if ask.method not in EXACT:
+        from expunge.methods.base import get_method
+
+        get_method(ask.method).check(ask.settings.hyperparameters)
+    elif ask.settings.hyperparameters and ask.method != "retrain":
+        raise InputError(
+            f"'{sorted(ask.settings.hyperparameters)[0]}' is a setting of one method.",
+            f"--method {ask.method} has none.",
+            "Name the method, or leave --set out.",
+        )
 
 
 def _scope(workspace: Workspace, ask: Ask) -> Scope:
@@ -179,30 +150,22 @@ def _concerned(workspace: Workspace, ask: Ask, scope: Scope) -> list[Published]:
     return [p for p in found if not named or p.name in named]
 
 
-def _affected(workspace: Workspace, ask: Ask, scope: Scope) -> list[Affected]:
-    result = []
-    for published in _concerned(workspace, ask, scope):
-        before = ErasableModel.open(workspace, published, Progress(quiet=True))
-        saw = sum(1 for s in before.samples if s.split == "train" and (s.path, s.arrived) in scope.taken)
-        after = before.without(scope.taken)
-        if saw and not after.graph.nodes:
-            raise InputError(
-                f"Nothing would be left to train {published.label} on.",
-                "The request takes every sample that the model has.",
-                "Withdraw the model instead, or keep at least one sample.",
-            )
-        result.append(Affected(published, before, after, saw))
-    return result
+def _affected(workspace: Workspace, ask: Ask, scope: Scope) -> list[Affected | Adopted]:
+    named = {ref.partition("@")[0] for ref in ask.models}
+    return [
+        affected(workspace, p, scope.taken, ask.method, p.name in named)
+        for p in _concerned(workspace, ask, scope)
+    ]
 
 
-def _preview(scope: Scope, affected: list[Affected]) -> dict[str, Any]:
+def _preview(ask: Ask, scope: Scope, found: Sequence[Affected | Adopted]) -> dict[str, Any]:
     selection = scope.selection
     return {
         "dataset": selection.version.label,
         "samples": scope.samples,
         "subjects": len(selection.subjects),
         "already_erased_by": selection.already_erased_by,
-        "models": [a.preview() for a in affected],
+        "models": [a.preview(ask.method) for a in found],
     }
 
 
@@ -210,14 +173,16 @@ def _execute_all(
     workspace: Workspace,
     ask: Ask,
     scope: Scope,
-    affected: list[Affected],
+    found: Sequence[Affected | Adopted],
     locks: dict[str, ModelLock],
     progress: Progress,
     began: float,
 ) -> dict[str, Any]:
     request_id, selection = f"r-{secrets.token_hex(8)}", scope.selection
-    ids = _model_ids(workspace, affected)
-    for a in affected:
+    ids = _model_ids(workspace, found)
+    for a in found:
+        if isinstance(a, Adopted):
+            continue
         a.after.progress = progress
         if ask.method != "retrain" and a.after.retained != a.published.retained_digest:
             a.after.check_environment(ids[a.published.name])
@@ -235,6 +200,8 @@ def _execute_all(
             "subjects": len(selection.subjects),
             "models": sorted(locks),
             "defer": ask.defer,
+            "class": ask.class_name,
+            "settings": ask.settings.as_json(),
         }
         session.add(
             RequestRow(
@@ -247,20 +214,30 @@ def _execute_all(
                 version_after=version.number,
             )
         )
-    executions = [
-        Execution(
-            a.after,
-            a.published,
-            ids[a.published.name],
-            locks[a.published.name],
-            request_id,
-            retrain=ask.method == "retrain",
-            predicted=a.cost(ask.method == "retrain"),
-            began=began,
-            preempted=lambda: any(lock.preempted() for lock in locks.values()),
+    executions: list[Execution | Approximation] = []
+    for a in found:
+        name = a.published.name
+        if isinstance(a, Adopted):
+            executions.append(
+                Approximation(
+                    workspace, a.published, ids[name], locks[name], request_id, ask.method, progress,
+                    ask.settings, a.cost(ask.method), selection.subjects, ask.class_name,
+                )
+            )  # fmt: skip
+            continue
+        executions.append(
+            Execution(
+                a.after,
+                a.published,
+                ids[name],
+                locks[name],
+                request_id,
+                retrain=ask.method == "retrain",
+                predicted=a.cost(ask.method),
+                began=began,
+                preempted=lambda: any(lock.preempted() for lock in locks.values()),
+            )
         )
-        for a in affected
-    ]
     for execution in executions:  # all of them first: repairs take their time
         execution.publish_interim()
     entries: list[dict[str, Any]] = []
@@ -284,16 +261,19 @@ def _waiting(workspace: Workspace, models: Container[str]) -> list[str]:
         return [row.id for row in rows if all(name in models for name in row.selection["models"])]
 
 
-def _model_ids(workspace: Workspace, affected: list[Affected]) -> dict[str, int]:
+def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted]) -> dict[str, int]:
     with workspace.session(write=True) as session:
         return {
-            a.published.name: catalog.ensure_model(session, a.published.name, a.published.task)
-            for a in affected
+            a.published.name: catalog.ensure_model(session, a.published.name, a.published.task) for a in found
         }
 
 
 def repair(
-    workspace: Workspace, names: Sequence[str], progress: Progress, retrain: bool = False
+    workspace: Workspace,
+    names: Sequence[str],
+    progress: Progress,
+    retrain: bool = False,
+    ask: Ask | None = None,
 ) -> dict[str, Any]:
     """Finish what deferred, preempted or killed erasures left: one training for all that wait.
 
@@ -303,6 +283,7 @@ def repair(
         progress: Where to report.
         retrain: Train everything anew where the checkpoints are of another environment. A request that
             asked for a retrain allows it too.
+        ask: How to unlearn adopted models, in place of what their requests say.
 
     Raises:
         Preempted: If a forget of the same model came in between.
@@ -316,8 +297,10 @@ def repair(
     entries = []
     for published in chosen:
         if published.plan_digest is None:
-            continue
-        entry = _repair_one(workspace, published.name, waiting, progress, retrain or published.name in anew)
+            entry = _unlearn_again(workspace, published.name, rows, progress, ask)
+        else:
+            anew_here = retrain or published.name in anew
+            entry = _repair_one(workspace, published.name, waiting, progress, anew_here)
         if entry is not None:
             entries.append(entry)
             if entry.get("preempted"):
@@ -352,6 +335,32 @@ def _repair_one(
         return execution.repair()
 
 
+def _unlearn_again(
+    workspace: Workspace, name: str, waiting: Sequence[RequestRow], progress: Progress, ask: Ask | None
+) -> dict[str, Any] | None:
+    """Unlearn an adopted model from where its last version stands, for all requests that wait for it."""
+    rows = [row for row in waiting if name in row.selection["models"]]
+    with model_lock(workspace.locks, name, "repair") as lock:
+        with workspace.session(write=True) as session:
+            newest = catalog.find_model(session, name)
+            model_id = catalog.ensure_model(session, name, newest.task)
+        if not rows:
+            return None
+        last = rows[-1]
+        approximation = Approximation(
+            workspace,
+            newest,
+            model_id,
+            lock,
+            last.id,
+            ask.method if ask else last.method,
+            progress,
+            ask.settings if ask else Settings(**last.selection.get("settings", {})),
+            class_name=last.selection.get("class"),
+        )
+        return None if approximation.settled else approximation.repair()
+
+
 def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progress) -> dict[str, Any]:
     """All that was asked for is erased already; if that request is unfinished, finish it."""
     first = next(iter(selection.already_erased_by.values()))
@@ -360,7 +369,7 @@ def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progr
         unfinished = row is not None and row.state == "running" and not ask.defer
         names = list(row.selection.get("models", [])) if row else []
     if unfinished:
-        repair(workspace, names, progress, ask.method == "retrain")
+        repair(workspace, names, progress, ask.method == "retrain", ask)
     if ask.delete_originals:
         delete_originals(workspace, first)
     outcome = settle(workspace, first, None) if row is not None else {"request": first, "state": "closed"}

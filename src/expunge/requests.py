@@ -22,6 +22,8 @@ from expunge.exact.plan import load_plan
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
+FINAL = ("exact", "audited")
+
 
 def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] | None) -> dict[str, Any]:
     """Bring a request's record and certificate to what is published now.
@@ -48,7 +50,7 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
         _recovered(workspace, current[n]) for n in asked["models"] if n not in present and n in current
     ]
     left = sum(1 for _ in originals(workspace, request_id))
-    done = all(m["digest"] for m in models)
+    done = all(m["digest"] and m.get("accepted", True) for m in models)
     state = "running" if not done else "executed" if left else "closed"
     before, after = f"{name}@{known['version_before']}", f"{name}@{known['version_after']}"
     path = workspace.certificates / f"{request_id}.json"
@@ -130,10 +132,12 @@ def _name(label: str) -> str:
 
 def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
     """An entry whose repair was pending, once a later training has published the final model."""
-    if entry["digest"] or now is None or now.guarantee != "exact":
+    waits = not entry["digest"] or not entry.get("accepted", True)
+    if not waits or now is None or now.guarantee not in FINAL:
         return entry
     measured = (now.cost or {}).get("measured")
-    return {**entry, **_published(workspace, now), "cost_measured": measured, "metrics_after": now.metrics}
+    final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True}
+    return {**entry, **_published(workspace, now), **final}
 
 
 def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
@@ -153,8 +157,10 @@ def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
         "interim": None,
         **_published(workspace, now),
     }
-    if now.guarantee == "exact":
+    if now.guarantee in FINAL:
         return entry
+    if now.plan_digest is None:  # adopted: there is nothing clean to show before the result
+        return {**entry, "digest": None, "weights": None, "guarantee": "none"}
     shown = {k: entry[k] for k in ("model", "digest", "weights", "composition")}
     interim = {**shown, "seconds": None, "metrics": now.metrics}
     return {**entry, "digest": None, "weights": None, "interim": interim}

@@ -214,27 +214,39 @@ def _initial_of(made: Plan, file: Path, weights: str | None) -> dict[str, Any]:
     return initial
 
 
-def adopt(workspace: Workspace, weights: Path, ref: str, name: str) -> Published:
+def adopt(workspace: Workspace, weights: Path, ref: str, name: str, unsafe_trust: bool = False) -> Published:
     """Record a model that was trained elsewhere on a dataset version: erasures will know that it saw them.
 
+    Args:
+        workspace: Where the dataset is known.
+        weights: The checkpoint.
+        ref: The dataset version that it was trained on.
+        name: The model's name.
+        unsafe_trust: Run what the file's pickle says; only for a file that the user vouched for.
+
     Raises:
-        InputError: If the weights cannot be loaded safely, or the dataset is unknown.
+        InputError: If the weights cannot be loaded safely, or do not fit the dataset.
     """
     from expunge.exact.checkpoint import write_atomically
-    from expunge.tasks.weights import HEADS, load_checkpoint
+    from expunge.tasks.yolo import open_model, write_model, yolo_task
+    from expunge.unlearning.yolo import check_fits
 
     parse_ref(name)
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
         samples = load_samples(session, version, without_erased=True)
-    module = load_checkpoint(weights)
-    task = HEADS.get(type(module.model[-1]).__name__.rstrip("0123456789"), "")
+    opened = open_model(weights, unsafe_trust=unsafe_trust)
+    yolo_task(opened)  # refuses what could never be unlearned
+    check_fits(opened, version.config)
+    task = opened.task
+    # What the user vouched for is written anew, so that nobody has to vouch for it again.
+    content = write_model(opened.module, opened) if unsafe_trust else weights.read_bytes()
     with model_lock(workspace.locks, name, "adopt"):
         with workspace.session(write=True) as session:
             model_id = catalog.ensure_model(session, name, task)
             number = catalog.next_number(session, model_id)
         file = workspace.models / name / f"{name}-{number}.pt"
-        write_atomically(file, weights.read_bytes(), "The model")
+        write_atomically(file, content, "The model")
         with workspace.session(write=True) as session:
             catalog.publish(
                 session,
@@ -249,9 +261,9 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str) -> Published
                 method="adopt",
                 guarantee="none",
                 state="current",
-                digest=tensor_digest(module.state_dict()),
+                digest=tensor_digest(opened.module.state_dict()),
                 weights=str(file.relative_to(workspace.root)),
-                composition=None,
+                composition={"retrain_epochs": opened.train_args.get("epochs"), "forgotten": []},
                 metrics=None,
                 cost=None,
                 cpu_seconds=0.0,

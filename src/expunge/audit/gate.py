@@ -10,6 +10,7 @@ at results. It is never given because a test found nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -74,7 +75,17 @@ class Utility:
     @property
     def holds(self) -> bool:
         """Whether the candidate is still fit for its purpose."""
-        return bool(self.after >= self.before - self.allowed_drop)
+        return bool(self.after >= least_utility(self.before, self.allowed_drop, self.n))
+
+
+def resolution(value: float, n: int) -> float:
+    """Return what n samples can tell apart: the standard error of a rate; 0 for what is no rate."""
+    return math.sqrt(value * (1 - value) / n) if n and 0 <= value <= 1 else 0.0
+
+
+def least_utility(before: float, allowed_drop: float, n: int) -> float:
+    """Return the least utility that holds: a drop below the resolution of n samples is no evidence."""
+    return before - max(allowed_drop, resolution(before, n))
 
 
 @dataclass(frozen=True)
@@ -260,7 +271,7 @@ def judge_absence(named: NDArray[np.bool_], utility: Utility, *, tests: int = 1)
 def _collapse(utility: Utility, told: dict[str, Any]) -> Verdict:
     said = (
         f"Utility collapse: {utility.name} fell from {utility.before:.3f} to {utility.after:.3f}, "
-        f"more than the {utility.allowed_drop:g} allowed."
+        f"more than the {utility.allowed_drop:g} allowed, and more than {utility.n} samples leave open."
     )
     return Verdict("fail", (said,), utility=told)
 

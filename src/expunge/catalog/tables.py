@@ -128,7 +128,8 @@ class ModelVersionRow(Base):
     """One published set of weights.
 
     ``state``: current | interim | superseded. ``composition``: for each shard the last finished stage
-    that is merged in. ``retained_digest``: digest of the sample rows it is a function of.
+    that is merged in; of an adopted model the requests that it forgot, and the epochs of a retrain.
+    ``retained_digest``: digest of the sample rows it is a function of.
     """
 
     __tablename__ = "model_version"

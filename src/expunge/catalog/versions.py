@@ -173,6 +173,14 @@ def load_samples(
     return list(iter_samples(session, version, split, without_erased=without_erased))
 
 
+def load_erased(session: Session, version: Version) -> list[tuple[Sample, str]]:
+    """Return the samples of a version that were erased since, each with the request that did it."""
+    condition = and_(in_version(version.dataset_id, version.number), SampleRow.removal == "erased")
+    query = select(SampleRow.id, SampleRow.request_id).where(condition)
+    requests = {row[0]: row[1] for row in session.execute(query)}
+    return [(sample, requests[row_id] or "") for row_id, sample in iter_rows(session, condition)]
+
+
 def count_left(session: Session, version: Version) -> int:
     """Return how many samples of a version no request has erased."""
     condition = and_(in_version(version.dataset_id, version.number), not_erased())

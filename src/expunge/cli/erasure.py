@@ -25,27 +25,67 @@ if TYPE_CHECKING:
 @click.option("--class", "class_name", metavar="NAME", help="All images of a class.")
 @click.option("--dataset", metavar="NAME", help="Where to look.")
 @click.option("--model", "models", multiple=True, metavar="MODEL", help="Only these. [all that saw it]")
-@click.option("--method", default="auto", show_default=True, help="auto, exact or retrain.")
+@click.option(
+    "--method",
+    default="auto",
+    show_default=True,
+    help="auto, exact, retrain, or a method by name (scrub, …).",
+)
+@click.option(
+    "--accept",
+    type=click.Choice(["no-power"]),
+    help="Also take a result where no trace could be told even before.",
+)
+@click.option(
+    "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method. Repeat."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness.")
 @click.option("--defer", is_flag=True, help="Publish the interim model now, repair later.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--delete-originals", is_flag=True, help="Also delete the images and labels from your folder.")
 @common_options
-def forget(context: Context, listed: Path | None, dry_run: bool, yes: bool, **values: Any) -> int:
-    """Make models forget a person, samples or a class."""
+def forget(
+    context: Context,
+    listed: Path | None,
+    dry_run: bool,
+    yes: bool,
+    accept: str | None,
+    budget: float | None,
+    settings: tuple[str, ...],
+    seed: int,
+    **values: Any,
+) -> int:
+    """Make models forget a person, samples or a class.
+
+    Models that `expunge train` made forget exactly. Adopted ones are unlearned by a method, which is judged:
+    exit code 1 if the verdict is not good enough to close the request.
+    """
     from expunge import pipeline
+    from expunge.approximation import Settings
     from expunge.progress import Progress
 
     workspace = context.workspace()
     asks = sys.stdin.isatty() and not yes
-    ask = pipeline.Ask(listed=_lines(listed), confirm=_confirm if asks else None, **values)
+    how = Settings(
+        budget=budget,
+        accept_no_power=accept is not None,
+        hyperparameters=_hyperparameters(settings),
+        seed=seed,
+        device=context.device or "cpu",
+    )
+    confirm = _confirm if asks else None
+    ask = pipeline.Ask(listed=_lines(listed), settings=how, confirm=confirm, **values)
     if dry_run:
         preview = pipeline.dry_run(workspace, ask)
         context.emit(preview, lambda: _preview_table(preview))
         return 0
     outcome = pipeline.forget(workspace, ask, Progress(), BEGAN)
     context.emit(outcome, lambda: _outcome(outcome))
-    return 0
+    return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
 
 
 @click.command()
@@ -62,7 +102,7 @@ def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
         outcome,
         lambda: _models_table(outcome["models"]) if outcome["models"] else "Nothing waits for a repair.",
     )
-    return 0
+    return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
 
 
 @click.command()
@@ -92,6 +132,15 @@ def _lines(path: Path | None) -> tuple[str, ...]:
     return found
 
 
+def _hyperparameters(pairs: tuple[str, ...]) -> dict[str, Any]:
+    from expunge.exact.planner import parse_value
+
+    broken = [pair for pair in pairs if "=" not in pair]
+    if broken:
+        raise InputError(f"--set {broken[0]} does not fit.", "It is not KEY=VALUE.", "Correct it.")
+    return {key: parse_value(text) for key, _, text in (pair.partition("=") for pair in pairs)}
+
+
 def _confirm(preview: dict[str, Any]) -> bool:
     from rich.console import Console
 
@@ -111,9 +160,11 @@ def _preview_table(preview: dict[str, Any]) -> Table:
         places = ", ".join(_place(c) for c in again) or "nothing"
         if model["public_data"]:
             places = "everything: the data is public, all shards start from it"
-        table.add_row(
-            model["model"], str(model["saw"]), places, f"{model['cost_predicted']:.1%} of a retrain"
-        )
+        if not model["map"] and model["saw"]:
+            places = f"unlearned by {model['method']}"
+        cost = model["cost_predicted"]
+        price = "unknown" if cost is None else f"{cost:.1%} of a retrain"
+        table.add_row(model["model"], str(model["saw"]), places, price)
     return table
 
 
@@ -146,10 +197,12 @@ def _models_table(models: list[dict[str, Any]]) -> Table:
         table.add_column(column)
     for m in models:
         interim = m["interim"]
-        cost = f"{m['cost_measured']:.1%}" if m["cost_measured"] is not None else "waits"
+        waits = "waits" if m["digest"] is None else "unknown"
+        cost = f"{m['cost_measured']:.1%}" if m["cost_measured"] is not None else waits
+        promise = "exact" if m["digest"] and m["verdict"] is None and m["plan"] else m["guarantee"]
         table.add_row(
             m["model"] if m["digest"] else f"{interim['model'] if interim else m['model']} (repair waits)",
-            "exact" if m["digest"] else m["guarantee"],
+            promise + (f" ({m['method']}: {m['verdict']})" if m["verdict"] else ""),
             (m["digest"] or (interim or {}).get("digest") or "–")[7:19],
             cost,
             _figure(m["metrics_before"]),

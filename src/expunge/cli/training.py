@@ -110,13 +110,16 @@ def train(context: Context, ref: str, name: str, from_plan: Path | None, **value
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--data", "ref", required=True, metavar="NAME[@V]", help="What it was trained on.")
 @click.option("--name", required=True, help="The model's name.")
+@click.option(
+    "--unsafe-trust", is_flag=True, help="Run what the file's pickle says: you vouch for this file."
+)
 @common_options
-def adopt(context: Context, weights: Path, ref: str, name: str) -> None:
+def adopt(context: Context, weights: Path, ref: str, name: str, unsafe_trust: bool) -> None:
     """Take in a model that was trained elsewhere, so that erasures know what it saw."""
     from expunge import training
 
     workspace = context.workspace()
-    result = training.as_json(workspace, training.adopt(workspace, weights, ref, name))
+    result = training.as_json(workspace, training.adopt(workspace, weights, ref, name, unsafe_trust))
     context.emit(result, lambda: _facts(result))
 
 

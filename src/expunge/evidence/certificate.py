@@ -23,8 +23,14 @@ GUARANTEES = {
         "no byte of the forgotten data entered them. A final model follows. The stop itself tells where the "
         "forgotten data lived, and whoever holds the models before and after can infer what was deleted."
     ),
+    "audited": (
+        "The weights were adjusted by the stated method. The figures beside it compare the forgotten with "
+        "data that no model saw; they found no difference above the stated bounds, or could not have found "
+        "one where the verdict is no-power. This does not show that nothing is left."
+    ),
     "none": "No statement is made.",
 }
+AUDIT = ("method", "reasons", "warnings", "figures", "utility", "hyperparameters", "seed", "seconds", "tried")
 NOT_COVERED = (
     "copies of earlier models, exports and backups outside the workspace",
     "models fine-tuned elsewhere from an earlier version",
@@ -58,10 +64,13 @@ def build(
         "guarantee",
         "composition",
         "cost",
+        "verdict",
     )
     entries = []
     for model in models:
         entry = {k: model.get(k) for k in kept}
+        if audit := model.get("audit"):
+            entry["audit"] = {k: audit[k] for k in AUDIT}
         interim = model.get("interim")
         entry["interim"] = (
             {k: interim.get(k) for k in ("model", "digest", "composition")} if interim else None

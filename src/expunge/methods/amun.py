@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from expunge.errors import InputError
-from expunge.methods.base import FORWARD, Budget, Loop, Progress, register
+from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
 from expunge.methods.perturbation import Made, across, admissible, breadth, input_gradient, replay
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -89,8 +89,10 @@ def counterparts(
     steps: int,
     doublings: int,
     batch: int,
-) -> list[Made]:
+) -> tuple[list[Made], bool]:
     """Return the adversarial counterparts of the forget set, as batches with the model's own targets.
+
+    The second part of the answer is whether the budget cut the search short.
 
     Args:
         model: The original.
@@ -104,12 +106,13 @@ def counterparts(
     task = loop.task
     purse = Budget(SEARCH_SHARE * (loop.budget.limit - loop.budget.spent))
     order = torch.randperm(len(forget), generator=loop.generator).tolist()
-    made = []
+    made, cut = [], False
     for doubling in range(doublings + 1):
         left: list[int] = []
         for place in range(0, len(order), batch):
             indices = order[place : place + batch]
-            if not purse.covers(len(indices), 2 * FORWARD):
+            if not purse.covers(len(indices), 1 + 3 * FORWARD):
+                cut = True
                 break
             purse.charge(len(indices), 2 * FORWARD)  # whether mistaken at the start; what is seen at the end
             source = task.collate([forget[i] for i in indices])
@@ -122,7 +125,7 @@ def counterparts(
             loop.progress.images(len(indices) - int((~found).sum()))
         order = left
     loop.budget.charge(1, purse.spent)
-    return made
+    return made, cut
 
 
 @register(
@@ -163,18 +166,24 @@ def amun(
 
     Raises:
         InputError: If the model is mistaken nowhere within reach of the forget set.
+        BudgetSpent: If the budget does not suffice to find out.
     """
     student, original = task.clone(model), task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    made = counterparts(
+    made, cut = counterparts(
         original, forget, loop, epsilon=epsilon, steps=steps, doublings=doublings, batch=batch
     )
+    if not made and cut:
+        raise BudgetSpent(
+            "The budget does not suffice for this method.",
+            "Half of it was spent in search of adversarial examples, and none was found.",
+            "Raise the budget, or choose a cheaper method.",
+        )
     if not made:
         raise InputError(
             "No adversarial example was found for any sample of the forget set.",
-            f"The search went up to {epsilon * 2**doublings:g} times the width of the input range, or as far "
-            "as half of the budget goes.",
-            "Raise the budget or the doublings, or choose another method.",
+            f"The search went up to {epsilon * 2**doublings:g} times the width of the input range.",
+            "Raise the doublings, or choose another method.",
         )
     rest = -(-len(retain) // batch) if use_retain else 0
     kinds = torch.tensor([0] * rest + [1] * len(made))

@@ -56,8 +56,11 @@ def retrain(
         BudgetSpent: If the budget is below ``epochs`` passes; nothing is done then.
     """
     budget.charge(epochs * len(retain))
-    student = task.retrain(
-        model, retain, epochs=epochs, generator=generator, images=progress.images, **(settings or {})
-    )
+
+    def done(count: int) -> None:
+        budget.steps += 1  # it is told once for every batch
+        progress.images(count)
+
+    student = task.retrain(model, retain, epochs=epochs, generator=generator, images=done, **(settings or {}))
     progress.round(student)
     return student

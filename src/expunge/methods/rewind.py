@@ -18,7 +18,7 @@ Reference: Mu and Klabjan, *Rewind-to-Delete: Certified Machine Unlearning for N
 2025.
 
 Differences: without ``full_batch``, descent is by mini-batches and AdamW, as models are trained in practice;
-then there is no guarantee. Otherwise see :mod:`expunge.methods.base`.
+then there is no guarantee. Frozen weights stay as the model has them. Otherwise see :mod:`expunge.methods.base`.
 """
 
 from __future__ import annotations
@@ -209,8 +209,9 @@ def rewind(
     """
     student = task.clone(model)
     state = checkpoint.state_dict() if isinstance(checkpoint, nn.Module) else checkpoint
+    frozen = {name: p.detach() for name, p in student.named_parameters() if not p.requires_grad}
     try:
-        student.load_state_dict(state)
+        student.load_state_dict({name: frozen.get(name, value) for name, value in state.items()})
     except (RuntimeError, TypeError) as error:
         raise InputError(
             "The checkpoint does not fit the model.",

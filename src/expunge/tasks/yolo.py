@@ -73,8 +73,13 @@ def open_model(path: Path | str, *, unsafe_trust: bool = False) -> Opened:
     return opened_of(load_checkpoint(Path(path), unsafe_trust=unsafe_trust), str(path))
 
 
-def opened_of(module: Any, path: str) -> Opened:
-    """Return a loaded model (fp32, on the CPU) with what it says of itself; ``path`` is for messages.
+def opened_of(module: Any, path: str, record: Mapping[str, Any] | None = None) -> Opened:
+    """Return a loaded model (fp32, on the CPU) with what it says of itself.
+
+    Args:
+        module: The model.
+        path: What to call it in messages.
+        record: Its training settings, where they are not in the model any more.
 
     Raises:
         InputError: See :func:`open_model`.
@@ -100,7 +105,7 @@ def opened_of(module: Any, path: str) -> Opened:
             "Use another model.",
         )
     source = describe(module)
-    record = _plain(getattr(module, "args", {}))
+    record = _plain(record or getattr(module, "args", {}))
     size = record.get("imgsz") or IMAGE_SIZES.get(source.task, 640)
     imgsz = int(max(size)) if isinstance(size, (list, tuple)) else int(size)
     return Opened(module, source.task, source.names, imgsz, record)

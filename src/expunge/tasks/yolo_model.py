@@ -113,7 +113,7 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
                 "method='auto' tries several.",
                 "Name the method, or leave it out.",
             )
-        opened = opened_of(copy.deepcopy(self.model).float().cpu(), "The model")
+        opened = opened_of(copy.deepcopy(self.model).float().cpu(), "The model", self._record())
         found = scan(Path(data))
         if subjects is not None:
             found = attach(found, read_subjects(Path(subjects)))
@@ -134,3 +134,10 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
             tune=tune,
         )
         return result
+
+    def _record(self) -> Any:
+        """The training settings: of the training in this process, else those in the file."""
+        trainer = getattr(self, "trainer", None)
+        if trainer is not None:
+            return vars(trainer.args)
+        return (self.ckpt or {}).get("train_args") if isinstance(self.ckpt, dict) else None

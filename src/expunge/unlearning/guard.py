@@ -47,6 +47,8 @@ class Guard:
 
     def see(self, model: nn.Module) -> bool:
         """Whether a state is finite and useful; it is kept if so."""
+        if self.safe is not None and self.safe_round == len(self.trail) and _equal(model, self.safe):
+            return True  # the state after the last round, which was seen already
         good, utility = finite(model), None
         if good:
             utility = self.task.evaluate(model, self.data)[self.task.metric]
@@ -56,6 +58,10 @@ class Guard:
             self.safe = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
             self.safe_round = len(self.trail)
         return good
+
+
+def _equal(model: nn.Module, state: State) -> bool:
+    return all(torch.equal(v.detach().cpu(), state[k]) for k, v in model.state_dict().items())
 
 
 def finite(model: nn.Module) -> bool:

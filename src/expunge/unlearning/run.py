@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.audit.gate import Verdict
+from expunge.audit.gate import Verdict, least_utility, resolution
 from expunge.errors import InputError
 from expunge.methods.base import Budget, BudgetSpent, Diverged, Method, all_methods, get_method
 from expunge.tasks.protocol import Task
@@ -162,7 +162,7 @@ class Unlearning:
             retain = self.material.all_retained
             limit = float(values["epochs"]) * len(retain)
         budget = Budget(limit)
-        least = self.before - self.terms.allowed_drop
+        least = least_utility(self.before, self.terms.allowed_drop, len(self.material.guard))
         guard = Guard(self.task, self.material.guard, least, self.terms.on_images)
         self.terms.on_start(name, int(limit))
         began, trouble = time.monotonic(), ""
@@ -236,6 +236,12 @@ class Unlearning:
             warnings.append(
                 "No validation data was given: a part of the retained samples, which the original was "
                 "trained on, guards the utility."
+            )
+        blind = resolution(self.before, len(self.material.guard))
+        if blind > self.terms.allowed_drop:
+            warnings.append(
+                f"The utility was watched on {len(self.material.guard)} samples, which cannot show a drop "
+                f"below {blind:.3f}."
             )
         scored = self.judge.score(candidate.model)
         verdict = self.judge.verdict(candidate.model, scored)

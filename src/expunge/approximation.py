@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unlearns one adopted model approximately, judges the result, and publishes it with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import models as catalog
+from expunge.catalog.datasets import get_version, load_erased, load_samples
+from expunge.catalog.locks import ModelLock
+from expunge.catalog.models import Published
+from expunge.data.types import Sample, Version
+from expunge.exact.checkpoint import write_atomically
+from expunge.exact.graph import retained_digest
+from expunge.exact.hashing import tensor_digest
+from expunge.exact.model import counts
+from expunge.progress import Progress
+
+if TYPE_CHECKING:
+    from expunge.tasks.yolo import Opened
+    from expunge.unlearning.result import Result
+    from expunge.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is to be unlearned approximately.
+
+    Attributes:
+        budget: Most work, in units of a retrain; None: the default.
+        accept_no_power: Take a result also where the test could not have noticed a failure.
+        hyperparameters: Of the method.
+        seed: Of all randomness.
+        device: Where to work.
+    """
+
+    budget: float | None = None
+    accept_no_power: bool = False
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: str = "cpu"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as they are kept with a request."""
+        return asdict(self)
+
+
+@dataclass
+class Approximation:
+    """One adopted model under an erasure; the counterpart of :class:`expunge.execution.Execution`.
+
+    Attributes:
+        workspace: Where everything is kept.
+        before: The model's newest published version.
+        model_id: Its row in the catalog.
+        lock: Held.
+        request_id: The request that asks for it.
+        method: A method's name, or ``auto``.
+        progress: Where to report.
+        settings: Budget, hyper-parameters, device.
+        predicted: The predicted cost, in units of a retrain.
+        subjects: Who is to be forgotten, where the request names people.
+        class_name: The class to remove, where the request names one.
+    """
+
+    workspace: Workspace
+    before: Published
+    model_id: int
+    lock: ModelLock
+    request_id: str
+    method: str
+    progress: Progress
+    settings: Settings = field(default_factory=Settings)
+    predicted: float | None = None
+    subjects: Collection[str] = ()
+    class_name: str | None = None
+
+    @cached_property
+    def version(self) -> Version:
+        """The dataset version that the model was trained on."""
+        with self.workspace.session() as session:
+            return get_version(session, self.before.dataset, self.before.dataset_version)
+
+    @cached_property
+    def forgotten(self) -> list[str]:
+        """The requests that earlier versions of the model have fulfilled."""
+        return list((self.before.composition or {}).get("forgotten", []))
+
+    @cached_property
+    def erased(self) -> list[tuple[Sample, str]]:
+        """What of the model's data was erased by requests that no version has fulfilled, with the request."""
+        with self.workspace.session() as session:
+            found = load_erased(session, self.version)
+        return [(sample, request) for sample, request in found if request not in self.forgotten]
+
+    @property
+    def pending(self) -> list[Sample]:
+        """The training samples among it."""
+        return [sample for sample, _ in self.erased if sample.split == "train"]
+
+    @property
+    def settled(self) -> bool:
+        """There is nothing to forget."""
+        return not self.pending
+
+    def publish_interim(self) -> None:
+        """Mark the versions before as superseded: of an adopted model there is no clean state to publish."""
+        if self.settled:
+            return
+        with self.workspace.session(write=True) as session:
+            catalog.supersede(session, self.model_id)
+        self.progress.say(
+            f"{self.before.name} was adopted, so there is no interim model: withdraw {self.before.label} "
+            "until the result is there."
+        )
+
+    def repair(self, defer: bool = False) -> dict[str, Any]:
+        """Unlearn, judge and publish; returns the model's entry in ``forget --json``."""
+        entry = self._entry()
+        if self.settled:
+            weights = str(self.workspace.root / self.before.weights)
+            return {
+                **entry, "method": "none", "digest": self.before.digest, "weights": weights,
+                "cost_predicted": 0.0, "cost_measured": 0.0, "metrics_before": self.before.metrics,
+                "metrics_after": self.before.metrics, "guarantee": self.before.guarantee,
+                "composition": self.before.composition,
+            }  # fmt: skip
+        if defer:
+            self.progress.say("The unlearning waits for `expunge repair`, alone or with later requests.")
+            return entry
+        result, opened, judged = self._unlearn()
+        accepted = result.verdict == "pass" or (
+            result.verdict == "no-power" and self.settings.accept_no_power
+        )
+        entry |= {
+            "method": result.method,
+            "cost_measured": result.cost,
+            "metrics_before": judged["before"],
+            "verdict": result.verdict,
+            "accepted": accepted,
+            "reasons": list(result.reasons),
+            "audit": result.as_json(),
+        }
+        for line in (*result.reasons, *result.warnings):
+            self.progress.say(line)
+        if result.unchanged:
+            self.progress.say(f"Nothing was published. {result.recommendation}")
+            return entry
+        published = self._publish(result, opened, accepted, judged["after"])
+        self.progress.say(f"published {published.label}: {result.method}, verdict {result.verdict}")
+        if not accepted:
+            self.progress.say(f"The request stays open. {result.recommendation}")
+        return {
+            **entry,
+            "model": published.label,
+            "digest": published.digest,
+            "weights": str(self.workspace.root / published.weights),
+            "guarantee": published.guarantee,
+            "composition": published.composition,
+            "metrics_after": published.metrics,
+        }
+
+    def _entry(self) -> dict[str, Any]:
+        return {
+            "model": self.before.label,
+            "parent": self.before.label,
+            "parent_digest": self.before.digest,
+            "method": self.method,
+            "digest": None,
+            "weights": None,
+            "plan": None,
+            "cost_predicted": self.predicted,
+            "cost_measured": None,
+            "metrics_before": None,
+            "metrics_after": None,
+            "verdict": None,
+            "guarantee": "none",
+            "interim": None,
+            "composition": None,
+        }
+
+    def _unlearn(self) -> tuple[Result, Opened, dict[str, Any]]:
+        from expunge.tasks.yolo import open_model
+        from expunge.unlearning.selecting import Selected
+        from expunge.unlearning.yolo import unlearn_rows
+
+        with self.workspace.session() as session:
+            rows = load_samples(session, self.version, without_erased=True)
+        classes = (self.class_name,) if self.class_name else ()
+        selected = Selected(frozenset(s.path for s in self.pending), frozenset(self.subjects), classes)
+        opened = open_model(self.workspace.root / self.before.weights)
+        result, measure = unlearn_rows(
+            opened,
+            [*rows, *self.pending],
+            self.version.config,
+            self.version.root,
+            selected,
+            method=self.method,
+            settings=self.settings,
+            progress=self.progress,
+            epochs=(self.before.composition or {}).get("retrain_epochs"),
+        )
+        return result, opened, {"before": measure(opened.module), "after": measure(result.model)}
+
+    def _publish(self, result: Result, opened: Opened, accepted: bool, metrics: Any) -> Published:
+        from expunge.tasks.yolo import write_model
+
+        with self.workspace.session() as session:
+            number = catalog.next_number(session, self.model_id)
+            rows = load_samples(session, self.version, without_erased=True)
+        file = self.workspace.models / self.before.name / f"{self.before.name}-{number}.pt"
+        write_atomically(file, write_model(result.model, opened), "The model")
+        done = sorted({*self.forgotten, *(r for _, r in self.erased)}) if accepted else self.forgotten
+        kept = {**(self.before.composition or {}), "forgotten": done}
+        seen = rows if accepted else [*rows, *self.pending]
+        with self.workspace.session(write=True) as session:
+            catalog.publish(
+                session,
+                self.model_id,
+                number=number,
+                parent=self.before.number,
+                dataset_id=self.version.dataset_id,
+                dataset_version=self.version.number,
+                retained_digest=retained_digest(seen),
+                **counts(seen),
+                plan_digest=None,
+                method=result.method,
+                guarantee="audited" if accepted else "none",
+                state="current" if accepted else "interim",
+                digest=tensor_digest(result.model.state_dict()),
+                weights=str(file.relative_to(self.workspace.root)),
+                composition=kept,
+                metrics=metrics,
+                cost={"predicted": self.predicted, "measured": result.cost},
+                cpu_seconds=0.0,
+                request_id=self.request_id,
+            )
+        with self.workspace.session() as session:
+            return catalog.find_model(session, f"{self.before.name}@{number}")

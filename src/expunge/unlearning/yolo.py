@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unlearns an Ultralytics model on rows of a data set, for the command line and for `YOLO.unlearn`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from expunge.data.types import DatasetConfig, Sample
+from expunge.errors import InputError
+from expunge.progress import Progress
+from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
+from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
+from expunge.unlearning.material import Material, with_own_guard
+from expunge.unlearning.partition import partition
+from expunge.unlearning.result import Result
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
+from expunge.unlearning.selecting import Selected
+
+Measure = Callable[[nn.Module], dict[str, Any]]
+
+
+class How(Protocol):
+    """How to unlearn; see :class:`expunge.approximation.Settings`."""
+
+    @property
+    def budget(self) -> float | None: ...
+    @property
+    def accept_no_power(self) -> bool: ...
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+
+
+def unlearn_rows(
+    opened: Opened,
+    samples: Sequence[Sample],
+    config: DatasetConfig,
+    root: Path,
+    selected: Selected,
+    *,
+    method: str,
+    settings: How,
+    progress: Progress,
+    epochs: int | None,
+    allowed_drop: float = ALLOWED_DROP,
+    tune: int | None = None,
+) -> tuple[Result, Measure]:
+    """Make a model forget some rows.
+
+    Args:
+        opened: The model.
+        samples: All rows of its data set, those to be forgotten included.
+        config, root: What labels mean, and where the files are.
+        selected: What is to be forgotten.
+        method: A method's name, or ``auto``.
+        settings: Budget, seed, device, hyper-parameters.
+        progress: Where to report.
+        epochs: Epochs of an ordinary training; None: what the model's file says of its own.
+        allowed_drop: By how much the main metric may fall on held-out data.
+        tune: In how many runs the strength may be looked for; None: 4 for ``auto``, else 1.
+
+    Returns:
+        The result, and a function that measures a model on the held-out rows (guards and judges together).
+
+    Raises:
+        InputError: If model, data, selection or method do not fit together.
+    """
+    check_fits(opened, config)
+    parts = partition(samples, config, root, selected, settings.seed)
+    task = yolo_task(opened, settings.device)
+
+    def data(rows: Sequence[Sample]) -> Samples:
+        return samples_of(opened, root, config, rows)
+
+    retain = data(parts.retain)
+    guard_seen = not parts.guard
+    kept, guard = with_own_guard(retain, settings.seed) if guard_seen else (retain, data(parts.guard))
+    material = Material(
+        data(parts.forget),
+        kept,
+        guard,
+        data(parts.unseen),
+        parts.goal,
+        guard_seen,
+        parts.forget_groups,
+        parts.unseen_groups,
+        _classes(opened, selected),
+    )
+    terms = Terms(
+        budget=BUDGET if settings.budget is None else settings.budget,
+        retrain_epochs=epochs or opened.train_args.get("epochs"),
+        allowed_drop=allowed_drop,
+        seed=settings.seed,
+        accept_no_power=settings.accept_no_power,
+        tune=tune or (TRIES if method == AUTO else 1),
+        on_start=lambda name, passes: progress.begin(f"{name}", passes),
+        on_images=progress.add,
+    )
+    held = data((*parts.guard, *parts.unseen))
+    try:
+        unlearning = Unlearning(
+            opened.module,
+            material,
+            task,
+            terms,
+            tests_of(method, parts.goal),
+            lambda model: write_model(model, opened),
+        )
+        result = run(unlearning, method, settings.hyperparameters)
+    finally:
+        progress.end()
+    return result, lambda model: measure(task, model, held)
+
+
+def measure(task: Task, model: nn.Module, data: Samples) -> dict[str, Any]:
+    """Return metrics on held-out rows with their number; nothing where there are none."""
+    if not len(data):
+        return {"images": 0}
+    return {**task.evaluate(task.clone(model), data), "split": "held out", "images": len(data)}
+
+
+def check_fits(opened: Opened, config: DatasetConfig) -> None:
+    """Refuse a model and a data set that do not belong together.
+
+    Raises:
+        InputError: With what differs.
+    """
+    kind = "folders" if opened.task == "classify" else "yolo"
+    if config.kind != kind:
+        raise InputError(
+            f"The model is for '{opened.task}', which this data set is not made for.",
+            "Detection needs a data.yaml with boxes, classification a folder per class.",
+            "Choose the data set that the model was trained on.",
+        )
+    ours, theirs = set(config.names), set(opened.names)
+    if ours - theirs:
+        name = sorted(ours - theirs)[0]
+        raise InputError(
+            f"The model does not know the class {name!r}.",
+            f"The data set names {len(ours - theirs)} class(es) that the model was not trained for.",
+            "Choose the data set that the model was trained on.",
+        )
+
+
+def _classes(opened: Opened, selected: Selected) -> tuple[int, ...]:
+    return tuple(opened.names.index(name) for name in selected.classes)

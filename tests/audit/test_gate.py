@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick verdict on made-up losses whose truth is known, fakes and destroyed models among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expunge.audit.gate import ABSENCE, Losses, Utility, judge, judge_absence
+from expunge.errors import InputError
+
+FINE = Utility(0.9, 0.9, 0.02, "top1", 500)
+N = 400
+
+
+def losses(mean: float, seed: int, n: int = N) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).gamma(2.0, mean / 2, n)
+
+
+def both(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> Losses:
+    return Losses(before, after, np.arange(len(before)))
+
+
+MEMBERS, UNSEEN = losses(0.1, 1), losses(1.0, 2)
+BEFORE_AFTER = both(UNSEEN, UNSEEN)
+
+
+def test_a_retrain_passes() -> None:
+    found = judge(both(MEMBERS, losses(1.0, 3)), BEFORE_AFTER, FINE)
+    assert found.verdict == "pass"
+    assert found.traceable
+    assert all(abs(bound) <= 0.25 for f in found.figures for bound in f["rho_interval"])
+
+
+def test_the_untouched_model_fails() -> None:
+    found = judge(both(MEMBERS, MEMBERS), BEFORE_AFTER, FINE)
+    assert found.verdict == "fail"
+    assert found.figures[0]["rho"] == pytest.approx(1)
+    assert "Under-forgetting" in found.reasons[0]
+
+
+def test_half_a_forgotten_set_does_not_pass() -> None:
+    half = np.where(np.arange(N) % 2, MEMBERS, losses(1.0, 4))
+    assert judge(both(MEMBERS, half), BEFORE_AFTER, FINE).verdict == "fail"
+
+
+def test_forgetting_too_much_fails() -> None:
+    found = judge(both(MEMBERS, losses(4.0, 5)), BEFORE_AFTER, FINE)
+    assert found.verdict == "fail"
+    assert "Over-forgetting" in found.reasons[0]
+
+
+def test_a_destroyed_model_fails_though_nothing_can_be_told_from_it() -> None:
+    broken = Utility(0.9, 0.1, 0.02, "top1", 500)
+    found = judge(both(MEMBERS, losses(9.0, 6)), both(UNSEEN, losses(9.0, 7)), broken)
+    assert found.verdict == "fail"
+    assert "Utility collapse" in found.reasons[0]
+
+
+def test_where_the_original_shows_nothing_there_is_no_power() -> None:
+    same = losses(1.0, 8)
+    found = judge(both(same, same), BEFORE_AFTER, FINE)
+    assert found.verdict == "no-power"
+    assert found.traceable is False
+
+
+def test_few_samples_never_pass() -> None:
+    for n in (1, 4, 6):
+        few = both(MEMBERS[:n], losses(1.0, 9, n))
+        assert judge(few, BEFORE_AFTER, FINE).verdict == "no-power"
+    said = judge(both(MEMBERS[:1], MEMBERS[:1]), BEFORE_AFTER, FINE)
+    assert "too few" in said.reasons[0]
+
+
+def test_more_candidates_widen_the_intervals() -> None:
+    one, many = (judge(both(MEMBERS, losses(1.0, 3)), BEFORE_AFTER, FINE, tests=k) for k in (1, 20))
+    widths = [f.figures[0]["rho_interval"][1] - f.figures[0]["rho_interval"][0] for f in (one, many)]
+    assert widths[1] > widths[0]
+
+
+def test_pictures_of_one_person_count_as_one_person() -> None:
+    """The same losses say less where they come from few people."""
+    people = Losses(UNSEEN, UNSEEN, np.arange(N) // 100)
+    alone = judge(both(MEMBERS, losses(1.0, 3)), BEFORE_AFTER, FINE).figures[0]["rho_interval"]
+    shared = judge(both(MEMBERS, losses(1.0, 3)), people, FINE).figures[0]["rho_interval"]
+    assert shared != alone
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_losses_that_are_no_numbers_are_refused(value: float) -> None:
+    bad = MEMBERS.copy()
+    bad[3] = value
+    with pytest.raises(InputError, match="not a finite number"):
+        both(MEMBERS, bad)
+
+
+def test_constant_losses_have_no_power() -> None:
+    flat = np.ones(N)
+    assert judge(both(flat, flat), both(flat, flat), FINE).verdict == "no-power"
+
+
+def test_absence_of_a_class() -> None:
+    named = np.zeros(200, bool)
+    assert judge_absence(named, FINE).verdict == "pass"
+    named[: int(200 * ABSENCE)] = True
+    assert judge_absence(named, FINE).verdict == "no-power"
+    named[:60] = True
+    assert judge_absence(named, FINE).verdict == "fail"
+    assert judge_absence(np.zeros(5, bool), FINE).verdict == "no-power"
+    assert judge_absence(np.zeros(200, bool), Utility(0.9, 0.2, 0.02, "top1", 50)).verdict == "fail"
+
+
+def test_a_drop_that_few_samples_cannot_show_is_no_collapse() -> None:
+    assert Utility(0.8, 0.7, 0.02, "top1", 8).holds
+    assert not Utility(0.8, 0.7, 0.02, "top1", 800).holds
+    assert not Utility(0.8, 0.5, 0.02, "top1", 8).holds
+    assert not Utility(-1.0, -1.1, 0.02, "negative_loss", 8).holds  # no rate: no such allowance

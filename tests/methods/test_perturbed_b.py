@@ -95,8 +95,9 @@ def whole(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def test_counterparts_are_mistaken_and_near(world: Any) -> None:
     model, _, forget, _ = world
     t = task()
-    made = counterparts(model, forget, loop(t), epsilon=0.04, steps=50, doublings=10, batch=16)
+    made, cut = counterparts(model, forget, loop(t), epsilon=0.04, steps=50, doublings=10, batch=16)
     assert sum(int(part.usable.sum()) for part in made) == len(forget)
+    assert not cut
     near, far = [], []
     for part in made:
         x, y = part.source
@@ -142,6 +143,8 @@ def test_amun_lowers_confidence_on_what_was_memorised() -> None:
     assert t.evaluate(after, retain)["accuracy"] > 0.9
     with pytest.raises(InputError, match="No adversarial example"):
         amun(model, forget, retain, t, **arguments(), epsilon=1e-6, doublings=0)
+    with pytest.raises(BudgetSpent):
+        amun(model, forget, retain, t, **arguments(limit=30), epsilon=1e-6, doublings=3)
 
 
 # Boundary shrink.

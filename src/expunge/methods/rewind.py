@@ -18,7 +18,8 @@ Reference: Mu and Klabjan, *Rewind-to-Delete: Certified Machine Unlearning for N
 2025.
 
 Differences: without ``full_batch``, descent is by mini-batches and AdamW, as models are trained in practice;
-then there is no guarantee. Frozen weights stay as the model has them. Otherwise see :mod:`expunge.methods.base`.
+then there is no guarantee. Frozen weights stay as the model has them. Otherwise see
+:mod:`expunge.methods.base`.
 """
 
 from __future__ import annotations

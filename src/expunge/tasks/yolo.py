@@ -245,7 +245,7 @@ class YoloTask:
         from ultralytics.nn.modules import DFL, Detect
 
         constants = {id(part) for m in module.modules() if isinstance(m, DFL) for part in m.modules()}
-        with self._seeded(generator):
+        with self.seeded(generator):
             for leaf in module.modules():
                 if next(leaf.parameters(recurse=False), None) is None or id(leaf) in constants:
                     continue
@@ -264,7 +264,7 @@ class YoloTask:
         """Return an untrained model of the same architecture; layers frozen on record are as they were."""
         source, state = describe(model), model.state_dict()
         kept = _prefixes(self.opened.train_args.get("freeze"))
-        with self._seeded(generator):
+        with self.seeded(generator):
             twin = build_module(source.task, source.architecture, source.names)
         shapes = {name: value.shape for name, value in twin.state_dict().items()}
         if shapes != {name: value.shape for name, value in state.items()}:
@@ -316,7 +316,8 @@ class YoloTask:
             yield self.collate([data[i] for i in range(first, min(first + size, len(data)))])
 
     @contextlib.contextmanager
-    def _seeded(self, generator: torch.Generator) -> Iterator[None]:
+    def seeded(self, generator: torch.Generator) -> Iterator[None]:
+        """Seed torch's global generators for a while, and leave them as they were."""
         devices = [self.device] if self.device.type == "cuda" else []
         with isolated_rng(), torch.random.fork_rng(devices):
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))

@@ -5,7 +5,8 @@ One shard, one slice: optimizer, learning rate, batch, image size, loss gains an
 the training record in the model's file; what it does not say, or leaves to ``auto``, is as in the planner.
 
 Differences from Ultralytics' trainer: a step for every batch (no accumulation to a nominal batch of 64), no
-``multi_scale``, and the last EMA is the model (no best epoch, no early stop).
+``multi_scale``, and the last EMA is the model (no best epoch, no early stop). On the CPU a training repeats
+to the byte for the same seed and number of threads; elsewhere torch warns of operations that may not repeat.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def train(
     data = trainer.data(plan, source.config, source.root, rows)
     state = State(model=tensors, ema=tensors)
     paths = [sample.path for sample in rows]
-    return run_stage(trainer, plan, state, stage, data, paths, Hooks(images=images)).ema
+    with task.seeded(generator):  # for what draws on the device; the trainer seeds the rest
+        return run_stage(trainer, plan, state, stage, data, paths, Hooks(images=images)).ema
 
 
 def recorded_plan(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from methods.table import STRENGTH
+from methods.table import LIGHT, STRENGTH
 from methods.worlds import World, memorised, one_class
 from methods.yolo_worlds import classify, detect
 from torch import nn
@@ -123,6 +123,7 @@ def run(
     seed: int = 1,
     power: int = 0,
     epochs: int | None = None,
+    batch: int | None = None,
     limit: float = AMPLE,
     task: Task | None = None,
     original: nn.Module | None = None,
@@ -136,11 +137,16 @@ def run(
         name: Of the method.
         seed: Of the method's generator; torch's global one has another state in every run.
         power, epochs: See ``World.values``; None: a brief run.
+        batch: Where a method has that hyper-parameter; None: its default.
         limit: Of the budget.
         task, original, forget, retain: In place of the world's.
     """
     method, original = get_method(name), original or world.original
     counted, budget, model = Counted(task or world.task), Budget(limit), None
+    values = world.values(method, power, epochs or world.brief)
+    values |= LIGHT.get(name, {}) if epochs is None else {}
+    if batch is not None and "batch" in method.hyperparameters:
+        values["batch"] = batch
     before, state = condition(original), torch.get_rng_state()
     with _without_cuda():
         try:
@@ -152,7 +158,7 @@ def run(
                 generator=torch.Generator().manual_seed(seed),
                 budget=budget,
                 progress=Heard(),
-                **world.values(method, power, epochs or world.brief),
+                **values,
             )
         except BudgetSpent:
             assert limit < AMPLE

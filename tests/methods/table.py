@@ -15,6 +15,13 @@ from expunge.methods.base import all_methods
 STATISTICS = {"eu_k", "msg", "retrain", "rewind"}
 """Methods that say that they change batch-norm statistics."""
 
+LIGHT: dict[str, dict[str, Any]] = {
+    "amun": {"steps": 5, "doublings": 4},
+    "influence": {"samples": 32},
+    "unsir": {"noise_steps": 5},
+}
+"""Hyper-parameters with which dear methods become cheap, for runs that only show how they behave."""
+
 STRENGTH: dict[tuple[str, str], int] = {
     ("digits", "amun"): 3,
     ("digits", "bad_teacher"): 1,
@@ -35,17 +42,68 @@ STRENGTH: dict[tuple[str, str], int] = {
     ("digits-class", "finetune"): 3,
     ("digits-class", "l1_sparse"): 1,
     ("digits-class", "neggrad_plus"): 1,
+    ("digits-class", "npo"): 3,
     ("digits-class", "random_label"): 1,
     ("digits-class", "rewind"): 1,
     ("digits-class", "salun"): 1,
-    ("digits-class", "scrub"): 1,
+    ("digits-class", "scrub"): 3,
 }
 """(world, method): the power of its factor by which a method is made stronger than at its defaults.
 
 Found with ``methods.strength`` on a world of another seed than the one that is judged.
 """
 
-KNOWN: dict[tuple[str, str, str], str] = {}
+KNOWN: dict[tuple[str, str, str], str] = {
+    ("absent", "digits-class", "cf_k"): (
+        "Where the head never sees the class again, nothing takes it out of the head either: it is still "
+        "recognised."
+    ),
+    ("absent", "digits-class", "finetune"): (
+        "Not rehearsing a class is not enough to remove it: a third of it is still recognised."
+    ),
+    ("absent", "digits-class", "l1_sparse"): (
+        "The strength found on other digits leaves a quarter of the class recognised."
+    ),
+    ("beyond", "digits", "npo"): (
+        "The strength found on other digits is too much for these: the forget loss climbs beyond a retrain's."
+    ),
+    ("retain", "digits", "amun"): (
+        "On mislabelled digits the lesson of the counterparts spreads: the retain metric falls by more "
+        "than the bound."
+    ),
+    ("retain", "digits", "scrub_rewind"): (
+        "The epoch with the right forget error lies among the first, before the retain set is repaired."
+    ),
+    ("retain", "digits", "ssd"): (
+        "On a random part of memorised data the retain metric falls before anything is forgotten."
+    ),
+    ("retain", "digits-class", "boundary_shrink"): (
+        "The classes that take the removed one in lose accuracy: the retain metric falls by more than "
+        "the bound."
+    ),
+    ("retain", "digits-class", "unsir"): (
+        "One epoch of repair does not make up for the impairment of so small a model."
+    ),
+    ("toward", "digits", "cf_k"): (
+        "What was learnt by heart lies in the features too, which stay as they are: nothing is forgotten."
+    ),
+    ("toward", "digits", "eu_k"): (
+        "New last layers find in the old features what was learnt by heart: nothing is forgotten."
+    ),
+    ("toward", "digits", "l1_sparse"): (
+        "At the greatest strength that keeps the retain metric it comes a little less than a quarter of "
+        "the way."
+    ),
+    ("toward", "digits", "lfssd"): (
+        "On a random part of memorised data hardly anything is forgotten in particular."
+    ),
+    ("toward", "digits", "scrub"): (
+        "In 20 epochs of which three ascend, the repair brings back most of what was taken."
+    ),
+    ("toward", "digits", "ssd"): (
+        "On a random part of memorised data the retain metric falls before anything is forgotten."
+    ),
+}
 """(check, world, method): why it fails. The tests fail as well if it does not."""
 
 

@@ -50,7 +50,7 @@ STRENGTH: dict[tuple[str, str], int] = {
 }
 """(world, method): the power of its factor by which a method is made stronger than at its defaults.
 
-Found with ``methods.strength`` on a world of another seed than the one that is judged.
+Found with ``methods.strength`` on worlds of other seeds than those that are judged.
 """
 
 KNOWN: dict[tuple[str, str, str], str] = {

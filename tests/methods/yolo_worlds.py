@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ def _yolo(kind: str) -> World:
     original, checkpoint = train(data, EPOCHS, 0), train(data, 1, 0)
 
     def freeze() -> tuple[Task, nn.Module, list[str]]:
-        frozen = yolo_task(opened, frozen=FROZEN)
+        # On record, as after a training with frozen layers: a retrain keeps those as well.
+        frozen = yolo_task(replace(opened, train_args={**record, "freeze": FROZEN}))
         twin = frozen.clone(original)
         names = [name for name, p in twin.named_parameters() if not p.requires_grad and ".dfl" not in name]
         return frozen, twin, names

@@ -25,6 +25,7 @@ from expunge.exact.graph import Node
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options
 from expunge.progress import Progress
+from expunge.repair import repair
 from expunge.workspace import Workspace
 
 
@@ -94,7 +95,7 @@ class Story:
 
     def repair(self) -> dict[str, Any]:
         """Repair what waits."""
-        return pipeline.repair(self.workspace, (), quiet())
+        return repair(self.workspace, (), quiet())
 
     def newest(self) -> training.Published:
         """The model's newest version."""

@@ -96,7 +96,12 @@ class Adopted:
 
 
 def affected(
-    workspace: Workspace, published: Published, gone: Container[tuple[str, int]], method: str, named: bool
+    workspace: Workspace,
+    published: Published,
+    gone: Container[tuple[str, int]],
+    method: str,
+    named: bool,
+    given: Container[str] = (),
 ) -> Affected | Adopted:
     """Say what taking out samples, given by path and version of arrival, means for a model.
 
@@ -106,12 +111,13 @@ def affected(
         gone: What is taken out.
         method: What was asked for.
         named: Whether the user named this model.
+        given: Names of the hyper-parameters that were given.
 
     Raises:
         InputError: If the method does not fit the model, or nothing would be left.
     """
     if published.plan_digest is None:
-        return _adopted(workspace, published, gone, method)
+        return _adopted(workspace, published, gone, method, given)
     if named and method not in EXACT:
         raise InputError(
             f"{published.label} was trained erasable: '{method}' would only give less.",
@@ -127,7 +133,11 @@ def affected(
 
 
 def _adopted(
-    workspace: Workspace, published: Published, gone: Container[tuple[str, int]], method: str
+    workspace: Workspace,
+    published: Published,
+    gone: Container[tuple[str, int]],
+    method: str,
+    given: Container[str],
 ) -> Adopted:
     with workspace.session() as session:
         version = get_version(session, published.dataset, published.dataset_version)
@@ -142,6 +152,12 @@ def _adopted(
             "Use --method auto or retrain, or train a model with `expunge train`, which forgets exactly.",
         )
     epochs = (published.composition or {}).get("retrain_epochs")
+    if saw and method == "retrain" and epochs is None and "epochs" not in given:
+        raise InputError(
+            f"Nobody knows how long to train {published.label}.",
+            "Its file does not say with how many epochs it was trained.",
+            "Say so with --set epochs=N.",
+        )
     return Adopted(published, saw, len(rows) - saw, epochs)
 
 

@@ -85,9 +85,15 @@ class Approximation:
             return get_version(session, self.before.dataset, self.before.dataset_version)
 
     @cached_property
+    def start(self) -> Published:
+        """The version to begin with: what a verdict turned down is neither built upon nor compared with."""
+        with self.workspace.session() as session:
+            return catalog.last_accepted(session, self.before.name)
+
+    @cached_property
     def forgotten(self) -> list[str]:
         """The requests that earlier versions of the model have fulfilled."""
-        return list((self.before.composition or {}).get("forgotten", []))
+        return list((self.start.composition or {}).get("forgotten", []))
 
     @cached_property
     def erased(self) -> list[tuple[Sample, str]]:
@@ -132,9 +138,7 @@ class Approximation:
             self.progress.say("The unlearning waits for `expunge repair`, alone or with later requests.")
             return entry
         result, opened, judged = self._unlearn()
-        accepted = result.verdict == "pass" or (
-            result.verdict == "no-power" and self.settings.accept_no_power
-        )
+        accepted = result.sound or (result.verdict == "no-power" and self.settings.accept_no_power)
         entry |= {
             "method": result.method,
             "cost_measured": result.cost,
@@ -191,7 +195,7 @@ class Approximation:
             rows = load_samples(session, self.version, without_erased=True)
         classes = (self.class_name,) if self.class_name else ()
         selected = Selected(frozenset(s.path for s in self.pending), frozenset(self.subjects), classes)
-        opened = open_model(self.workspace.root / self.before.weights)
+        opened = open_model(self.workspace.root / self.start.weights)
         result, measure = unlearn_rows(
             opened,
             [*rows, *self.pending],
@@ -201,7 +205,7 @@ class Approximation:
             method=self.method,
             settings=self.settings,
             progress=self.progress,
-            epochs=(self.before.composition or {}).get("retrain_epochs"),
+            epochs=(self.start.composition or {}).get("retrain_epochs"),
         )
         return result, opened, {"before": measure(opened.module), "after": measure(result.model)}
 
@@ -214,7 +218,7 @@ class Approximation:
         file = self.workspace.models / self.before.name / f"{self.before.name}-{number}.pt"
         write_atomically(file, write_model(result.model, opened), "The model")
         done = sorted({*self.forgotten, *(r for _, r in self.erased)}) if accepted else self.forgotten
-        kept = {**(self.before.composition or {}), "forgotten": done}
+        kept = {**(self.start.composition or {}), "forgotten": done}
         seen = rows if accepted else [*rows, *self.pending]
         with self.workspace.session(write=True) as session:
             catalog.publish(

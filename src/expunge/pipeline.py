@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story of an erasure: request → scope → plan → execute → certify; and the repair that may wait."""
+"""The story of an erasure: request → scope → plan → execute → certify."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from expunge.catalog.datasets import Selection, erase, resolve_selection, rows_t
 from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
-from expunge.errors import EnvironmentChanged, InputError, Preempted
-from expunge.exact.model import ErasableModel
+from expunge.errors import InputError
 from expunge.execution import Execution
 from expunge.progress import Progress
+from expunge.repair import repair
 from expunge.requests import delete_originals, settle
 
 if TYPE_CHECKING:
@@ -109,8 +109,20 @@ def _check_method(ask: Ask) -> None:
     if ask.method not in EXACT:
         from expunge.methods.base import get_method
 
-        get_method(ask.method).check(ask.settings.hyperparameters)
-    elif ask.settings.hyperparameters and ask.method != "retrain":
+        method, goal = get_method(ask.method), "class" if ask.class_name else "subject"
+        method.check(ask.settings.hyperparameters)
+        if goal not in method.goals:
+            raise InputError(
+                f"The method '{method.name}' is not for this request.",
+                f"It is for: {', '.join(method.goals)}.",
+                "See docs/methods, or use --method auto.",
+            )
+    budget = ask.settings.budget
+    if budget is not None and not budget > 0:
+        raise InputError(
+            f"The budget {budget:g} does not fit.", "It is in units of a retrain.", "Give a positive one."
+        )
+    if ask.method in EXACT and ask.settings.hyperparameters and ask.method != "retrain":
         raise InputError(
             f"'{sorted(ask.settings.hyperparameters)[0]}' is a setting of one method.",
             f"--method {ask.method} has none.",
@@ -153,7 +165,7 @@ def _concerned(workspace: Workspace, ask: Ask, scope: Scope) -> list[Published]:
 def _affected(workspace: Workspace, ask: Ask, scope: Scope) -> list[Affected | Adopted]:
     named = {ref.partition("@")[0] for ref in ask.models}
     return [
-        affected(workspace, p, scope.taken, ask.method, p.name in named)
+        affected(workspace, p, scope.taken, ask.method, p.name in named, ask.settings.hyperparameters)
         for p in _concerned(workspace, ask, scope)
     ]
 
@@ -257,8 +269,8 @@ def _execute_all(
 def _waiting(workspace: Workspace, models: Container[str]) -> list[str]:
     """The unfinished requests that concern no other models than these."""
     with workspace.session() as session:
-        rows = [catalog.get_request(session, request_id) for request_id in catalog.unfinished(session)]
-        return [row.id for row in rows if all(name in models for name in row.selection["models"])]
+        waiting = catalog.unfinished(session)
+    return [w.id for w in waiting if all(name in models for name in w.selection["models"])]
 
 
 def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted]) -> dict[str, int]:
@@ -268,99 +280,6 @@ def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted]) -> dic
         }
 
 
-def repair(
-    workspace: Workspace,
-    names: Sequence[str],
-    progress: Progress,
-    retrain: bool = False,
-    ask: Ask | None = None,
-) -> dict[str, Any]:
-    """Finish what deferred, preempted or killed erasures left: one training for all that wait.
-
-    Args:
-        workspace: Where the models are known.
-        names: Which models; none: all.
-        progress: Where to report.
-        retrain: Train everything anew where the checkpoints are of another environment. A request that
-            asked for a retrain allows it too.
-        ask: How to unlearn adopted models, in place of what their requests say.
-
-    Raises:
-        Preempted: If a forget of the same model came in between.
-        EnvironmentChanged: If exactness cannot be promised here, and nobody asked for a retrain.
-    """
-    with workspace.session() as session:
-        chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
-        waiting = catalog.unfinished(session)
-        rows = [catalog.get_request(session, request_id) for request_id in waiting]
-        anew = {name for row in rows if row.method == "retrain" for name in row.selection["models"]}
-    entries = []
-    for published in chosen:
-        if published.plan_digest is None:
-            entry = _unlearn_again(workspace, published.name, rows, progress, ask)
-        else:
-            anew_here = retrain or published.name in anew
-            entry = _repair_one(workspace, published.name, waiting, progress, anew_here)
-        if entry is not None:
-            entries.append(entry)
-            if entry.get("preempted"):
-                raise Preempted("The repair gave way to another erasure.", "", "That command finishes it.")
-    requests = [settle(workspace, request_id, None) for request_id in waiting]
-    return {"models": entries, "requests": [{"request": r["request"], "state": r["state"]} for r in requests]}
-
-
-def _repair_one(
-    workspace: Workspace, name: str, waiting: list[str], progress: Progress, retrain: bool
-) -> dict[str, Any] | None:
-    with model_lock(workspace.locks, name, "repair") as lock:
-        with workspace.session() as session:
-            newest = catalog.find_model(session, name)
-        model = ErasableModel.open(workspace, newest, progress)
-        if newest.retained_digest == model.retained and newest.guarantee == "exact":
-            return None
-        with workspace.session(write=True) as session:
-            model_id = catalog.ensure_model(session, name, newest.task)
-        elsewhere = False
-        try:
-            model.check_environment(model_id)
-        except EnvironmentChanged:
-            if not retrain:
-                raise
-            elsewhere = True
-        request = newest.request_id or (waiting[-1] if waiting else None)
-        execution = Execution(
-            model, newest, model_id, lock, request, retrain=elsewhere, began=time.monotonic()
-        )
-        execution.publish_interim()
-        return execution.repair()
-
-
-def _unlearn_again(
-    workspace: Workspace, name: str, waiting: Sequence[RequestRow], progress: Progress, ask: Ask | None
-) -> dict[str, Any] | None:
-    """Unlearn an adopted model from where its last version stands, for all requests that wait for it."""
-    rows = [row for row in waiting if name in row.selection["models"]]
-    with model_lock(workspace.locks, name, "repair") as lock:
-        with workspace.session(write=True) as session:
-            newest = catalog.find_model(session, name)
-            model_id = catalog.ensure_model(session, name, newest.task)
-        if not rows:
-            return None
-        last = rows[-1]
-        approximation = Approximation(
-            workspace,
-            newest,
-            model_id,
-            lock,
-            last.id,
-            ask.method if ask else last.method,
-            progress,
-            ask.settings if ask else Settings(**last.selection.get("settings", {})),
-            class_name=last.selection.get("class"),
-        )
-        return None if approximation.settled else approximation.repair()
-
-
 def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progress) -> dict[str, Any]:
     """All that was asked for is erased already; if that request is unfinished, finish it."""
     first = next(iter(selection.already_erased_by.values()))
@@ -368,9 +287,13 @@ def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progr
         row = session.get(RequestRow, first)
         unfinished = row is not None and row.state == "running" and not ask.defer
         names = list(row.selection.get("models", [])) if row else []
+    again: list[dict[str, Any]] = []
     if unfinished:
-        repair(workspace, names, progress, ask.method == "retrain", ask)
+        done = repair(workspace, names, progress, ask.method == "retrain", (ask.method, ask.settings))
+        again = [
+            entry for entry in done["models"] if entry["plan"] is None
+        ]  # judged: there is something to say
     if ask.delete_originals:
         delete_originals(workspace, first)
     outcome = settle(workspace, first, None) if row is not None else {"request": first, "state": "closed"}
-    return {**outcome, "models": [], "already_erased_by": selection.already_erased_by}
+    return {**outcome, "models": again, "already_erased_by": selection.already_erased_by}

@@ -31,7 +31,7 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
     Args:
         workspace: Where the request is known.
         request_id: Which request.
-        entries: What was just done for each model; None: what was recorded, or can be found again.
+        entries: What was just done, by model; of the others what was recorded, or can be found again.
 
     Returns:
         The outcome, in the form of ``forget --json``.
@@ -43,7 +43,10 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
         current = {p.name: p for p in catalog.live(session)}
     asked = known["selection"]
-    models = entries if entries is not None else stored.get("models", [])
+    new = {_name(m["model"]): m for m in entries or ()}
+    known_names = [_name(m["model"]) for m in stored.get("models", [])]
+    models = [m for m in stored.get("models", []) if _name(m["model"]) not in new]
+    models = sorted([*models, *new.values()], key=lambda m: _position(known_names, _name(m["model"])))
     present = {_name(m["model"]) for m in models}
     models = [_refreshed(workspace, m, current.get(_name(m["model"]))) for m in models]
     models += [
@@ -124,6 +127,10 @@ def delete_originals(workspace: Workspace, request_id: str) -> int:
                 file.unlink()
                 count += 1
     return count
+
+
+def _position(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
 
 
 def _name(label: str) -> str:

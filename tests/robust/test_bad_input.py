@@ -283,14 +283,17 @@ def test_a_dataset_of_another_kind(shop: Shop) -> None:
 
 
 def test_an_adopted_model_in_the_way(shop: Shop) -> None:
-    """Nothing is known of its training: an exact erasure says so before it changes anything."""
+    """Nothing is known of its training: whoever asks for more is told so before anything is changed."""
     (weights,) = shop.sql("SELECT weights FROM model_version")[0]
     shop.ok("adopt", str(shop.root / weights), "--data", "shop", "--name", "found")
     with nothing_changes(shop):
-        error = shop.refused("forget", "--subject", "s03")
+        error = shop.refused("forget", "--subject", "s03", "--method", "exact")
         assert "found@1" in error["error"]
         assert "adopted" in error["reason"]
-        assert "adopted" in shop.refused("forget", "--subject", "s03", "--model", "found")["reason"]
+        retrain = shop.refused("forget", "--subject", "s03", "--model", "found", "--method", "retrain")
+        assert "how long" in retrain["error"]
+        only = shop.refused("forget", "--subject", "s03", "--model", "m", "--method", "finetune")
+        assert "trained erasable" in only["error"]
     assert shop.ok("forget", "--subject", "s03", "--model", "m")["models"][0]["digest"]
 
 

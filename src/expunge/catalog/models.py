@@ -57,6 +57,15 @@ class Published:
         return f"{self.name}@{self.number}"
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A request that was accepted but whose models are not all final."""
+
+    id: str
+    method: str
+    selection: dict[str, Any]
+
+
 def ensure_model(session: Session, name: str, task: str) -> int:
     """Return the id of a model, making its row if it is new; a model keeps its task."""
     row = session.scalar(select(ModelRow).where(ModelRow.name == name))
@@ -169,10 +178,16 @@ def get_request(session: Session, request_id: str) -> RequestRow:
     return row
 
 
-def unfinished(session: Session) -> list[str]:
-    """Return the ids of requests that were accepted but whose models are not all final."""
-    query = select(RequestRow.id).where(RequestRow.state == "running").order_by(RequestRow.received)
-    return list(session.scalars(query))
+def unfinished(session: Session) -> list[Waiting]:
+    """Return the requests that were accepted but whose models are not all final, oldest first."""
+    query = select(RequestRow).where(RequestRow.state == "running").order_by(RequestRow.received)
+    return [Waiting(row.id, row.method, dict(row.selection)) for row in session.scalars(query)]
+
+
+def last_accepted(session: Session, name: str) -> Published:
+    """Return the newest version of an adopted model that no open request has left unaccepted."""
+    found = [p for p in history(session, name) if p.guarantee != "none" or p.method == "adopt"]
+    return found[-1]
 
 
 def _all() -> Any:

@@ -94,10 +94,10 @@ def forget(
 @common_options
 def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
     """Finish what deferred or interrupted erasures left: one training for all that wait."""
-    from expunge import pipeline
     from expunge.progress import Progress
+    from expunge.repair import repair as finish
 
-    outcome = pipeline.repair(context.workspace(), models, Progress())
+    outcome = finish(context.workspace(), models, Progress())
     context.emit(
         outcome,
         lambda: _models_table(outcome["models"]) if outcome["models"] else "Nothing waits for a repair.",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,8 @@ def _from_yaml(name: str) -> Source:
 def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
     """Load a ``.pt`` file's model in fp32 (the EMA where it has one), never running code from it.
 
+    The model's ``args`` are then the training settings on record, a dict.
+
     Args:
         path: The file.
         unsafe_trust: Run whatever its pickle says; only for a file that the user vouched for by name.
@@ -111,6 +114,10 @@ def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
             "It holds no Ultralytics model.",
             "Use a checkpoint that Ultralytics wrote, or one that expunge wrote.",
         )
+    # Ultralytics keeps the training record beside the model, and in detectors within it, too.
+    within = getattr(candidate, "args", None) or {}
+    within = within if isinstance(within, Mapping) else vars(within)
+    candidate.args = {**within, **(checkpoint.get("train_args") or {})}
     return candidate.float()
 
 

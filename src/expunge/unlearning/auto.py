@@ -10,10 +10,11 @@ from typing import Any
 from expunge.errors import InputError
 from expunge.methods.base import get_method
 from expunge.unlearning import tuning
-from expunge.unlearning.result import Attempt, Result
-from expunge.unlearning.run import RETRAIN, Unlearning, candidates
+from expunge.unlearning.result import RETRAIN, Attempt, Result
+from expunge.unlearning.run import Unlearning, candidates
 
 AUTO = "auto"
+RANK = {"fail": 0, "no-power": 1, "pass": 2}
 TRIES = 4  # runs in which `auto` may look for a method's strength
 
 
@@ -38,11 +39,14 @@ def auto(unlearning: Unlearning) -> Result:
 
     The judged intervals are widened for the number of candidates (Bonferroni), since the first that passes
     is taken. With ``accept_no_power`` it stops at a candidate where not even the original showed a trace.
+    Where nobody knows how many epochs a retrain takes, the best of those that did not pass is returned, with
+    its verdict.
 
     Raises:
-        InputError: If nothing passes and nobody knows how many epochs a retrain takes.
+        InputError: If nothing could be tried at all.
     """
     terms, tried = unlearning.terms, list[Attempt]()
+    best: Result | None = None
     for name in candidates(unlearning.material.goal):
         expected = get_method(name).cost * len(unlearning.material.retain)
         refusal = _refusal(unlearning, expected)
@@ -59,15 +63,20 @@ def auto(unlearning: Unlearning) -> Result:
         tried.append(Attempt(name, result.verdict, result.reasons, round(seconds, 3), round(passes, 1)))
         if result.verdict == "pass":
             return replace(result, tried=tuple(tried))
+        if best is None or RANK[result.verdict] > RANK[best.verdict]:
+            best = result
         if terms.accept_no_power and result.audit.traceable is False and result.verdict == "no-power":
             said = "Accepted although the test could not have noticed a failure."
             return replace(result, tried=tuple(tried), warnings=(*result.warnings, said))
     if terms.retrain_epochs is None:
-        raise InputError(
-            "No method passed, and a retrain is not possible without knowing how long to train.",
-            "Tried: " + "; ".join(f"{a.method}: {a.outcome}" for a in tried) + ".",
-            "Say how many epochs a training takes (retrain_epochs), or name a method to take its result.",
-        )
+        if best is None:
+            raise InputError(
+                "Nothing could be tried, and nobody knows how long a retrain takes.",
+                "; ".join(f"{a.method}: {' '.join(a.reasons)}" for a in tried),
+                "Say how many epochs a training takes (retrain_epochs), or raise the budget.",
+            )
+        said = "No method passed. Say how many epochs a training takes (retrain_epochs) to train it anew."
+        return replace(best, tried=tuple(tried), recommendation=said)
     result = tuning.run(unlearning, RETRAIN, {})
     tried.append(Attempt(RETRAIN, result.verdict, result.reasons, result.seconds, result.passes))
     return replace(result, tried=tuple(tried))

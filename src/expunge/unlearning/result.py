@@ -14,6 +14,8 @@ from expunge.audit.gate import Verdict
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
 
+RETRAIN = "retrain"
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -77,6 +79,16 @@ class Result:
     recommendation: str = ""
     writer: Callable[[nn.Module], bytes] | None = field(default=None, repr=False)
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing more is needed: it passed, or it was trained anew without the forget set.
+
+        A retrain that kept its utility is sound by how it was made, whatever a comparison with unseen data
+        says: forgotten and unseen people may differ in more than the training.
+        """
+        retrained = self.method == RETRAIN and not self.unchanged and bool(self.audit.utility.get("holds"))
+        return self.verdict == "pass" or retrained
+
     def save(self, path: str | Path) -> Path:
         """Write the model: a ``.pt`` that plain Ultralytics loads, or for any other module its state dict.
 
@@ -101,7 +113,7 @@ class Result:
         """Return everything but the model."""
         names = (
             "method", "verdict", "reasons", "warnings", "metrics", "seconds", "steps", "passes", "cost",
-            "hyperparameters", "seed", "rolled_back", "unchanged", "rounds", "recommendation",
+            "hyperparameters", "seed", "rolled_back", "unchanged", "rounds", "recommendation", "sound",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         found["hyperparameters"] = {k: _plain(v) for k, v in self.hyperparameters.items()}

@@ -18,12 +18,11 @@ from expunge.tasks.protocol import Task
 from expunge.unlearning.guard import Guard, finite
 from expunge.unlearning.judging import Judge
 from expunge.unlearning.material import Material
-from expunge.unlearning.result import Result
+from expunge.unlearning.result import RETRAIN, Result
 
 BUDGET = 0.25  # units of a retrain
 BUDGET_PASSES = 12.0  # over the retained data, where nobody knows what a retrain takes
 ALLOWED_DROP = 0.02  # of the main metric
-RETRAIN = "retrain"
 
 
 @dataclass(frozen=True)
@@ -249,6 +248,10 @@ class Unlearning:
         if candidate.unchanged:
             said = "Nothing was forgotten: this is the original model."
             verdict = replace(verdict, verdict="fail", reasons=(said,))
+        retrained = candidate.method.name == RETRAIN
+        if retrained and not candidate.unchanged:
+            said = "It was trained without the forget set; the comparison is shown for what it is worth."
+            verdict = replace(verdict, reasons=(said, *verdict.reasons))
         whole = self.retrain_passes
         if whole is None:
             warnings.append("The cost in units of a retrain is not known: say how many epochs one takes.")
@@ -269,7 +272,7 @@ class Unlearning:
             rolled_back=candidate.rolled_back,
             unchanged=candidate.unchanged,
             rounds=candidate.rounds,
-            recommendation=_next_step(verdict),
+            recommendation="" if retrained and verdict.utility["holds"] else _next_step(verdict),
             writer=self.writer,
         )
 

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The repair that may wait: one training, or one unlearning, for all requests that a model has open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from expunge.approximation import Approximation, Settings
+from expunge.catalog import models as catalog
+from expunge.catalog.locks import model_lock
+from expunge.errors import EnvironmentChanged, Preempted
+from expunge.exact.model import ErasableModel
+from expunge.execution import Execution
+from expunge.progress import Progress
+from expunge.requests import settle
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+
+def repair(
+    workspace: Workspace,
+    names: Sequence[str],
+    progress: Progress,
+    retrain: bool = False,
+    how: tuple[str, Settings] | None = None,
+) -> dict[str, Any]:
+    """Finish what deferred, preempted or killed erasures left: one training for all that wait.
+
+    Args:
+        workspace: Where the models are known.
+        names: Which models; none: all.
+        progress: Where to report.
+        retrain: Train everything anew where the checkpoints are of another environment. A request that
+            asked for a retrain allows it too.
+        how: Method and settings for adopted models, in place of what their requests say.
+
+    Raises:
+        Preempted: If a forget of the same model came in between.
+        EnvironmentChanged: If exactness cannot be promised here, and nobody asked for a retrain.
+    """
+    with workspace.session() as session:
+        chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
+        waiting = catalog.unfinished(session)
+    anew = {name for w in waiting if w.method == "retrain" for name in w.selection["models"]}
+    entries = []
+    for published in chosen:
+        if published.plan_digest is None:
+            entry = _unlearn_again(workspace, published.name, waiting, progress, how)
+        else:
+            anew_here = retrain or published.name in anew
+            entry = _repair_one(workspace, published.name, [w.id for w in waiting], progress, anew_here)
+        if entry is not None:
+            entries.append(entry)
+            if entry.get("preempted"):
+                raise Preempted("The repair gave way to another erasure.", "", "That command finishes it.")
+    adopted = [entry for entry in entries if entry["plan"] is None]
+    requests = [
+        settle(
+            workspace, w.id, [e for e in adopted if e["parent"].partition("@")[0] in w.selection["models"]]
+        )
+        for w in waiting
+    ]
+    return {"models": entries, "requests": [{"request": r["request"], "state": r["state"]} for r in requests]}
+
+
+def _repair_one(
+    workspace: Workspace, name: str, waiting: list[str], progress: Progress, retrain: bool
+) -> dict[str, Any] | None:
+    with model_lock(workspace.locks, name, "repair") as lock:
+        with workspace.session() as session:
+            newest = catalog.find_model(session, name)
+        model = ErasableModel.open(workspace, newest, progress)
+        if newest.retained_digest == model.retained and newest.guarantee == "exact":
+            return None
+        with workspace.session(write=True) as session:
+            model_id = catalog.ensure_model(session, name, newest.task)
+        elsewhere = False
+        try:
+            model.check_environment(model_id)
+        except EnvironmentChanged:
+            if not retrain:
+                raise
+            elsewhere = True
+        request = newest.request_id or (waiting[-1] if waiting else None)
+        execution = Execution(
+            model, newest, model_id, lock, request, retrain=elsewhere, began=time.monotonic()
+        )
+        execution.publish_interim()
+        return execution.repair()
+
+
+def _unlearn_again(
+    workspace: Workspace,
+    name: str,
+    waiting: Sequence[catalog.Waiting],
+    progress: Progress,
+    how: tuple[str, Settings] | None,
+) -> dict[str, Any] | None:
+    """Unlearn an adopted model for all requests that wait for it."""
+    mine = [w for w in waiting if name in w.selection["models"]]
+    with model_lock(workspace.locks, name, "repair") as lock:
+        with workspace.session(write=True) as session:
+            newest = catalog.find_model(session, name)
+            model_id = catalog.ensure_model(session, name, newest.task)
+        if not mine:
+            return None
+        last = mine[-1]
+        method, settings = how or (last.method, Settings(**last.selection.get("settings", {})))
+        approximation = Approximation(
+            workspace,
+            newest,
+            model_id,
+            lock,
+            last.id,
+            method,
+            progress,
+            settings,
+            class_name=last.selection.get("class"),
+        )
+        return None if approximation.settled else approximation.repair()

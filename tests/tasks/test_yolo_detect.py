@@ -64,6 +64,8 @@ def test_losses_and_gradients_equal_those_of_single_images(each: kit.Kit) -> Non
         assert mine is None or torch.allclose(mine, other, rtol=1e-3, atol=1e-5)
     single = each.task.loss(model, each.batch(b))
     assert torch.allclose(single, losses[2:3], rtol=1e-5), "a batch of one"
+    bare = each.task.loss(model, each.batch(each.bare(), each.bare()))
+    assert torch.allclose(bare, losses[1], rtol=1e-5), "no box in the whole batch"
     whole = model.criterion(model(batch["img"]), batch)[0].sum()
     assert not torch.allclose(whole, truth.sum(), rtol=1e-3), "Ultralytics' batch loss is another thing"
 
@@ -91,7 +93,7 @@ def test_outputs_are_batch_first_and_image_by_image(each: kit.Kit) -> None:
     single = each.task.outputs(model, each.batch(1))
     for name, value in outputs.items():
         assert torch.allclose(value[1:2], single[name], atol=1e-4)
-    norms = each.task.square_norm(outputs)
+    norms, outputs = each.task.square_norm(outputs).detach(), {k: v.detach() for k, v in outputs.items()}
     assert float(norms[1]) == pytest.approx(sum(float((v[1] ** 2).sum()) for v in outputs.values()), rel=1e-5)
 
 

@@ -73,6 +73,13 @@ def test_saved_models_are_plain_ultralytics_in_full_precision(each: kit.Kit, tmp
         nbs=8, warmup_epochs=0, **common,
     )  # fmt: skip
     assert not kit.equal(trained.model.state_dict(), state)
+    stock = open_model(tmp_path / "t" / "weights" / "last.pt")
+    assert (stock.task, stock.names, stock.imgsz) == (each.opened.task, each.opened.names, kit.IMGSZ)
+    assert (stock.train_args["epochs"], stock.train_args["optimizer"]) == (1, "SGD")
+    task = yolo_task(stock)
+    assert torch.isfinite(task.loss(task.clone(stock.module), each.batch(0, 1))).all()
+    recipe = recorded_plan(stock, stock.module, 1, 0, {}).recipe
+    assert (recipe.optimizer, recipe.batch, recipe.lr0) == ("SGD", 8, 0.01)
 
 
 def test_saved_models_export_to_onnx(each: kit.Kit, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
     # Ultralytics keeps the training record beside the model, and in detectors within it, too.
     within = getattr(candidate, "args", None) or {}
     within = within if isinstance(within, Mapping) else vars(within)
-    candidate.args = {**within, **(checkpoint.get("train_args") or {})}
+    cast(Any, candidate).args = {**within, **(checkpoint.get("train_args") or {})}
     return candidate.float()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from expunge.tasks.protocol import Outputs, Samples
-from expunge.tasks.yolo import Batch, YoloTask
+from expunge.tasks.yolo_base import Batch, YoloTask
 
 SUPPRESSED = -1e4
 

@@ -40,7 +40,8 @@ from torch import nn
 from expunge.tasks import yolo_boxes
 from expunge.tasks.detect_eval import measure
 from expunge.tasks.protocol import Outputs, Samples
-from expunge.tasks.yolo import Batch, Opened, YoloTask
+from expunge.tasks.yolo import Opened
+from expunge.tasks.yolo_base import Batch, YoloTask
 
 SUPPRESSED = -1e4
 CONFIDENCE, NMS_IOU = 0.25, 0.7

@@ -32,7 +32,8 @@ from expunge.tasks.yolo_samples import rows_of
 
 if TYPE_CHECKING:
     from expunge.tasks.protocol import Samples
-    from expunge.tasks.yolo import Opened, YoloTask
+    from expunge.tasks.yolo import Opened
+    from expunge.tasks.yolo_base import YoloTask
 
 OPTIMIZERS = get_args(Recipe.model_fields["optimizer"].annotation)
 OF_THE_OPTIMIZER = ("optimizer", "lr0", "momentum")  # "auto" chooses all three

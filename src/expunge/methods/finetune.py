@@ -56,4 +56,6 @@ def finetune(
         for _, samples in loop.batches(retain, batch):
             loop.step(optimizer, task.loss(student, samples).mean())
         loop.round(student)
+        if loop.exhausted:
+            break
     return student

@@ -100,7 +100,7 @@ def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | No
         # While we waited for the locks another erasure may have changed everything: look again.
         scope = _scope(workspace, ask)
         if scope.taken:
-            found = _affected(workspace, replace(ask, models=tuple(locks)), scope) if locks else []
+            found = _affected(workspace, ask, scope, tuple(locks)) if locks else []
             return _execute_all(workspace, ask, scope, found, locks, progress, began)
     return _again(workspace, ask, scope.selection, progress)
 
@@ -162,8 +162,12 @@ def _concerned(workspace: Workspace, ask: Ask, scope: Scope) -> list[Published]:
     return [p for p in found if not named or p.name in named]
 
 
-def _affected(workspace: Workspace, ask: Ask, scope: Scope) -> list[Affected | Adopted]:
+def _affected(
+    workspace: Workspace, ask: Ask, scope: Scope, locked: Sequence[str] = ()
+) -> list[Affected | Adopted]:
+    """The models concerned, or those that were locked."""
     named = {ref.partition("@")[0] for ref in ask.models}
+    ask = replace(ask, models=tuple(locked)) if locked else ask
     return [
         affected(workspace, p, scope.taken, ask.method, p.name in named, ask.settings.hyperparameters)
         for p in _concerned(workspace, ask, scope)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``bench``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from expunge.cli.output import Context, common_options
+from expunge.errors import InputError
+
+
+def checkout() -> Path:
+    """Return the folder of the project in which this package lies.
+
+    Raises:
+        InputError: If the package is installed without it: the benchmarks are not part of it.
+    """
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "benchmarks" / "__main__.py").is_file():
+        raise InputError(
+            "There are no benchmarks here.",
+            "They are in the project's repository, not in the installed package.",
+            "Clone it, run `make setup` there, and use its .venv/bin/expunge.",
+        )
+    return root
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.argument("suite", required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--quick", is_flag=True, help="A small run, to see that it works; not for figures.")
+@common_options
+def bench(context: Context, suite: str | None, arguments: tuple[str, ...], quick: bool) -> int:
+    """Measure speed and quality; without a SUITE, list them.
+
+    Further arguments go to the suite: `expunge bench SUITE -- --help` shows its own. It needs the project's
+    repository.
+    """
+    root = checkout()
+    if context.workspace_path is not None:
+        raise click.UsageError("A benchmark makes its own data, and needs no workspace.")
+    command = [sys.executable, "-m", "benchmarks", *([suite] if suite else []), *arguments]
+    command += ["--quick"] if quick else []
+    command += ["--device", context.device] if context.device is not None else []
+    if suite is None and len(command) > 3:
+        raise click.UsageError("Which suite? Without options, `expunge bench` lists them.")
+    done = subprocess.run(command, cwd=root, check=False, **_streams(context))
+    if context.json:
+        context.emit({"suite": suite, "exit_code": done.returncode})
+    return done.returncode
+
+
+def _streams(context: Context) -> dict[str, int]:
+    return {"stdout": sys.stderr.fileno()} if context.json else {}

@@ -48,11 +48,7 @@ def bench(context: Context, suite: str | None, arguments: tuple[str, ...], quick
     command += ["--device", context.device] if context.device is not None else []
     if suite is None and len(command) > 3:
         raise click.UsageError("Which suite? Without options, `expunge bench` lists them.")
-    done = subprocess.run(command, cwd=root, check=False, **_streams(context))
-    if context.json:
-        context.emit({"suite": suite, "exit_code": done.returncode})
-    return done.returncode
-
-
-def _streams(context: Context) -> dict[str, int]:
-    return {"stdout": sys.stderr.fileno()} if context.json else {}
+    stdout = sys.stderr.fileno() if context.json else None
+    code = subprocess.run(command, cwd=root, check=False, stdout=stdout).returncode
+    context.emit({"suite": suite, "exit_code": code})
+    return code

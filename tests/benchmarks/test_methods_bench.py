@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of methods: its figures against slow truth, its rule, and that judging never tunes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.methods import digits, fashion
+from benchmarks.methods.floor import seconds_per_pass
+from benchmarks.methods.grid import COARSE, FINE, length, search
+from benchmarks.methods.measure import Figures, auc, compare, failures, ratios
+from benchmarks.methods.runner import Bench
+from benchmarks.methods.tables import rows, write
+from benchmarks.methods.worlds import ModuleSuite, World
+from torch import nn
+
+from expunge.cli import bench
+from expunge.errors import InputError
+from expunge.methods.base import all_methods
+from expunge.tasks.protocol import Samples
+
+SIZES = {"forget": 100, "retain": 100, "test": 50}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def figures(forget: float, retain: float, test: float, losses: list[float], area: float = 0.5) -> Figures:
+    """Return the figures of some model."""
+    return Figures({"forget": forget, "retain": retain, "test": test}, np.array(losses), area)
+
+
+REFERENCES = [
+    figures(0.8, 1.0, 0.90, [0.1, 0.5, 2.0]),
+    figures(0.75, 1.0, 0.92, [0.2, 0.4, 2.4]),
+    figures(0.85, 1.0, 0.88, [0.1, 0.7, 1.6]),
+]
+
+
+def test_membership_area_counts_pairs() -> None:
+    forgotten, unseen = np.array([0.1, 0.5, 0.5]), np.array([0.5, 0.7, 0.05, 2.0])
+    slow = np.mean([[(a < b) + 0.5 * (a == b) for b in unseen] for a in forgotten])
+    assert auc(forgotten, unseen) == pytest.approx(float(slow))
+    assert auc(np.zeros(3), np.ones(4)) == 1.0
+
+
+def test_gaps_are_beside_those_between_references() -> None:
+    found = compare(figures(1.0, 1.0, 0.90, [0.0, 0.0, 0.0]), REFERENCES, SIZES)
+    assert found["forget"] == pytest.approx(0.2)
+    assert found["null_forget"] == pytest.approx((0.0 + 0.075 + 0.075) / 3)
+    assert found["null_retain"] == 1 / SIZES["retain"]  # they agree: one sample is the least that counts
+    means = [np.mean(r.losses) for r in REFERENCES]
+    assert found["losses"] == pytest.approx(float(np.mean(means)))  # from zeros it is the mean
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    slow = [np.abs(np.sort(REFERENCES[a].losses) - np.sort(REFERENCES[b].losses)).mean() for a, b in pairs]
+    assert found["null_losses"] == pytest.approx(float(np.mean(slow)))
+    assert found["tug_of_war"] == pytest.approx(0.8 * 1.0 * 1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "goal", "words"),
+    [
+        (REFERENCES[1], "random", []),
+        (figures(1.0, 1.0, 0.90, [0.0] * 3), "random", ["under-forgetting", "under-forgetting (losses)"]),
+        (figures(0.2, 1.0, 0.90, [9.0] * 3), "random", ["over-forgetting", "over-forgetting (losses)"]),
+        (figures(0.8, 0.9, 0.50, [0.1, 0.5, 2.0]), "random", ["retain lower", "test lower"]),
+        (figures(0.8, 1.0, 0.90, [9.0] * 3), "class", []),
+        (figures(0.8, 1.0, 0.90, [9.0] * 3), "random", ["over-forgetting (losses)"]),
+    ],
+)
+def test_the_rule_says_how_a_model_fails(model: Figures, goal: str, words: list[str]) -> None:
+    assert failures([compare(model, REFERENCES, SIZES)], goal) == words
+
+
+def test_gaps_of_seeds_do_not_cancel_out() -> None:
+    up = compare(figures(1.0, 1.0, 0.9, [0.1, 0.5, 2.0]), REFERENCES, SIZES)
+    down = compare(figures(0.6, 1.0, 0.9, [0.1, 0.5, 2.0]), REFERENCES, SIZES)
+    assert ratios([up, down], "random")["forget"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("name", sorted(set(all_methods()) - {"retrain"}))
+def test_every_method_is_tuned_in_as_many_runs(name: str) -> None:
+    method, tried = all_methods()[name], []
+
+    def score(values: dict[str, Any]) -> float:
+        tried.append(values)
+        return abs(len(tried) - 3)
+
+    search(method, 3.0, score)
+    assert len(tried) == (len(COARSE) + 2 * len(FINE) if method.strength else 1)
+    assert len({str(values) for values in tried}) == len(tried)
+    assert all(set(values) <= set(method.hyperparameters) for values in tried)
+
+
+def test_the_search_closes_in_on_the_best() -> None:
+    method = all_methods()["finetune"]
+    tried: dict[float, float] = {}
+
+    def score(values: dict[str, Any]) -> float:
+        tried[values["lr"]] = abs(np.log(values["lr"] / 2e-3))
+        return tried[values["lr"]]
+
+    search(method, 3.0, score)
+    assert min(tried, key=lambda lr: tried[lr]) == pytest.approx(2e-3, rel=0.25)
+    assert length(method, 3.0) == {"epochs": 3}
+
+
+def tiny(seed: int, noisy: bool) -> tuple[Samples, Callable[[str], World]]:
+    """Return forty points of two kinds; a tenth is for the others to learn by heart."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(80, 4, generator=generator)
+    data = list(zip(x, (x[:, 0] > 0).long(), strict=True))
+
+    def world(goal: str) -> World:
+        return World(goal, data[:4], data[4:40], data[40:60], data[60:70], data[70:])
+
+    return data[:40], world
+
+
+def suite() -> ModuleSuite:
+    """Return a suite that is trained in no time."""
+
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+    return ModuleSuite("tiny", "points", ("random",), 4, network, {"lr": 1e-2, "batch": 10}, tiny)
+
+
+def run(folder: Path, only: tuple[str, ...] = ("finetune", "rewind")) -> Bench:
+    """Run the tiny suite."""
+    done = Bench(
+        suite(), folder / "x.jsonl", 2, 1.0, 10, tuning_seeds=(101,), only=only, say=lambda text: None
+    )
+    done.run([0])
+    return done
+
+
+def test_a_suite_from_end_to_end_and_again(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    table = rows(done.lines, "random")
+    assert [row.method for row in table][:2] == ["original", "retrain"]
+    assert {row.method for row in table[2:]} == {"finetune", "rewind"}
+    finetune = next(row for row in table if row.method == "finetune")
+    assert finetune.passes == pytest.approx(1.0)  # four epochs, all that the budget allows
+    write(done.suite, done.lines, 1.0, tmp_path, "x")
+    assert "Between references" in (tmp_path / "x.md").read_text()
+    assert len(list(csv.reader((tmp_path / "x.csv").open()))) == 1 + len(table)
+    assert (tmp_path / "x.png").stat().st_size > 1000
+    before = (tmp_path / "x.jsonl").read_text()
+    run(tmp_path)  # nothing is left to do
+    assert (tmp_path / "x.jsonl").read_text() == before
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    whole = run(tmp_path, ("finetune",)).lines
+    (tmp_path / "cut").mkdir()
+    kept = "".join(json.dumps(line) + "\n" for line in whole[:6])
+    (tmp_path / "cut" / "x.jsonl").write_text(kept)
+    again = run(tmp_path / "cut", ("finetune",)).lines
+    timed = ("seconds", "floor_seconds")
+    strip = [
+        [{k: v for k, v in line.items() if k not in timed} for line in lines] for lines in (whole, again)
+    ]
+    assert strip[0] == strip[1]
+
+
+def test_what_is_tuned_on_is_not_reported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tuned"):
+        Bench(suite(), tmp_path / "x.jsonl", 2, 1.0, 10, tuning_seeds=(0,)).run([0])
+
+
+def test_a_method_that_cannot_run_is_a_row(tmp_path: Path) -> None:
+    done = Bench(suite(), tmp_path / "x.jsonl", 2, 1e-6, 10, (101,), ("influence",), lambda text: None)
+    done.run([0])
+    row = next(row for row in rows(done.lines, "random") if row.method == "influence")
+    assert not row.close
+    assert "budget" in row.failures[0]
+
+
+def test_sets_of_digits_do_not_overlap() -> None:
+    made = digits.suite()
+    for goal in made.goals:
+        world = made.world(goal, 5)
+        sets = [world.forget, world.retain, world.test, world.calibration]
+        pictures = [
+            [hash(x.numpy().tobytes()) for x, _ in (data[i] for i in range(len(data)))] for data in sets
+        ]
+        together = [p for found in pictures for p in found]
+        assert len(set(together)) == len(together), goal
+        assert len(world.forget) + len(world.retain) == len(made.everything(goal, 5)) == 400
+        unseen = {hash(world.unseen[i][0].numpy().tobytes()) for i in range(len(world.unseen))}
+        assert not unseen & {*pictures[0], *pictures[1], *pictures[3]}, goal
+
+
+def test_the_floor_is_positive_and_leaves_the_model() -> None:
+    made = suite()
+    model = made.network()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert seconds_per_pass(made.task, model, made.world("random", 0).retain, 10) > 0
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def _idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return head + array.tobytes()
+
+
+def test_fashion_reads_whole_files_only(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(_idx(array)))
+    assert np.array_equal(fashion.read(tmp_path, "a"), array)
+    (tmp_path / "b").write_bytes(_idx(array)[:-1])
+    with pytest.raises(InputError, match="whole"):
+        fashion.read(tmp_path, "b")
+    with pytest.raises(InputError, match="not in"):
+        fashion.read(tmp_path, "c")
+
+
+def expunge(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "expunge.cli.main", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_lists_suites() -> None:
+    listed = expunge("bench")
+    assert listed.returncode == 0
+    assert {"digits", "faces", "fashion", "frontier"} <= {
+        line.split()[0] for line in listed.stdout.splitlines()
+    }
+
+
+def test_the_command_refuses_an_unknown_suite() -> None:
+    assert expunge("bench", "nothing").returncode == 2
+
+
+def test_the_command_needs_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "__file__", str(tmp_path / "a" / "b" / "c" / "bench.py"))
+    with pytest.raises(InputError, match="no benchmarks"):
+        bench.checkout()

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Settings:
         hyperparameters: Of the method.
         seed: Of all randomness.
         device: Where to work.
+        threads: Threads of torch; None: as they are. Bytes repeat for the same number.
     """
 
     budget: float | None = None
@@ -42,10 +44,23 @@ class Settings:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     device: str = "cpu"
+    threads: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as they are kept with a request."""
         return asdict(self)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass
@@ -137,7 +152,8 @@ class Approximation:
         if defer:
             self.progress.say("The unlearning waits for `expunge repair`, alone or with later requests.")
             return entry
-        result, opened, judged = self._unlearn()
+        with _threads(self.settings.threads):
+            result, opened, judged = self._unlearn()
         accepted = result.sound or (result.verdict == "no-power" and self.settings.accept_no_power)
         entry |= {
             "method": result.method,

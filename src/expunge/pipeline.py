@@ -117,6 +117,10 @@ def _check_method(ask: Ask) -> None:
                 f"It is for: {', '.join(method.goals)}.",
                 "See docs/methods, or use --method auto.",
             )
+    if ask.settings.device != "cpu":
+        from expunge.tasks.device import resolve_device
+
+        resolve_device(ask.settings.device)
     budget = ask.settings.budget
     if budget is not None and not budget > 0:
         raise InputError(

@@ -109,6 +109,7 @@ def test_what_is_saved_loads_in_plain_ultralytics_and_here(each: kit.Kit, tmp_pa
         (["first"], {"method": "magic"}, "no method"),
         (["first"], {"method": "auto"}, "setting of one method"),
         (["first"], {"speed": 3}, "no hyper-parameter"),
+        (["first"], {"device": "abacus"}, "no device"),
     ],
     ids=lambda v: str(v)[:30],
 )

@@ -173,6 +173,7 @@ EMPTY = TensorDataset(torch.zeros(0, 64), torch.zeros(0, dtype=torch.long))
         ({"budget": 0}, "budget 0"),
         ({"allowed_drop": -1}, "cannot be negative"),
         ({"goal": "person"}, "no goal"),
+        ({"device": "abacus"}, "no device 'abacus'"),
         ({"goal": "class"}, "Which class"),
         ({"method": "delete"}, "not for the goal 'sample'"),
         ({"loss": nn.CrossEntropyLoss()}, "one number for a whole batch"),

@@ -76,6 +76,7 @@ def forget(
         hyperparameters=_hyperparameters(settings),
         seed=seed,
         device=context.device or "cpu",
+        threads=context.threads,
     )
     confirm = _confirm if asks else None
     ask = pipeline.Ask(listed=_lines(listed), settings=how, confirm=confirm, **values)

@@ -18,6 +18,7 @@ from torch.utils.data import default_collate
 
 from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
+from expunge.tasks.device import resolve_device
 from expunge.tasks.protocol import Outputs, Samples
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -58,7 +59,7 @@ class ModuleTask:
                 'Build it with reduction="none".',
             )
         self._loss, self._fresh, self._evaluate = loss, fresh, evaluate
-        self.device = torch.device(device or "cpu")
+        self.device = resolve_device(device or "cpu")
         self.metric = "accuracy"
         self._counts: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
+from expunge.tasks.device import resolve_device
 from expunge.tasks.protocol import Outputs, Samples
 from expunge.tasks.quiet import load_ultralytics
 from expunge.tasks.weights import build_module, describe, load_checkpoint
@@ -36,7 +37,7 @@ class YoloTask:
     def __init__(
         self, opened: Opened, device: torch.device | str = "cpu", frozen: int | Sequence[int] | None = None
     ) -> None:
-        self.opened, self.device = opened, torch.device(device)
+        self.opened, self.device = opened, resolve_device(device)
         self._frozen = _prefixes(opened.train_args.get("freeze") if frozen is None else frozen)
         self._settings = _settings(opened.train_args)
 

@@ -17,7 +17,7 @@ class Config:
 
     Attributes:
         name: Unique.
-        public: Share of public data: ``few`` or ``many``.
+        public: Share of public data: ``few`` or ``middle``.
         shards: Number of shards.
         stages: Epochs of each stage, so also the number of slices.
         public_epochs: Epochs of the public phase.

@@ -63,7 +63,7 @@ def plain(work: Path, epochs: int, seed: int, without: tuple[str, ...] = ()) -> 
     shutil.rmtree(out, ignore_errors=True)
     result = train_plain(
         root / "data.yaml", out, weights="yolo26n.yaml", epochs=epochs, imgsz=IMGSZ, batch=BATCH, seed=seed,
-        threads=1, overrides=ORDINARY["detect"]["erasable's augmentation"],
+        threads=1, overrides=ORDINARY["detect"]["erasable's"],
     )  # fmt: skip
     return float(result["cpu_seconds"])
 

@@ -54,19 +54,18 @@ class Config:
 
 @dataclass(frozen=True)
 class Suite:
-    """What is fixed for a task: model, image size, ordinary training."""
+    """What is fixed for a task: model, image size, batch and the figure that counts."""
 
     task: str
     weights: str
     imgsz: int
     batch: int
     metric: str
-    ordinary_epochs: tuple[int, ...]
 
 
 SUITES = {
-    "detect": Suite("detect", "yolo26n.yaml", 96, 16, "mAP50-95", (40, 80)),
-    "classify": Suite("classify", "yolo26n-cls.yaml", 32, 16, "top1", (10, 20)),
+    "detect": Suite("detect", "yolo26n.yaml", 64, 16, "mAP50-95"),
+    "classify": Suite("classify", "yolo26n-cls.yaml", 32, 16, "top1"),
 }
 
 

@@ -131,8 +131,8 @@ def main() -> None:
         work = arguments.work or Path(temporary)
         cache = Cache(work / "cache")
         for seed in arguments.seeds:  # seed by seed, so that a part of the results is balanced
-            for variant, epochs in BASELINES[suite.task][arguments.grid]:
-                if not arguments.only:
+            for variant, epochs, seeds in BASELINES[suite.task][arguments.grid]:
+                if not arguments.only and seed in seeds:
                     ordinary(suite, work, out, seed, variant, epochs)
             for config in GRIDS[suite.task][arguments.grid]:
                 if arguments.only in config.name:

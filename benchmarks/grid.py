@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the frontier compares: declared before it ran, for seeds on which nothing was tuned.
 
-The settings come from exploratory rounds (``results/exploratory``, other image size and epochs) that looked at
-test scores. ``declared`` is what the report stands on; ``more`` is run afterwards, as far as time allows.
+The settings come from exploratory rounds (``results/exploratory``, other image size and epochs) that looked
+at test scores. ``declared`` is what the report stands on; ``more`` is run afterwards, as far as time allows.
 """
 
 from __future__ import annotations

@@ -47,9 +47,14 @@ class Config:
     scale: float = 0.2
     risk: float = 0.0
 
+    @property
+    def slices(self) -> int:
+        """Number of slices of a shard."""
+        return len(self.stages)
+
     def as_json(self) -> dict[str, Any]:
         """Return the configuration as it is written beside the results."""
-        return {**asdict(self), "slices": len(self.stages)}
+        return {**asdict(self), "slices": self.slices}
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def make_plan(suite: Suite, config: Config, names: tuple[str, ...], seed: int) -
     source = open_source(suite.weights)
     augment = dict(AUGMENT[suite.task])
     augment |= {"mosaic": config.mosaic, "scale": config.scale} if suite.task == "detect" else LIGHT
-    slices = len(config.stages)
+    slices = config.slices
     places = placement.uniform(config.shards, slices)
     if config.risk:
         places = placement.by_risk(config.shards, slices, (0.5,), (1 - config.risk, config.risk))

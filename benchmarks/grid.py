@@ -65,3 +65,9 @@ BASELINES: dict[str, dict[str, list[tuple[str, int, tuple[int, ...]]]]] = {
         "more": [("erasable's", 10, SEEDS)],
     },
 }
+# Where the interim model is looked at: S in (2, 4), R in (1, 4), at the frontier's epochs.
+INTERIM = {
+    "detect": [c for c in DETECT if c.name in ("S2 E22", "S4 E24", "S4 E6x4")],
+    "classify": [c for c in CLASSIFY if c.name in ("S2 E8", "S4 E10", "S4 E3x4")]
+    + [replace(DIGITS, name="S2 E3x4", shards=2, stages=(3, 3, 3, 3))],
+}

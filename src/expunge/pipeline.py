@@ -18,6 +18,7 @@ from expunge.catalog.tables import RequestRow
 from expunge.errors import EnvironmentChanged, InputError, Preempted
 from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
+from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.progress import Progress
 from expunge.requests import delete_originals, settle
@@ -263,6 +264,7 @@ def _execute_all(
     ]
     for execution in executions:  # all of them first: repairs take their time
         execution.publish_interim()
+    destroy_unpublished(workspace)
     entries: list[dict[str, Any]] = []
     for lock in locks.values():
         lock.say("repair")  # from here on another erasure may preempt this one, whichever model it wants
@@ -313,6 +315,7 @@ def repair(
         waiting = catalog.unfinished(session)
         rows = [catalog.get_request(session, request_id) for request_id in waiting]
         anew = {name for row in rows if row.method == "retrain" for name in row.selection["models"]}
+    destroy_unpublished(workspace)
     entries = []
     for published in chosen:
         if published.plan_digest is None:

@@ -16,14 +16,14 @@ SEEDS = (11, 12, 13)
 # 6 of 24 people are public: a weak start, so that the private data gives much. Shards at half the rate.
 FACES = Config("", public_epochs=60, shard_lr=0.001)
 DETECT = [
-    replace(FACES, name="S1 E18", shards=1, stages=(18,)),
     replace(FACES, name="S1 E6x3", shards=1, stages=(6, 6, 6)),
     replace(FACES, name="S1 E15+3 risk", shards=1, stages=(15, 3), risk=0.2),
-    replace(FACES, name="S1 E18 freeze", shards=1, stages=(18,), freeze=11),
     replace(FACES, name="S2 E18", shards=2, stages=(18,)),
     replace(FACES, name="S4 E20", stages=(20,)),
     replace(FACES, name="S4 E20 polish", stages=(20,), polish=3, polish_lr=5e-4),
     replace(FACES, name="S4 E5x4", stages=(5, 5, 5, 5)),
+    replace(FACES, name="S1 E18", shards=1, stages=(18,)),
+    replace(FACES, name="S1 E18 freeze", shards=1, stages=(18,), freeze=11),
 ]
 DETECT_MORE = [
     replace(FACES, name="S1 E15 replay", shards=1, stages=(15,), replay=True),

@@ -131,11 +131,11 @@ def main() -> int:
         work = Path(temporary)
         data = faces_data.prepare(work / "faces", "few").root
         for seed in range(arguments.seeds):
-            for record in erase(work, data, arguments.epochs, seed, arguments.method):
-                append(arguments.out, record)
-                print(record, flush=True)
             if arguments.method == "exact":
                 record = overhead(work, data, arguments.epochs, seed)
+                append(arguments.out, record)
+                print(record, flush=True)
+            for record in erase(work, data, arguments.epochs, seed, arguments.method):
                 append(arguments.out, record)
                 print(record, flush=True)
     wrong = verdict(records(arguments.out))

@@ -13,6 +13,7 @@ SUITES = {
     "digits": "every unlearning method on small classifiers, against 10 retrained references (half an hour)",
     "faces": "the same on YOLO26n and the ORL scenes: a subject, 10 % of the subjects (hours)",
     "fashion": "the same on Fashion-MNIST; --data FOLDER says where its files are (hours)",
+    "interim_accuracy": "accuracy of the interim model until the repair (after the frontier: minutes)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")
@@ -22,7 +23,7 @@ def main() -> int:
     """Run the suite that is named first; without a name, list them."""
     if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
         for name, text in SUITES.items():
-            print(f"{name:<10} {text}")
+            print(f"{name:<16} {text}")
         return 0 if len(sys.argv) < 2 else 2
     suite = sys.argv.pop(1)
     module = f"benchmarks.methods.{suite}" if suite in OF_METHODS else f"benchmarks.{suite}"

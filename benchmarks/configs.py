@@ -17,7 +17,7 @@ class Config:
 
     Attributes:
         name: Unique.
-        public: Share of public data: ``few`` or ``many``.
+        public: Share of public data: ``few`` or ``middle``.
         shards: Number of shards.
         stages: Epochs of each stage, so also the number of slices.
         public_epochs: Epochs of the public phase.
@@ -47,26 +47,30 @@ class Config:
     scale: float = 0.2
     risk: float = 0.0
 
+    @property
+    def slices(self) -> int:
+        """Number of slices of a shard."""
+        return len(self.stages)
+
     def as_json(self) -> dict[str, Any]:
         """Return the configuration as it is written beside the results."""
-        return {**asdict(self), "slices": len(self.stages)}
+        return {**asdict(self), "slices": self.slices}
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What is fixed for a task: model, image size, ordinary training."""
+    """What is fixed for a task: model, image size, batch and the figure that counts."""
 
     task: str
     weights: str
     imgsz: int
     batch: int
     metric: str
-    ordinary_epochs: tuple[int, ...]
 
 
 SUITES = {
-    "detect": Suite("detect", "yolo26n.yaml", 96, 16, "mAP50-95", (40, 80)),
-    "classify": Suite("classify", "yolo26n-cls.yaml", 32, 16, "top1", (10, 20)),
+    "detect": Suite("detect", "yolo26n.yaml", 64, 16, "mAP50-95"),
+    "classify": Suite("classify", "yolo26n-cls.yaml", 32, 16, "top1"),
 }
 
 
@@ -81,7 +85,7 @@ def make_plan(suite: Suite, config: Config, names: tuple[str, ...], seed: int) -
     source = open_source(suite.weights)
     augment = dict(AUGMENT[suite.task])
     augment |= {"mosaic": config.mosaic, "scale": config.scale} if suite.task == "detect" else LIGHT
-    slices = len(config.stages)
+    slices = config.slices
     places = placement.uniform(config.shards, slices)
     if config.risk:
         places = placement.by_risk(config.shards, slices, (0.5,), (1 - config.risk, config.risk))

@@ -11,7 +11,7 @@ from expunge.data.scan import scan
 from expunge.data.types import Scan
 
 CONTRIBUTORS = 60
-PUBLIC = {"few": 6, "many": 30}
+PUBLIC = {"few": 6, "middle": 18}
 SIZE = 32
 TEST_SHARE, VAL_SHARE = 0.32, 0.1
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from expunge.data.scan import scan
@@ -12,11 +11,11 @@ from expunge.data.types import Scan
 from expunge.demo.faces import Faces, fetch
 from expunge.demo.scenes import Cast, build
 
-PUBLIC = {"few": 6, "many": 14}
+PUBLIC = {"few": 6, "middle": 10}
 
 
 def cast(share: str) -> Cast:
-    """Return who appears: ``few`` = 6 public and 18 private people, ``many`` = 14 and 10.
+    """Return who appears: ``few`` = 6 public and 18 private people, ``middle`` = 10 and 14.
 
     The same 24 people are trained on; 6 others are for choosing (val), 10 for reporting (test).
     """
@@ -40,10 +39,3 @@ def prepare(root: Path, share: str, without: tuple[str, ...] = ()) -> Scan:
     found = scan(root / "data.yaml")
     table = read_subjects(root / "subjects.csv")
     return attach(found, table, [str(root / "public.txt")])
-
-
-def with_risk(found: Scan, share: float) -> Scan:
-    """Mark the last ``share`` of the private people, by name, as likely to leave (risk 1, others 0)."""
-    private = sorted({p for s in found.samples if s.split == "train" and not s.public for p in s.subjects})
-    risky = set(private[len(private) - round(share * len(private)) :])
-    return replace(found, risks={person: float(person in risky) for person in private})

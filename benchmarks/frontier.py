@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import digits_data, faces_data
 from benchmarks.configs import LIGHT, SUITES, Config, Suite, make_plan
-from benchmarks.grid import GRIDS
+from benchmarks.grid import BASELINES, GRIDS, SEEDS
 from benchmarks.harness import Cache, append, erasures, expected, records, score, train
 from expunge.data.types import Scan
 
@@ -24,59 +25,59 @@ MATCHED = {
     "warmup_epochs": 1.0, "warmup_bias_lr": 0.0,
 }  # fmt: skip
 ORDINARY: dict[str, dict[str, dict[str, Any]]] = {
-    "detect": {
-        "default augmentation": MATCHED,
-        "erasable's augmentation": {**MATCHED, "mosaic": 0.0, "scale": 0.2},
-    },
-    "classify": {
-        "erasable's augmentation": {**MATCHED, **LIGHT},
-        "default augmentation": MATCHED,
-    },
+    "detect": {"default": MATCHED, "erasable's": {**MATCHED, "mosaic": 0.0, "scale": 0.2}},
+    "classify": {"default": MATCHED, "erasable's": {**MATCHED, **LIGHT}},
 }
 
 
 def data(task: str, share: str, work: Path, risk: float = 0.0) -> Scan:
     """Return the task's data with a share of public samples."""
     if task == "classify":
-        return digits_data.prepare(work / "digits", share)
-    found = faces_data.prepare(work / share, share)
-    return faces_data.with_risk(found, risk) if risk else found
+        found = digits_data.prepare(work / "digits", share)
+    else:
+        found = faces_data.prepare(work / share, share)
+    return with_risk(found, risk) if risk else found
 
 
-def ordinary(suite: Suite, work: Path, out: Path, seed: int, only: str = "") -> None:
-    """Train with stock Ultralytics on everything, for each augmentation and epoch budget."""
+def with_risk(found: Scan, share: float) -> Scan:
+    """Mark the last ``share`` of the private people, by name, as likely to leave (risk 1, others 0)."""
+    private = sorted({p for s in found.samples if s.split == "train" and not s.public for p in s.subjects})
+    risky = set(private[len(private) - round(share * len(private)) :])
+    return replace(found, risks={person: float(person in risky) for person in private})
+
+
+def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epochs: int) -> None:
+    """Train with stock Ultralytics on everything, with one augmentation and epoch budget."""
     from expunge.tasks.baseline import train_plain
     from expunge.tasks.weights import state_of
 
+    name = f"ordinary, {epochs} epochs, {variant} augmentation"
+    if known(out, name, seed):
+        return
     found = data(suite.task, "few", work)
     plan = make_plan(suite, Config("ordinary"), found.config.names, seed)
-    for variant, settings in ORDINARY[suite.task].items():
-        for epochs in suite.ordinary_epochs:
-            name = f"ordinary {epochs} epochs, {variant}"
-            if only not in name or known(out, name, seed):
-                continue
-            folder = work / "ordinary"
-            shutil.rmtree(folder, ignore_errors=True)
-            result = train_plain(
-                found.root / "data.yaml" if suite.task == "detect" else found.root,
-                folder,
-                weights=suite.weights,
-                epochs=epochs,
-                imgsz=suite.imgsz,
-                batch=suite.batch,
-                seed=seed,
-                threads=1,
-                overrides=settings,
-            )
-            state = state_of(Path(result["weights"]))
-            record = {
-                "kind": "ordinary", "name": name, "seed": seed, "epochs": epochs, "variant": variant,
-                "passes": result["images"] * epochs, "cpu_seconds": result["cpu_seconds"],
-                "test": score(suite, plan, state, found, "test"),
-                "val": score(suite, plan, state, found, "val"),
-            }  # fmt: skip
-            append(out, record)
-            print(record, flush=True)
+    folder = work / "ordinary"
+    shutil.rmtree(folder, ignore_errors=True)
+    result = train_plain(
+        found.root / "data.yaml" if suite.task == "detect" else found.root,
+        folder,
+        weights=suite.weights,
+        epochs=epochs,
+        imgsz=suite.imgsz,
+        batch=suite.batch,
+        seed=seed,
+        threads=1,
+        overrides=ORDINARY[suite.task][variant],
+    )
+    state = state_of(Path(result["weights"]))
+    record = {
+        "kind": "ordinary", "name": name, "seed": seed, "epochs": epochs, "variant": variant,
+        "passes": result["images"] * epochs, "cpu_seconds": result["cpu_seconds"],
+        "test": score(suite, plan, state, found, "test"),
+        "val": score(suite, plan, state, found, "val"),
+    }  # fmt: skip
+    append(out, record)
+    print(record, flush=True)
 
 
 def erasable(suite: Suite, config: Config, work: Path, out: Path, seed: int, cache: Cache | None) -> None:
@@ -116,22 +117,23 @@ def main() -> None:
     """Run the grid of a task."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=sorted(SUITES), default="detect")
-    parser.add_argument("--grid", choices=("broad", "best"), default="best")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
+    parser.add_argument("--grid", choices=("declared", "more"), default="declared")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--out", type=Path, help="JSON lines; what it holds is not run again")
     parser.add_argument(
         "--work", type=Path, help="folder for data and checkpoints (default: a temporary one)"
     )
     parser.add_argument("--only", default="", help="run only what has this in its name")
-    parser.add_argument("--ordinary", default="", help="only the ordinary trainings with this in the name")
     arguments = parser.parse_args()
     suite = SUITES[arguments.task]
     out = arguments.out or Path(__file__).parent / "results" / f"frontier_{suite.task}.jsonl"
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         cache = Cache(work / "cache")
-        for seed in range(arguments.seeds):
-            ordinary(suite, work, out, seed, arguments.ordinary)
+        for seed in arguments.seeds:  # seed by seed, so that a part of the results is balanced
+            for variant, epochs, seeds in BASELINES[suite.task][arguments.grid]:
+                if not arguments.only and seed in seeds:
+                    ordinary(suite, work, out, seed, variant, epochs)
             for config in GRIDS[suite.task][arguments.grid]:
                 if arguments.only in config.name:
                     erasable(suite, config, work, out, seed, cache)

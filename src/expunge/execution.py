@@ -11,7 +11,7 @@ from typing import Any
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import ModelLock
 from expunge.catalog.models import Published
-from expunge.errors import Preempted
+from expunge.errors import EnvironmentChanged, Preempted
 from expunge.exact.composition import Composition, final
 from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
@@ -56,12 +56,13 @@ class Execution:
         self.model.destroy_stale(self.model_id)
         if self.unchanged or not missing(self.model.graph, self.model.store):
             return
-        composition = self.model.choose_interim()
+        composition = self.model.choose_interim() if self._at_home else None
         if composition is None:
             with self.model.workspace.session(write=True) as session:
                 catalog.supersede(session, self.model_id)
             self.model.progress.say(
-                f"No checkpoint is free of what is forgotten: withdraw {self.before.label} until the repair."
+                "No checkpoint of this environment is free of what is forgotten: "
+                f"withdraw {self.before.label} until the repair."
             )
             return
         states = self.model.weights(composition)
@@ -105,7 +106,7 @@ class Execution:
         cost = {"predicted": self.predicted, "measured": round(cpu / full, 4) if full else None}
         published = self._publish(whole, states, "exact", "current", cost, round(cpu, 2))
         self.model.progress.say(f"published {published.label}: exact")
-        metrics = self._measure(published, states)
+        metrics = self._measure(published.number, states)
         return {
             **entry,
             **self._result(published),
@@ -118,14 +119,20 @@ class Execution:
     def _settled(self) -> bool:
         return self.unchanged and self.before.guarantee == "exact" and not self.retrain
 
+    @property
+    def _at_home(self) -> bool:
+        """Whether the checkpoints are of this environment: from others nothing is published as exact."""
+        try:
+            self.model.check_environment(self.model_id)
+        except EnvironmentChanged:
+            return False
+        return True
+
     def _entry(self) -> dict[str, Any]:
         if self.interim:
             composition = Composition.from_json(self.interim["composition"])
-            name, _, number = self.interim["model"].partition("@")
-            metrics = self.model.metrics(self.model.weights(composition))
-            with self.model.workspace.session(write=True) as session:
-                catalog.set_metrics(session, name, int(number), metrics)
-            self.interim["metrics"] = metrics
+            number = int(self.interim["model"].partition("@")[2])
+            self.interim["metrics"] = self._measure(number, self.model.weights(composition))
         return {
             "model": self.before.label,
             "parent": self.before.label,
@@ -186,23 +193,22 @@ class Execution:
             request_id=self.request_id,
         )
 
-    def _measure(self, published: Published, states: list[Any]) -> dict[str, Any]:
+    def _measure(self, number: int, states: list[Any]) -> dict[str, Any]:
+        """Measure a version of this model and keep its metrics."""
         metrics = self.model.metrics(states)
         with self.model.workspace.session(write=True) as session:
-            catalog.set_metrics(session, published.name, published.number, metrics)
+            catalog.set_metrics(session, self.model.name, number, metrics)
         return metrics
 
     def _metrics_before(self) -> dict[str, Any]:
         """Metrics of the version before on the split that is retained now (anew if that shrank)."""
-        from expunge.tasks.weights import state_of
+        from expunge.tasks.weights import states_of
 
         split, samples = self.model.judged_split()
         known = self.before.metrics
         if known and known.get("split") == split and known.get("images") == len(samples):
             return known
-        path = self.model.workspace.root / self.before.weights
-        files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
-        return self.model.metrics([state_of(file) for file in files])
+        return self.model.metrics(states_of(self.model.workspace.root / self.before.weights))
 
     def _full_cpu_seconds(self) -> float:
         with self.model.workspace.session() as session:

@@ -18,6 +18,7 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
+from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.progress import Progress
 from expunge.repair import repair
@@ -260,6 +261,7 @@ def _execute_all(
         )
     for execution in executions:  # all of them first: repairs take their time
         execution.publish_interim()
+    destroy_unpublished(workspace)
     entries: list[dict[str, Any]] = []
     for lock in locks.values():
         lock.say("repair")  # from here on another erasure may preempt this one, whichever model it wants

@@ -12,6 +12,7 @@ from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
 from expunge.errors import EnvironmentChanged, Preempted
 from expunge.exact.model import ErasableModel
+from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.progress import Progress
 from expunge.requests import settle
@@ -45,6 +46,7 @@ def repair(
         chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
         waiting = catalog.unfinished(session)
     anew = {name for w in waiting if w.method == "retrain" for name in w.selection["models"]}
+    destroy_unpublished(workspace)
     entries = []
     for published in chosen:
         if published.plan_digest is None:

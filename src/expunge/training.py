@@ -17,7 +17,7 @@ from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import DataErased, ErasableModel, counts, plan_file
+from expunge.exact.model import DataErased, ErasableModel, counts, plan_file, states_digest
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.planner import Options, initial_weights, make_plan
 from expunge.exact.runner import write_weights
@@ -155,6 +155,8 @@ def _train(model: ErasableModel, initial: dict[str, Any], composition: Compositi
         write_weights(model.initial, initial)
         model.plan.save(file)
         catalog.record_plan(session, model.plan.digest, str(file.relative_to(model.workspace.root)))
+        version = model.version
+        catalog.begin_training(session, model_id, version.dataset_id, version.number, model.plan.digest)
         before = {p.name: p for p in catalog.live(session)}.get(model.name)
     same = before and (before.plan_digest, before.retained_digest) == (model.plan.digest, model.retained)
     if before and same and before.guarantee == "exact":
@@ -289,12 +291,19 @@ def as_json(workspace: Workspace, published: Published) -> dict[str, Any]:
 
 
 def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
-    """Say whether a weights file is current, interim, superseded or unknown, by its tensors' digest."""
-    from expunge.tasks.weights import state_of
+    """Say whether weights are current, interim, superseded or unknown, by their tensors' digest.
 
-    digest = tensor_digest(state_of(weights))
+    Args:
+        workspace: Where models are known.
+        weights: A file, an ensemble's folder, or one file of an ensemble.
+    """
+    from expunge.tasks.weights import states_of
+
+    digest = states_digest(states_of(weights))
     with workspace.session() as session:
         found = catalog.by_digest(session, digest)
+    if all(p.state == "superseded" for p in found):  # an interim of one shard is also a part of others
+        found += _ensembles_with(workspace, digest)
     best = next((p for p in found if p.state != "superseded"), found[0] if found else None)
     return {
         "digest": digest,
@@ -302,6 +311,23 @@ def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
         "model": best.label if best else None,
         "guarantee": best.guarantee if best else None,
     }
+
+
+def _ensembles_with(workspace: Workspace, digest: str) -> list[Published]:
+    """Return the ensembles of which one file has a digest, newest first."""
+    from expunge.tasks.weights import states_of
+
+    with workspace.session() as session:
+        folders = [p for p in catalog.history(session) if (workspace.root / p.weights).is_dir()]
+    found = []
+    for published in reversed(folders):
+        try:
+            states = states_of(workspace.root / published.weights)
+        except InputError:
+            continue  # damaged: `expunge verify` says so
+        if any(tensor_digest(state) == digest for state in states):
+            found.append(published)
+    return found
 
 
 def describe(workspace: Workspace, name: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError, StorageError
+from expunge.exact.leftovers import sweep
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -105,6 +106,7 @@ class Workspace:
         for root in candidates:
             if (root / "keys").is_dir():
                 refuse_network_storage(root)
+                sweep()
                 return cls(root)
         raise InputError(
             f"There is no workspace in {start}" + (" or above it." if named is None else "."),

@@ -74,13 +74,23 @@ def _line(name: str, test: float, seconds: float, public: float = 0.5) -> dict[s
     config = replace(BASE, name=name).as_json()
     return {
         "kind": "erasable", "name": name, "seed": 0, "config": config, "test": test, "public_test": public,
+        "val": test, "public_val": public,
         "passes": 100, "cpu_seconds": 100.0, "erase_passes": seconds, "erase_cpu_seconds": seconds,
     }  # fmt: skip
 
 
 def test_frontier_drops_what_keeps_too_little_and_what_is_beaten() -> None:
     ordinary = [
-        {"kind": "ordinary", "name": f"o{i}", "seed": 0, "variant": "v", "test": test, "cpu_seconds": 100.0}
+        {
+            "kind": "ordinary",
+            "name": f"o{i}",
+            "seed": 0,
+            "variant": "v",
+            "test": test,
+            "val": test,
+            "cpu_seconds": 100.0,
+            "passes": 100,
+        }
         for i, test in enumerate((0.8, 0.9))
     ]
     lines = [*ordinary, _line("cheap", 0.7, 5), _line("good", 0.87, 10), _line("beaten", 0.865, 20)]

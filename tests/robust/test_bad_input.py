@@ -318,8 +318,10 @@ def test_another_environment(shop: Shop, undisturbed: Any, deferred: bool) -> No
             assert "processor" in error["reason"]
             assert "abacus" in error["reason"]
             assert "--method retrain" in error["next"]
+    published = len(shop.ok("models", "m")["models"])
     shop.ok(*world.FORGET, "--method", "retrain")
     assert world.newest(shop) == undisturbed.forgotten
+    assert len(shop.ok("models", "m")["models"]) == published + 1, "no interim from elsewhere"
     assert shop.ok("verify", "m", "--replay")["valid"]
     assert shop.ok("forget", "--subject", "s04")["models"][0]["digest"], "all is of this environment now"
 

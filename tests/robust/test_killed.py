@@ -85,6 +85,20 @@ def test_training_killed(bare: Shop, undisturbed: Any, moment: str) -> None:
     check_clean(bare)
 
 
+def test_forgetting_reaches_a_killed_training(bare: Shop, undisturbed: Any) -> None:
+    """Nothing was published, but checkpoints saw the person: they go, and those that never did are used."""
+    assert bare.run(*world.TRAIN, fault=kill(TRAINING["writing the model"])).code == -signal.SIGKILL
+    folder = bare.root / "checkpoints" / "m"
+    before = {p.stem for p in folder.iterdir()}
+    assert bare.ok("forget", "--subject", "s03")["models"] == []
+    left = {p.stem for p in folder.iterdir()}
+    assert left
+    assert left < before
+    assert bare.ok(*world.TRAIN)["digest"] == undisturbed.forgotten
+    assert left < {p.stem for p in folder.iterdir()}, "what never saw the person was used again"
+    check_clean(bare)
+
+
 @pytest.mark.parametrize(
     ("moment", "again"), [(m, ("forget", "repair")[i % 2]) for i, m in enumerate(FORGETTING)]
 )
@@ -220,15 +234,17 @@ def replay_for_hours() -> None:
     replay(workspace, model, final(model.graph))
 
 
-def test_a_killed_replay_leaves_no_data_for_long(shop: Shop, tmp_path: Path) -> None:
-    """Where even the replay was killed, the next one removes what it left; others' folders stay."""
+@pytest.mark.parametrize("command", [("models",), ("forget", "--subject", "s03", "--dry-run")])
+def test_a_killed_replay_leaves_no_data_for_long(
+    shop: Shop, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Where even the replay was killed, the next command removes what it left; others' folders stay."""
     scratch = tmp_path / "scratch"
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
     gone, here = f"expunge-replay-{int(process.stdout)}-a", f"expunge-replay-{os.getpid()}-b"
     for name in (gone, here, "somebody-else"):
         (scratch / name / "data").mkdir(parents=True)
-    result = shop.start("verify", "m", "--replay", env={"TMPDIR": str(scratch)}).wait()
-    assert result.json["valid"]
+    assert shop.start(command, "m", env={"TMPDIR": str(scratch)}).wait().code == 0
     assert {p.name for p in scratch.iterdir()} == {here, "somebody-else"}
 
 

@@ -276,6 +276,13 @@ def train_part(plan: str, of: str) -> str:
     return published.digest
 
 
+def statuses(shop: Shop, folder: str) -> list[str]:
+    """What ``status`` says of an ensemble and of each of its files."""
+    return [
+        shop.run("status", str(p)).json["status"] for p in [Path(folder), *sorted(Path(folder).iterdir())]
+    ]
+
+
 def test_an_ensemble(bare: Shop, tmp_path: Path) -> None:
     trained = bare.ok(*world.TRAIN, "--set", "aggregate=ensemble")
     assert sorted(p.name for p in Path(trained["weights"]).iterdir()) == ["shard0.pt", "shard1.pt"]
@@ -286,12 +293,16 @@ def test_an_ensemble(bare: Shop, tmp_path: Path) -> None:
     assert entry["digest"] != trained["digest"]
     assert len(list(Path(entry["interim"]["weights"]).iterdir())) in (1, 2)
     assert bare.ok("verify", entry["model"], "--replay")["valid"]
+    assert statuses(bare, trained["weights"]) == ["superseded", "current", "superseded"], "by shards"
+    assert statuses(bare, entry["weights"]) == ["current"] * 3
+    before = entry["weights"]
     people = [s for s in scenes.PEOPLE if s != "s03" and home(bare, s) == 0]
     free = [f"images/train/free_{k}.png" for k in range(2)]
     free = [f for f in free if {shard for shard, _ in stages(bare, "--sample", f)} == {0}]
     argv = [w for s in people for w in ("--subject", s)] + [w for f in free for w in ("--sample", f)]
     (entry,) = bare.ok("forget", *argv)["models"]
     assert [p.name for p in Path(entry["weights"]).iterdir()] == ["shard0.pt"], "one shard is left"
+    assert statuses(bare, before) == ["superseded", "superseded", "current"], "the shard that is left"
     assert bare.ok("verify", "m", "--replay")["valid"]
 
 

@@ -82,6 +82,39 @@ def ensure_model(session: Session, name: str, task: str) -> int:
     return row.id
 
 
+@dataclass(frozen=True)
+class Begun:
+    """An erasable training that began and of which nothing is published on its dataset."""
+
+    model_id: int
+    name: str
+    dataset: str
+    dataset_version: int
+    plan_digest: str
+
+
+def begin_training(
+    session: Session, model_id: int, dataset_id: int, dataset_version: int, plan_digest: str
+) -> None:
+    """Record on what a model is trained from now on, and how."""
+    session.execute(
+        update(ModelRow)
+        .where(ModelRow.id == model_id)
+        .values(dataset_id=dataset_id, dataset_version=dataset_version, plan_digest=plan_digest)
+    )
+
+
+def unpublished(session: Session) -> list[Begun]:
+    """Return the trainings whose checkpoints no published model leads to: they were killed, or still run."""
+    published = {(p.name, p.dataset_id) for p in live(session)}
+    query = select(ModelRow, DatasetRow.name).join(DatasetRow, DatasetRow.id == ModelRow.dataset_id)
+    return [
+        Begun(row.id, row.name, dataset, row.dataset_version, row.plan_digest)
+        for row, dataset in session.execute(query)
+        if row.dataset_version and row.plan_digest and (row.name, row.dataset_id) not in published
+    ]
+
+
 def find_model(session: Session, ref: str) -> Published:
     """Return ``NAME@V``, or the newest version of ``NAME``."""
     name, number = parse_ref(ref)

@@ -115,12 +115,19 @@ class PlanRow(Base):
 
 
 class ModelRow(Base):
-    """A named model, of which there are versions."""
+    """A named model, of which there are versions.
+
+    ``dataset_id``, ``dataset_version``, ``plan_digest``: of the erasable training that began last, whether it
+    was published or not.
+    """
 
     __tablename__ = "model"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     task: Mapped[str] = mapped_column(String(20))
+    dataset_id: Mapped[int | None] = mapped_column(ForeignKey("dataset.id"))
+    dataset_version: Mapped[int | None]
+    plan_digest: Mapped[str | None] = mapped_column(ForeignKey("plan.digest"))
     created: Mapped[datetime] = mapped_column(default=now)
 
 

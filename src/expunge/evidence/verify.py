@@ -16,7 +16,7 @@ from expunge.exact.composition import Composition
 from expunge.exact.model import ErasableModel, states_digest
 from expunge.exact.replay import replay as run_replay
 from expunge.progress import Progress
-from expunge.tasks.weights import state_of
+from expunge.tasks.weights import states_of
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -170,8 +170,7 @@ def _weights(name: str, path: Path, digest: str) -> Check:
     if not path.exists():
         return Check(f"{name}: weights", None, "the file is gone (purged?)")
     try:
-        files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
-        found = states_digest([state_of(file) for file in files])
+        found = states_digest(states_of(path))
     except InputError as error:
         return Check(f"{name}: weights", False, error.why)
     return Check(f"{name}: weights", found == digest, f"the file's tensors have digest {found[7:19]}…")

@@ -64,25 +64,42 @@ class ErasableModel:
         Raises:
             InputError: If it was not trained erasable.
         """
+        if published.plan_digest is None:
+            raise InputError(
+                f"{published.label} was not trained erasable.",
+                "It was adopted: there are no checkpoints from which it could be repeated.",
+                "Train a model with `expunge train`, which can be erased from exactly.",
+            )
+        return cls.of_plan(
+            workspace,
+            published.name,
+            published.plan_digest,
+            (published.dataset, published.dataset_version),
+            progress,
+        )
+
+    @classmethod
+    def of_plan(
+        cls, workspace: Workspace, name: str, digest: str, ref: tuple[str, int], progress: Progress
+    ) -> ErasableModel:
+        """Open what a known plan makes of what is retained now of a dataset version.
+
+        Raises:
+            InputError: If the plan's file is not what the catalog knows.
+        """
+        file = plan_file(workspace, digest)
+        plan = load_plan(file)
+        if plan.digest != digest:
+            raise InputError(
+                f"The plan of {name!r} was changed.",
+                f"{file} is not the plan that the catalog knows.",
+                "Restore it from a backup: with another plan nothing could be repeated.",
+            )
         with workspace.session() as session:
-            if published.plan_digest is None:
-                raise InputError(
-                    f"{published.label} was not trained erasable.",
-                    "It was adopted: there are no checkpoints from which it could be repeated.",
-                    "Train a model with `expunge train`, which can be erased from exactly.",
-                )
-            file = plan_file(workspace, published.plan_digest)
-            plan = load_plan(file)
-            if plan.digest != published.plan_digest:
-                raise InputError(
-                    f"The plan of {published.label} was changed.",
-                    f"{file} is not the plan that the catalog knows.",
-                    "Restore it from a backup: with another plan nothing could be repeated.",
-                )
-            version = get_version(session, published.dataset, published.dataset_version)
+            version = get_version(session, *ref)
             samples = load_samples(session, version, without_erased=True)
             risks = subject_risks(session, version)
-        return cls(workspace, published.name, plan, version, samples, risks, progress)
+        return cls(workspace, name, plan, version, samples, risks, progress)
 
     def without(self, gone: Container[tuple[str, int]]) -> ErasableModel:
         """Return the model as it will be without some samples, given by path and version of arrival."""

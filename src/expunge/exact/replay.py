@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.export import export_version
-from expunge.exact.checkpoint import running
 from expunge.exact.composition import Composition
+from expunge.exact.leftovers import PREFIX
 
 if TYPE_CHECKING:
     from expunge.exact.model import ErasableModel
     from expunge.workspace import Workspace
 
 
-PREFIX = "expunge-replay-"
 WATCH_SECONDS = 0.5
 
 
@@ -49,7 +48,6 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
     """
     from expunge.exact.model import plan_file
 
-    _sweep()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         data = folder / "data"
@@ -80,14 +78,6 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
         return Replay("", str(answer.get("error", f"the process left with code {done.returncode}")))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sweep() -> None:
-    """Delete what killed replays left: copies of people's data."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        pid = left.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not running(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_tables(model: ErasableModel, folder: Path) -> None:

@@ -57,19 +57,22 @@ def newton_step(hessian: torch.Tensor, direction: torch.Tensor, damping: float =
     return step
 
 
-def woodbury(gradients: torch.Tensor, direction: torch.Tensor, damping: float) -> torch.Tensor:
+def woodbury(
+    gradients: torch.Tensor, direction: torch.Tensor, damping: float, gram: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return (λI + GᵀG/N)⁻¹v without forming that matrix.
 
     Args:
         gradients: G, one gradient a row (N, d).
         direction: v (d,).
         damping: λ > 0.
+        gram: GGᵀ (N, N) in double precision, where it is known: it takes most of the time.
     """
     count = len(gradients)
-    gram = (gradients @ gradients.T).double() + damping * count * torch.eye(
-        count, dtype=torch.float64, device=gradients.device
-    )
-    weights = torch.linalg.solve(gram, (gradients @ direction).double())
+    if gram is None:
+        gram = (gradients @ gradients.T).double()
+    damped = gram + damping * count * torch.eye(count, dtype=torch.float64, device=gradients.device)
+    weights = torch.linalg.solve(damped, (gradients @ direction).double())
     step: torch.Tensor = (direction - gradients.T @ weights.to(direction.dtype)) / damping
     return step
 
@@ -127,9 +130,10 @@ def influence(
     if not row:
         budget.charge(1)
     gradients = gradients[:row]
-    largest = float(torch.linalg.eigvalsh((gradients @ gradients.T).double() / row)[-1])
+    gram = (gradients @ gradients.T).double()
+    largest = float(torch.linalg.eigvalsh(gram / row)[-1])
     tiny = torch.finfo(direction.dtype).tiny
-    step = woodbury(gradients, direction, max(damping * largest, tiny))
+    step = woodbury(gradients, direction, max(damping * largest, tiny), gram)
     _move(student, step, forget, some, loop, rise=rise, batch=batch)
     loop.round(student)
     return student

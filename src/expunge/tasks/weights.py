@@ -204,3 +204,13 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
     if not state:
         raise ExpungeError(f"{path} holds no tensors.", "", "Train the model again.")
     return state
+
+
+def states_of(path: Path) -> list[dict[str, torch.Tensor]]:
+    """Return the state of a weights file, or those of an ensemble's folder, shard by shard."""
+    if not path.is_dir():
+        return [state_of(path)]
+    files = sorted(path.glob("*.pt"), key=lambda file: (len(file.name), file.name))  # shard2 before shard10
+    if not files:
+        raise InputError(f"{path} holds no weights.", "There is no .pt file in it.", "Name another folder.")
+    return [state_of(file) for file in files]

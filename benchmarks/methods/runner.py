@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness import append, records
-from benchmarks.methods.floor import seconds_per_pass, warm_up
+from benchmarks.methods.floor import lower, measure_floor, warm_up
 from benchmarks.methods.grid import needs, search
 from benchmarks.methods.measure import Figures, compare, measure, ratios
 from benchmarks.methods.worlds import GOALS, Suite, Trained, World
@@ -156,13 +156,15 @@ class Bench:
                 self._add({"kind": "result", "goal": goal, "seed": seed, "method": method.name,
                            "gaps": None, "trouble": why})  # fmt: skip
                 continue
-            batch = values.get("batch", self.batch)
-            model = self._original(goal, seed).model
-            floors = [seconds_per_pass(self.suite.task, model, world.retain, batch)]
+            # SSD takes its gradients over batches of its own size.
+            batch = int(method.hyperparameters.get("averaged", self.batch))
+            original = self._original(goal, seed).model
+            floor = measure_floor(self.suite.task, original, world.retain, batch)
             run = self._attempt(method, values, world, seed)
-            floors.append(seconds_per_pass(self.suite.task, model, world.retain, batch))
+            floor = lower(floor, measure_floor(self.suite.task, original, world.retain, batch), batch)
+            least = floor.seconds(run["steps"], run["passes"], batch)
             cost = {"seconds": run["seconds"], "passes": run["passes"], "steps": run["steps"],
-                    "floor_seconds": round(min(floors) * run["passes"], 5), "values": values,
+                    "floor_seconds": round(least, 5), "values": values,
                     "trouble": run["trouble"]}  # fmt: skip
             self._result(method.name, goal, seed, world, references, run["model"], cost)
 

@@ -184,8 +184,8 @@ def floors(lines: Sequence[Line], goals: Sequence[str]) -> str:
     text = [
         "## Seconds over the floor",
         "",
-        "CPU seconds of the method over those of as many passes in the plainest loop (loading, forward, "
-        "backward, AdamW step), measured just before and after it; median over seeds and goals. "
+        "CPU seconds of the method over those of as many steps and passes in the plainest loop (loading, "
+        "forward, backward, AdamW step), measured just before and after it; median over seeds and goals. "
         f"Goal: ≤ {FLOOR:g}.",
         "",
         "| method | over the floor |",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.methods import digits, fashion
-from benchmarks.methods.floor import seconds_per_pass
+from benchmarks.methods.floor import Floor, measure_floor
 from benchmarks.methods.grid import COARSE, FINE, length, search
 from benchmarks.methods.measure import Figures, auc, compare, failures, ratios
 from benchmarks.methods.runner import Bench
@@ -211,8 +211,15 @@ def test_the_floor_is_positive_and_leaves_the_model() -> None:
     made = suite()
     model = made.network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert seconds_per_pass(made.task, model, made.world("random", 0).retain, 10) > 0
+    floor = measure_floor(made.task, model, made.world("random", 0).retain, 10)
+    assert floor.seconds(1, 10, 10) > 0
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_the_floor_counts_small_steps_as_steps() -> None:
+    floor = Floor(step=1.0, sample=0.1)
+    assert floor.seconds(0, 40, 10) == pytest.approx(4 + 4)
+    assert floor.seconds(8, 40, 10) == pytest.approx(8 + 4)
 
 
 def _idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

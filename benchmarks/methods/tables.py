@@ -52,7 +52,8 @@ class Row:
     def failures(self) -> list[str]:
         """How it is not close."""
         if self.broken or not self.gaps:
-            return [self.trouble or "not finite"]
+            seeds = self.broken + len(self.gaps)
+            return [f"{self.trouble or 'Not finite.'} ({self.broken} of {seeds} seeds)"]
         return failures(self.gaps, self.goal)
 
     @property

@@ -15,6 +15,7 @@ from benchmarks.harness import median, records
 KEPT_AT_LEAST = 0.9
 GAIN_AT_LEAST = 0.02  # a private gain below this is noise: there is nothing of which to keep a share
 GOAL_COST, GOAL_LOSS = 0.10, 0.01
+PRICES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # marks on the picture's axis
 HEAD = """# Accuracy of erasable training against the price of an erasure
 
 Median (range) over seeds. Configurations were declared before they ran (`benchmarks/grid.py`), on seeds and
@@ -244,7 +245,8 @@ def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
     for column, (task, lines) in enumerate(tasks.items()):
         table = rows(lines)
         lost, kept = panels[0][column], panels[1][column]
-        _scatter(lost, table, lambda row: [100 * value for value in row.loss], (-1.5, 12))
+        top = max(100 * value for row in table for value in row.loss)
+        _scatter(lost, table, lambda row: [100 * value for value in row.loss], (-1.5, 1.1 * top))
         _scatter(kept, [row for row in table if row.kept], lambda row: row.kept, (-0.2, 1.25))
         lost.axhspan(-1.5, 100 * GOAL_LOSS, color="#0a7f5a", alpha=0.08, lw=0)
         kept.axhspan(KEPT_AT_LEAST, 1.25, color="#0a7f5a", alpha=0.08, lw=0)
@@ -273,6 +275,8 @@ def _scatter(
         )
     axes.axvline(GOAL_COST, color="#0a7f5a", lw=1, ls=":")
     axes.set(xscale="log", ylim=limits)
+    axes.set_xticks(PRICES, [f"{price:g}" for price in PRICES])
+    axes.set_xticks([], minor=True)
     axes.margins(x=0.15)
     axes.grid(alpha=0.25)
 

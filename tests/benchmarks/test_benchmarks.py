@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +110,30 @@ def test_expected_cost_follows_the_weights() -> None:
 def test_a_forget_that_costs_more_than_predicted_fails(measured: float, fails: bool) -> None:
     line = {"kind": "forget", "people": 1, "predicted": 0.1, "measured": measured}
     assert bool(cost.verdict([line])) is fails
+
+
+@pytest.mark.parametrize(("method", "people"), [("exact", [1, 8]), ("retrain", [1])])
+def test_every_forget_is_measured_from_the_same_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, people: list[int]
+) -> None:
+    seen: list[bool] = []
+
+    def forget(workspace: Path, *arguments: str) -> dict[str, Any]:
+        if "--dry-run" in arguments:
+            seen.append((workspace / "erased").exists())
+            return {"models": [{"cost_predicted": 0.2}]}
+        (workspace / "erased").touch()
+        return {"models": [{"cost_measured": 0.25, "interim": None}]}
+
+    def workspace(work: Path, data: Path, public: bool) -> Path:
+        (work / "workspace").mkdir()
+        return work / "workspace"
+
+    monkeypatch.setattr(cost, "new_workspace", workspace)
+    monkeypatch.setattr(cost, "train", lambda *rest: 40.0)
+    monkeypatch.setattr(cost, "plain", lambda *rest: 20.0)
+    monkeypatch.setattr(cost, "expunge", forget)
+    lines = list(cost.erase(tmp_path, tmp_path, 3, 0, method))
+    assert [line["people"] for line in lines] == people
+    assert not any(seen), "each starts where nobody is forgotten yet"
+    assert {line["over_plain"] for line in lines} == {0.5}

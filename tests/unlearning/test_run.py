@@ -99,7 +99,7 @@ def test_a_retrain_is_a_training_without_the_forgotten(world: World) -> None:
     assert result.cost == pytest.approx(1)  # the budget is for methods; a retrain is the safe way out
     retain = result.metrics["after"]["retain"]["accuracy"]
     forget, test = (result.metrics["after"][k]["accuracy"] for k in ("forget", "test"))
-    assert abs(forget - test) < 0.15 < retain - test  # it has learnt by heart what it saw, and that alone
+    assert abs(forget - test) < 0.1 < retain - test  # it has learnt by heart what it saw, and that alone
     assert result.metrics["before"]["forget"]["accuracy"] > 0.9
     assert result.verdict in ("pass", "no-power")
 

@@ -17,7 +17,7 @@ from expunge.exact.plan import Epochs, Initial, Placement, Plan, Recipe
 from expunge.exact.schedule import stage_epochs
 
 RISK_EDGES = (0.5,)
-SHARD_RATE = 0.5  # of lr0, where shards start from something trained (benchmarks/results/frontier.md)
+SHARD_RATE = 0.5  # of lr0, where shards start from something trained (benchmarks/README.md)
 # Ultralytics' own augmentation settings by task; mosaic is off unless asked for (see docs/exact.md).
 AUGMENT: dict[str, dict[str, float | str | None]] = {
     "detect": {

@@ -244,7 +244,7 @@ def test_a_killed_replay_leaves_no_data_for_long(
     gone, here = f"expunge-replay-{int(process.stdout)}-a", f"expunge-replay-{os.getpid()}-b"
     for name in (gone, here, "somebody-else"):
         (scratch / name / "data").mkdir(parents=True)
-    assert shop.start(command, "m", env={"TMPDIR": str(scratch)}).wait().code == 0
+    assert shop.start(*command, env={"TMPDIR": str(scratch)}).wait().code == 0
     assert {p.name for p in scratch.iterdir()} == {here, "somebody-else"}
 
 

@@ -17,6 +17,7 @@ from expunge.data.subjects import attach, read_subjects
 from expunge.data.types import Scan
 from expunge.exact.hashing import tensor_digest
 
+pytestmark = pytest.mark.slow
 BASE = Config("base", shards=1, stages=(1,), public_epochs=1)
 
 
@@ -40,7 +41,7 @@ def _digest(material: tuple[Suite, Scan, Path], config: Config, shared: bool) ->
 
 @pytest.mark.parametrize(
     "config",
-    [replace(BASE, shard_lr=1e-4), pytest.param(replace(BASE, polish=1), marks=pytest.mark.slow)],
+    [replace(BASE, shard_lr=1e-4), replace(BASE, polish=1)],
     ids=["public start", "shards"],
 )
 def test_a_configuration_trained_alone_has_the_digest_of_the_shared_one(

@@ -91,17 +91,15 @@ class Bench:
 
     def chosen(self, method: str, goal: str) -> dict[str, Any] | None:
         """Return the setting that did best on the tuning seeds; None: it never ran to its end."""
-        lines = [
-            line for line in self._found("tuning", goal=goal, method=method) if line["score"] is not None
-        ]
+        found = self._found("tuning", goal=goal, method=method, budget=self.budget)
+        lines = [line for line in found if line["score"] is not None]
         return min(lines, key=lambda line: line["score"])["values"] if lines else None
 
     def _tune(self, goal: str) -> None:
         worlds = {seed: self.suite.world(goal, seed) for seed in self.tuning_seeds}
         for method in self.methods(GOALS[goal]):
-            known = {
-                str(line["values"]): line for line in self._found("tuning", goal=goal, method=method.name)
-            }
+            lines = self._found("tuning", goal=goal, method=method.name, budget=self.budget)
+            known = {str(line["values"]): line for line in lines}
 
             def score(
                 values: dict[str, Any], method: Method = method, known: dict[str, Line] = known

@@ -179,6 +179,20 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_result(tmp_path: Path) -> No
     assert strip[0] == strip[1]
 
 
+def test_budgets_do_not_mix_but_share_references(tmp_path: Path) -> None:
+    run(tmp_path, ("finetune",))
+    half = Bench(suite(), tmp_path / "x.jsonl", 2, 0.5, 10, (101,), ("finetune",), lambda text: None)
+    half.run([0])
+    chosen = {
+        line["budget"]: line["values"]["epochs"] for line in half.lines if line.get("method") == "finetune"
+    }
+    assert chosen == {1.0: 4, 0.5: 2}
+    for budget, epochs in chosen.items():
+        found = [line for line in half.lines if line["kind"] == "result" and line["budget"] == budget]
+        assert [line["values"]["epochs"] for line in found if line["method"] == "finetune"] == [epochs]
+    assert sum(line["kind"] == "reference" for line in half.lines) == 2 + 3
+
+
 def test_what_is_tuned_on_is_not_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tuned"):
         Bench(suite(), tmp_path / "x.jsonl", 2, 1.0, 10, tuning_seeds=(0,)).run([0])

@@ -252,6 +252,27 @@ def test_fashion_reads_whole_files_only(tmp_path: Path) -> None:
         fashion.read(tmp_path, "c")
 
 
+@pytest.mark.parametrize("goal", ["random", "class", "corrupted"])
+def test_sets_of_fashion_do_not_overlap(tmp_path: Path, goal: str) -> None:
+    count = fashion.TRAIN + fashion.GUARD + fashion.TEST
+    pictures = np.zeros((count, 28, 28), dtype=np.uint8)
+    pictures[:, 0, 0], pictures[:, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
+    for name, array in zip(fashion.FILES, (pictures, np.arange(count, dtype=np.uint8) % 10), strict=True):
+        (tmp_path / name).write_bytes(_idx(array))
+    made = fashion.suite(data=tmp_path, quick=True)
+    world = made.world(goal, 3)
+
+    def numbers(data: Samples) -> set[int]:
+        pictures = [data[i][0] for i in range(len(data))]
+        return {round(float(x[0, 0, 0] * 255 + x[0, 0, 1] * 255 * 256)) for x in pictures}
+
+    sets = [numbers(data) for data in (world.forget, world.retain, world.test, world.calibration)]
+    assert len(set.union(*sets)) == sum(map(len, sets))
+    assert len(sets[0] | sets[1]) == fashion.TRAIN
+    assert not numbers(world.unseen) & (sets[0] | sets[1] | sets[3])
+    assert made.network()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
 def expunge(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line."""
     return subprocess.run(

@@ -100,7 +100,8 @@ def test_a_retrain_is_a_training_without_the_forgotten(world: World) -> None:
     retain = result.metrics["after"]["retain"]["accuracy"]
     forget, test = (result.metrics["after"][k]["accuracy"] for k in ("forget", "test"))
     assert abs(forget - test) < 0.1 < retain - test  # it has learnt by heart what it saw, and that alone
-    assert result.metrics["before"]["forget"]["accuracy"] > 0.9
+    before = result.metrics["before"]
+    assert before["forget"]["accuracy"] - before["test"]["accuracy"] > 0.1
     assert result.verdict in ("pass", "no-power")
 
 

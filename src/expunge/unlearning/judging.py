@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Subset
 
@@ -38,6 +38,16 @@ def losses_of(task: Task, model: nn.Module, data: Samples) -> Scores:
         for start in range(0, len(data), BATCH)
     ]
     return torch.cat(found).double().cpu().numpy() if found else np.zeros(0)
+
+
+@torch.no_grad()
+def named_of(task: Task, model: nn.Module, data: Samples, classes: Sequence[int]) -> NDArray[np.bool_]:
+    """Return for every sample (n,) whether the model names one of the classes."""
+    found = [
+        task.predicts(model, task.collate([data[i] for i in range(s, min(s + BATCH, len(data)))]), classes)
+        for s in range(0, len(data), BATCH)
+    ]
+    return torch.cat(found).cpu().numpy()
 
 
 class Judge:
@@ -89,7 +99,9 @@ class Judge:
         after = task.evaluate(model, material.guard)[task.metric]
         utility = Utility(self._before, after, self._drop, task.metric, len(material.guard))
         if material.goal == "class":
-            return judge_absence(self._named(model), utility, tests=self._tests)
+            return judge_absence(
+                named_of(task, model, material.forget, material.classes), utility, tests=self._tests
+            )
         return judge(
             self._losses(scored, "forget", material.forget_groups),
             self._losses(scored, "test", material.unseen_groups),
@@ -114,17 +126,6 @@ class Judge:
     def _losses(self, scored: Scored, part: str, groups: Sequence[str] | None) -> Losses:
         before, after = self.original.losses[part], scored.losses[part]
         return Losses(before, after, group_numbers(groups, len(after)))
-
-    @torch.no_grad()
-    def _named(self, model: nn.Module) -> Any:
-        data, classes = self._material.forget, self._material.classes
-        found = [
-            self._task.predicts(
-                model, self._task.collate([data[i] for i in range(s, min(s + BATCH, len(data)))]), classes
-            )
-            for s in range(0, len(data), BATCH)
-        ]
-        return torch.cat(found).cpu().numpy()
 
 
 def _some(data: Samples, seed: int) -> Samples:

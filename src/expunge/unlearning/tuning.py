@@ -12,7 +12,7 @@ import torch
 
 from expunge.audit.gate import ABSENCE
 from expunge.errors import InputError
-from expunge.unlearning.judging import BATCH, losses_of
+from expunge.unlearning.judging import losses_of, named_of
 from expunge.unlearning.result import Result
 from expunge.unlearning.run import Candidate, Unlearning
 
@@ -88,8 +88,9 @@ def _gap(unlearning: Unlearning, candidate: Candidate) -> float:
     """Positive: too weak; negative: too strong; near 0: fits."""
     if candidate.rolled_back:
         return -math.inf
-    if unlearning.material.goal == "class":
-        named = _named(unlearning, candidate)
+    material = unlearning.material
+    if material.goal == "class":
+        named = float(named_of(unlearning.task, candidate.model, material.forget, material.classes).mean())
         return named if named > ABSENCE / 2 else 0.0
     return _distance(unlearning, candidate.model) / _distance(unlearning, unlearning.original)
 
@@ -98,13 +99,3 @@ def _distance(unlearning: Unlearning, model: torch.nn.Module) -> float:
     task, material = unlearning.task, unlearning.material
     held = losses_of(task, model, material.guard).mean()
     return float(held - losses_of(task, model, material.forget).mean())
-
-
-@torch.no_grad()
-def _named(unlearning: Unlearning, candidate: Candidate) -> float:
-    task, data = unlearning.task, unlearning.material.forget
-    hits = 0
-    for start in range(0, len(data), BATCH):
-        batch = task.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])
-        hits += int(task.predicts(candidate.model, batch, unlearning.material.classes).sum())
-    return hits / len(data)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from expunge import audit
     from expunge.tasks.yolo_model import YOLO
-    from expunge.unlearning.api import unlearn
+    from expunge.unlearning.api import train_references, unlearn
     from expunge.workspace import Workspace
 
-__all__ = ["YOLO", "Workspace", "audit", "unlearn"]
+__all__ = ["YOLO", "Workspace", "audit", "train_references", "unlearn"]
 __version__ = "0.1.0"
 
 _WHERE = {
     "YOLO": "expunge.tasks.yolo_model",
     "Workspace": "expunge.workspace",
+    "train_references": "expunge.unlearning.api",
     "unlearn": "expunge.unlearning.api",
 }
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expunge.audit.gate import ABSENCE, Losses, Utility, judge, judge_absence
+from expunge.audit.gate import ABSENCE, Losses, judge, judge_absence
+from expunge.audit.verdict import Utility
 from expunge.errors import InputError
 
 FINE = Utility(0.9, 0.9, 0.02, "top1", 500)
@@ -70,8 +71,34 @@ def test_few_samples_never_pass() -> None:
     for n in (1, 4, 6):
         few = both(MEMBERS[:n], losses(1.0, 9, n))
         assert judge(few, BEFORE_AFTER, FINE).verdict == "no-power"
-    said = judge(both(MEMBERS[:1], MEMBERS[:1]), BEFORE_AFTER, FINE)
-    assert "too few" in said.reasons[0]
+    few_unseen = both(UNSEEN[:18], UNSEEN[:18])
+    said = judge(both(MEMBERS, losses(1.0, 3)), few_unseen, FINE)
+    assert said.verdict == "no-power"
+    assert "18 unseen samples allow no conclusion" in said.reasons[0]
+
+
+def subjects(mean: float, people: int, seed: int) -> np.ndarray[Any, Any]:
+    """Ten pictures of each person; people differ."""
+    generator = np.random.default_rng(seed)
+    return np.concatenate(
+        [generator.gamma(2.0, mean / 2 * generator.uniform(0.8, 1.2), 10) for _ in range(people)]
+    )
+
+
+def of_people(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> Losses:
+    return Losses(before, after, np.arange(len(before)) // 10)
+
+
+def test_one_person_is_compared_with_unseen_people() -> None:
+    """A person takes the place of others: no interval over her own pictures could say how people differ."""
+    crowd = subjects(1.0, 30, 1)
+    unseen, seen = of_people(crowd, crowd), subjects(0.02, 1, 2)
+    untouched = judge(of_people(seen, seen), unseen, FINE)
+    assert (untouched.verdict, untouched.failure) == ("fail", "under-forgetting")
+    assert all(f["units"] == "subjects" and f["n_null"] == 30 for f in untouched.figures)
+    verdicts = [judge(of_people(seen, subjects(1.0, 1, 10 + i)), unseen, FINE).verdict for i in range(20)]
+    assert "fail" not in verdicts
+    assert judge(of_people(crowd[:10], crowd[:10]), unseen, FINE).verdict == "no-power"
 
 
 def test_more_candidates_widen_the_intervals() -> None:
@@ -82,7 +109,7 @@ def test_more_candidates_widen_the_intervals() -> None:
 
 def test_pictures_of_one_person_count_as_one_person() -> None:
     """The same losses say less where they come from few people."""
-    people = Losses(UNSEEN, UNSEEN, np.arange(N) // 100)
+    people = Losses(UNSEEN, UNSEEN, np.arange(N) // 10)
     alone = judge(both(MEMBERS, losses(1.0, 3)), BEFORE_AFTER, FINE).figures[0]["rho_interval"]
     shared = judge(both(MEMBERS, losses(1.0, 3)), people, FINE).figures[0]["rho_interval"]
     assert shared != alone

@@ -1,36 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quick verdict: what can be said without a reference model, by comparison with unseen data.
+"""The verdict by comparison with unseen people: ``quick`` (plain losses), ``standard`` (calibrated ones).
 
-Figures are residuals: how much of what told the forgotten from the unseen in the original is left in the
-candidate, ρ = candidate / original. A model that never saw the forget set has ρ = 0, **if** forgotten and
-unseen data are alike but for the training; the untouched model has ρ = 1. ``pass`` is an equivalence: the
-whole interval of every judged ρ lies within ± MARGIN, which is fixed here and not chosen by anybody who looks
-at results. It is never given because a test found nothing.
+It holds **if** forgotten and unseen data are alike but for the training. Calibration by reference models
+(``standard``) takes out how hard each sample is, so that this is asked of the people and not of the pictures.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.audit.scores import Scores, auc, clopper_pearson, interval, resample
+from expunge.audit.scores import Scores, auc, auc_rows, clopper_pearson, interval, resample
+from expunge.audit.verdict import (
+    LEVEL,
+    OUTPUTS,
+    Figure,
+    Utility,
+    Verdict,
+    collapse,
+    conclude,
+    span,
+    told,
+)
 from expunge.errors import InputError
 
-Word = Literal["pass", "fail", "no-power"]
-MARGIN = 0.25
-LEVEL = 0.90
 DRAWS = 2000
-LEAST = 5  # fewer scores on a side and no interval means anything
+UNSEEN = 19  # people or samples that nobody trained on: with fewer no 5 % test is possible, p ≥ 1 / (n + 1)
+FEW = 10  # with fewer forgotten people the unseen ones are the null; with more, both sides are resampled
 ABSENCE = 0.05  # largest rate at which a removed class may still be named
+CAVEATS = {
+    "quick": "No reference model was trained: this holds as far as forgotten and unseen data are alike.",
+    "standard": "Judged against unseen data, calibrated by reference models: this holds as far as the "
+    "forgotten and the unseen people are alike.",
+}
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses per sample of the same data under two models.
+    """Losses (or calibrated losses) per sample of the same data under two models; low: fits well.
 
     Attributes:
         original, candidate: (n,) under the model before and after.
@@ -55,87 +65,22 @@ class Losses:
                 "Look at the model and the data: one of them is damaged.",
             )
 
-
-@dataclass(frozen=True)
-class Utility:
-    """The main metric on held-out data before and after; higher is better.
-
-    Attributes:
-        before, after: The metric.
-        allowed_drop: By how much it may fall.
-        name, n: Which metric, on how many samples.
-    """
-
-    before: float
-    after: float
-    allowed_drop: float
-    name: str
-    n: int
-
     @property
-    def holds(self) -> bool:
-        """Whether the candidate is still fit for its purpose."""
-        return bool(self.after >= least_utility(self.before, self.allowed_drop, self.n))
+    def people(self) -> int:
+        """How many people there are (samples, where nobody said who is who)."""
+        return len(np.unique(self.groups))
 
 
-def resolution(value: float, n: int) -> float:
-    """Return what n samples can tell apart: the standard error of a rate; 0 for what is no rate."""
-    return math.sqrt(value * (1 - value) / n) if n and 0 <= value <= 1 else 0.0
-
-
-def least_utility(before: float, allowed_drop: float, n: int) -> float:
-    """Return the least utility that holds: a drop below the resolution of n samples is no evidence."""
-    return before - max(allowed_drop, resolution(before, n))
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A judged figure with all that is needed to read it.
-
-    Attributes:
-        name: ``membership_auc`` or ``loss_gap``.
-        original, candidate: Its value for both models; 0.5 and 0 mean that nothing can be told.
-        original_interval: Interval of the original's value: the power of the test.
-        rho, rho_interval: The residual.
-        n_forget, n_unseen: Samples on both sides.
-        level: Confidence level of the intervals.
-    """
-
-    name: str
-    original: float
-    candidate: float
-    original_interval: tuple[float, float]
-    rho: float
-    rho_interval: tuple[float, float]
-    n_forget: int
-    n_unseen: int
-    level: float
-
-    @property
-    def power(self) -> bool:
-        """Whether members could be told in the original at all."""
-        return self.original_interval[0] > (0.5 if self.name == "membership_auc" else 0.0)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the figures allow to say.
-
-    Attributes:
-        verdict: ``pass``, ``fail`` or ``no-power``.
-        reasons: Plain sentences.
-        figures: The numbers behind them.
-        traceable: Whether the forget set could be told from unseen data in the original; None: not tested.
-    """
-
-    verdict: Word
-    reasons: tuple[str, ...]
-    figures: tuple[dict[str, Any], ...] = ()
-    utility: dict[str, Any] = field(default_factory=dict)
-    traceable: bool | None = None
-
-
-def judge(forget: Losses, unseen: Losses, utility: Utility, *, tests: int = 1, seed: int = 0) -> Verdict:
+def judge(
+    forget: Losses,
+    unseen: Losses,
+    utility: Utility,
+    *,
+    tests: int = 1,
+    seed: int = 0,
+    level: str = "quick",
+    probes: Mapping[str, tuple[Losses, Losses]] | None = None,
+) -> Verdict:
     """Judge a candidate by how the losses of forgotten and of unseen samples differ.
 
     Args:
@@ -143,59 +88,41 @@ def judge(forget: Losses, unseen: Losses, utility: Utility, *, tests: int = 1, s
         unseen: Losses on data of the same kind that neither model was trained on, or tuned by.
         utility: The metric on held-out retained data.
         tests: How many candidates are judged for the same request (Bonferroni).
-        seed: Of the bootstrap.
+        seed: Of the resampling.
+        level: ``quick`` for plain losses, ``standard`` for calibrated ones.
+        probes: The same two under other views of the models (see :mod:`expunge.unlearning.probes`).
     """
-    told = asdict(utility) | {"holds": utility.holds}
     if not utility.holds:
-        return _collapse(utility, told)
-    if len(forget.original) < LEAST or len(unseen.original) < LEAST:
-        return Verdict(
-            "no-power",
-            (
-                f"{len(forget.original)} forgotten and {len(unseen.original)} unseen samples are too few: "
-                f"at least {LEAST} of each are needed to conclude anything.",
-            ),
-            utility=told,
+        return collapse(utility, level)
+    if unseen.people < max(UNSEEN, 2 * min(forget.people, FEW)) or not len(forget.original):
+        units = "people" if unseen.people < len(unseen.original) else "samples"
+        said = (
+            f"{len(forget.original)} forgotten samples against {unseen.people} unseen {units} allow no "
+            f"conclusion: with fewer than {UNSEEN} unseen ones (and twice the forgotten) no test can reach "
+            "the 5 % level."
         )
-    figures = residuals(forget, unseen, 1 - (1 - LEVEL) / tests, seed)
-    word, reasons = _conclude(figures)
-    return Verdict(word, reasons, tuple(asdict(f) for f in figures), told, all(f.power for f in figures))
+        return Verdict("no-power", (said,), utility=told(utility), level=level)
+    width = 1 - (1 - LEVEL) / tests
+    figures = []
+    for view, (f, u) in {OUTPUTS: (forget, unseen), **(probes or {})}.items():
+        figures += residuals(f, u, width, seed, view)
+    return conclude(figures, utility, level, CAVEATS[level])
 
 
-def residuals(forget: Losses, unseen: Losses, level: float, seed: int) -> list[Figure]:
-    """Return the residuals of membership AUC (loss threshold, Yeom et al. 2018) and of the mean loss gap."""
+def residuals(forget: Losses, unseen: Losses, level: float, seed: int, view: str = OUTPUTS) -> list[Figure]:
+    """Return the residuals of membership AUC (loss threshold, Yeom et al. 2018) and of the mean loss gap.
+
+    With FEW forgotten people or more both sides are resampled, person by person (bootstrap); with fewer,
+    every unseen person (or as many of them as were forgotten) takes the forgotten one's place in turn: the
+    interval is over these, by order statistics for one person.
+    """
     generator = np.random.default_rng(seed)
-    rows = list(
-        zip(
-            resample(forget.groups, DRAWS, generator),
-            resample(unseen.groups, DRAWS, generator),
-            strict=True,
-        )
-    )
-    found = []
-    for name in ("membership_auc", "loss_gap"):
-        zero = 0.5 if name == "membership_auc" else 0.0
-        o = _value(name, forget.original, unseen.original)
-        c = _value(name, forget.candidate, unseen.candidate)
-        os = np.array([_value(name, forget.original[f], unseen.original[u]) for f, u in rows])
-        cs = np.array([_value(name, forget.candidate[f], unseen.candidate[u]) for f, u in rows])
-        # A draw in which the original shows nothing bounds no residual: it counts against a pass.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rho = np.where(os > zero, (cs - zero) / (os - zero), np.inf * np.sign(cs - zero + 1e-300))
-        found.append(
-            Figure(
-                name=name,
-                original=o,
-                candidate=c,
-                original_interval=interval(os, level),
-                rho=float((c - zero) / (o - zero)) if o > zero else float("nan"),
-                rho_interval=_bounds(rho, level),
-                n_forget=len(forget.original),
-                n_unseen=len(unseen.original),
-                level=level,
-            )
-        )
-    return found
+    alike = _swaps if forget.people < FEW else _bootstrap
+    return [alike(name, forget, unseen, level, generator, view) for name in ("membership_auc", "loss_gap")]
+
+
+def _zero(name: str) -> float:
+    return 0.5 if name == "membership_auc" else 0.0
 
 
 def _value(name: str, forget: Scores, unseen: Scores) -> float:
@@ -204,45 +131,156 @@ def _value(name: str, forget: Scores, unseen: Scores) -> float:
     return float(unseen.mean() - forget.mean())
 
 
-def _bounds(values: Scores, level: float) -> tuple[float, float]:
+def _bootstrap(
+    name: str, forget: Losses, unseen: Losses, level: float, generator: np.random.Generator, view: str
+) -> Figure:
+    from expunge.audit.verdict import MARGIN
+
+    f_rows = resample(forget.groups, DRAWS, generator)
+    u_rows = resample(unseen.groups, DRAWS, generator)
+    zero = _zero(name)
+    o, c = (_value(name, getattr(forget, m), getattr(unseen, m)) for m in ("original", "candidate"))
+    os = _values(name, forget.original, unseen.original, f_rows, u_rows)
+    cs = _values(name, forget.candidate, unseen.candidate, f_rows, u_rows)
+    # A draw in which the original shows nothing bounds no residual: it counts against a pass.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rho = np.where(os > zero, (cs - zero) / (os - zero), np.inf * np.sign(cs - zero + 1e-300))
+    beyond = rho <= MARGIN if c > zero else rho >= -MARGIN
+    spread = interval(os, level)
+    return Figure(
+        name=name,
+        view=view,
+        original=o,
+        candidate=c,
+        baseline=zero,
+        null=None,
+        original_interval=spread,
+        rho=float((c - zero) / (o - zero)) if o > zero else float("nan"),
+        rho_interval=bounds(rho, level),
+        p=float((beyond.sum() + 1) / (len(rho) + 1)),
+        power=spread[0] > zero,
+        n_forget=len(forget.original),
+        n_unseen=len(unseen.original),
+        units="subjects" if forget.people < len(forget.original) else "samples",
+        n_null=unseen.people,
+        level=level,
+    )
+
+
+def _values(
+    name: str,
+    forget: Scores,
+    unseen: Scores,
+    f_rows: Sequence[NDArray[np.int64]],
+    u_rows: Sequence[NDArray[np.int64]],
+) -> Scores:
+    even = len({len(r) for r in f_rows}) == 1 and len({len(r) for r in u_rows}) == 1
+    if name == "membership_auc" and even:
+        return auc_rows(-forget[np.stack(f_rows)], -unseen[np.stack(u_rows)])
+    return np.array([_value(name, forget[f], unseen[u]) for f, u in zip(f_rows, u_rows, strict=True)])
+
+
+def _swaps(
+    name: str, forget: Losses, unseen: Losses, level: float, generator: np.random.Generator, view: str
+) -> Figure:
+    """Few forgotten people: the null is what unseen people give in their place."""
+    names, inverse = np.unique(unseen.groups, return_inverse=True)
+    count = len(names)
+    if forget.people == 1:
+        sets = [np.array([i]) for i in range(count)]
+    else:
+        sets = [generator.integers(0, count, forget.people) for _ in range(DRAWS)]
+    members = [np.flatnonzero(inverse == i) for i in range(count)]
+    found: dict[str, tuple[float, Scores]] = {}
+    for model in ("original", "candidate"):
+        f, u = getattr(forget, model), getattr(unseen, model)
+        null = []
+        for drawn in sets:
+            rest = np.ones(len(u), bool)
+            for i in drawn:
+                rest[members[i]] = False
+            null.append(_value(name, u[np.concatenate([members[i] for i in drawn])], u[rest]))
+        found[model] = _value(name, f, u), np.array(null)
+    return against_null(
+        name,
+        found["original"],
+        found["candidate"],
+        independent=count,
+        level=level,
+        view=view,
+        n_forget=len(forget.original),
+        n_unseen=len(unseen.original),
+        units="subjects" if count < len(unseen.original) else "samples",
+    )
+
+
+def against_null(
+    name: str,
+    original: tuple[float, Scores],
+    candidate: tuple[float, Scores],
+    *,
+    independent: int,
+    level: float,
+    view: str,
+    n_forget: int,
+    n_unseen: int,
+    units: str,
+) -> Figure:
+    """Return the residual of a figure whose value without a trace was drawn again and again.
+
+    For every draw r of the null: ρ_r = (candidate − null_r) / (original − null_r). The interval is that of
+    their order statistics, which for exchangeable draws holds a value of the null at the level stated,
+    whatever its distribution (at 90 % from 19 draws on).
+
+    Args:
+        name: Of the figure.
+        original, candidate: Value, and the null's values (k,) that belong to that model; draw for draw.
+        independent: How many of the draws are independent.
+        level: Of the interval.
+        view, n_forget, n_unseen, units: See :class:`~expunge.audit.verdict.Figure`.
+    """
+    from scipy.stats import t
+
+    (o, o_null), (c, c_null) = original, candidate
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rho = np.where(o > o_null, (c - c_null) / (o - o_null), np.inf * np.sign(c - c_null + 1e-300))
+    low, high = bounds(o_null, level)
+    spread = float(c_null.std(ddof=1)) * np.sqrt(1 + 1 / independent)
+    away = abs(c - float(c_null.mean()))
+    p = float(t.sf(away / spread, independent - 1)) if spread > 0 else float(away == 0)
+    gap = o - float(o_null.mean())
+    return Figure(
+        name=name,
+        view=view,
+        original=o,
+        candidate=c,
+        baseline=float(c_null.mean()),
+        null=bounds(c_null, level),
+        original_interval=(o - high, o - low),
+        rho=(c - float(c_null.mean())) / gap if gap > 0 else float("nan"),
+        rho_interval=bounds(rho, level),
+        p=p,
+        power=o > high,
+        n_forget=n_forget,
+        n_unseen=n_unseen,
+        units=units,
+        n_null=independent,
+        level=level,
+    )
+
+
+def bounds(values: Scores, level: float) -> tuple[float, float]:
+    """Return the order statistics between which a further exchangeable value lies at the level.
+
+    With n values each of the n + 1 gaps is as likely: the k-th from below and from above, k = ⌊(1 − level)/2
+    · (n + 1)⌋. Where k is 0 the values do not suffice for the level, and the interval is the whole line.
+    """
+    n = len(values)
+    k = int((1 - level) / 2 * (n + 1) + 1e-9)
+    if not k:
+        return -np.inf, np.inf
     ordered = np.sort(values)
-    tail = (1 - level) / 2
-    low = ordered[int(np.floor(tail * (len(ordered) - 1)))]
-    high = ordered[int(np.ceil((1 - tail) * (len(ordered) - 1)))]
-    return float(low), float(high)
-
-
-def _conclude(figures: list[Figure]) -> tuple[Word, tuple[str, ...]]:
-    if not all(f.power for f in figures):
-        blind = next(f for f in figures if not f.power)
-        return "no-power", (
-            "The forget set cannot be told from unseen data even in the original model "
-            f"({blind.name} {blind.original:.3f}, interval {_span(blind.original_interval)}), so this test "
-            "could not notice if it were still there.",
-        )
-    reasons = []
-    word: Word = "pass"
-    for f in figures:
-        low, high = f.rho_interval
-        share = (
-            f"{f.name}: {100 * f.rho:.0f} % of the original's trace is left, interval {_span((low, high))}"
-        )
-        if low > MARGIN:
-            word = "fail"
-            reasons.append(f"Under-forgetting. {share}.")
-        elif high < -MARGIN:
-            word = "fail"
-            reasons.append(f"Over-forgetting: the forgotten fare worse than the unseen. {share}.")
-        elif low < -MARGIN or high > MARGIN:
-            word = "fail" if word == "fail" else "no-power"
-            reasons.append(f"Undecided: the interval is wider than ±{MARGIN:g}. {share}.")
-        else:
-            reasons.append(f"Within ±{MARGIN:g}. {share}.")
-    if word == "pass":
-        reasons.append(
-            "No reference model was trained: this holds as far as forgotten and unseen data are alike."
-        )
-    return word, tuple(reasons)
+    return float(ordered[k - 1]), float(ordered[n - k])
 
 
 def judge_absence(named: NDArray[np.bool_], utility: Utility, *, tests: int = 1) -> Verdict:
@@ -253,28 +291,17 @@ def judge_absence(named: NDArray[np.bool_], utility: Utility, *, tests: int = 1)
         utility: The metric on held-out data of the other classes.
         tests: How many candidates are judged for the same request (Bonferroni).
     """
-    told = asdict(utility) | {"holds": utility.holds}
     if not utility.holds:
-        return _collapse(utility, told)
+        return collapse(utility)
     hits, n = int(named.sum()), len(named)
     level = 1 - (1 - LEVEL) / tests
     low, high = clopper_pearson(hits, n, level) if n else (0.0, 1.0)
     figure = {"name": "class_named", "value": hits / n if n else None, "interval": (low, high), "n": n}
-    said = f"The class is still named in {hits} of {n} samples that show it, interval {_span((low, high))}."
+    said = f"The class is still named in {hits} of {n} samples that show it, interval {span((low, high))}."
+    shown = told(utility)
     if high <= ABSENCE:
-        return Verdict("pass", (f"Absent. {said}",), (figure,), told)
+        return Verdict("pass", (f"Absent. {said}",), (figure,), shown)
     if low > ABSENCE:
-        return Verdict("fail", (f"Under-forgetting. {said}",), (figure,), told)
-    return Verdict("no-power", (f"Undecided: at most {ABSENCE:g} is allowed. {said}",), (figure,), told)
-
-
-def _collapse(utility: Utility, told: dict[str, Any]) -> Verdict:
-    said = (
-        f"Utility collapse: {utility.name} fell from {utility.before:.3f} to {utility.after:.3f}, "
-        f"more than the {utility.allowed_drop:g} allowed, and more than {utility.n} samples leave open."
-    )
-    return Verdict("fail", (said,), utility=told)
-
-
-def _span(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:.2f} to {bounds[1]:.2f}"
+        failure = "under-forgetting"
+        return Verdict("fail", (f"Under-forgetting. {said}",), (figure,), shown, failure=failure)
+    return Verdict("no-power", (f"Undecided: at most {ABSENCE:g} is allowed. {said}",), (figure,), shown)

@@ -69,7 +69,14 @@ class Training:
     @property
     def workers(self) -> int:
         """How many training processes run at once."""
-        return self.jobs or max(1, (os.cpu_count() or 1) // self.plan.threads)
+        return self.jobs or max(1, _cores() // self.plan.threads)
+
+
+def _cores() -> int:
+    """How many cores this process may use: a container or ``taskset`` may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def missing(graph: Graph, store: CheckpointStore) -> list[Node]:

@@ -8,7 +8,7 @@ for anything else the parts of the protocol that need classes raise a clear erro
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -95,7 +95,12 @@ class ModuleTask:
 
     def loss(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         """Return the loss of every sample (B,)."""
-        x, y = batch
+        return self.batch_loss(model, *batch)
+
+    def batch_loss(
+        self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss of every sample (B,) under any function of the inputs."""
         values = self._loss(model(x), y)
         if values.shape[:1] != x.shape[:1]:
             raise InputError(
@@ -252,22 +257,16 @@ class ModuleTask:
             model, retain, epochs, generator, images: See the protocol.
             settings: ``lr`` (0.001) and ``batch`` (32).
         """
-        lr, batch = float(settings.pop("lr", 1e-3)), int(settings.pop("batch", 32))
-        if settings:
-            raise InputError(
-                f"A retrain has no setting '{next(iter(settings))}'.", "It has lr and batch.", "Correct it."
-            )
+        lr, batch = retrain_settings(settings)
         student = self.fresh(model, generator)
         optimizer = torch.optim.AdamW(self.parameters(student).values(), lr=lr)
-        cuts = list(range(0, len(retain), batch))
-        if len(cuts) > 1 and len(retain) - cuts[-1] == 1:
-            cuts.pop()
+        cuts = cuts_of(len(retain), batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
         with isolated_rng():
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
             for _ in range(epochs):
                 order = torch.randperm(len(retain), generator=generator).tolist()
-                for start, end in zip(cuts, [*cuts[1:], len(retain)], strict=True):
+                for start, end in cuts:
                     student.train(end - start > 1)
                     samples = self.collate([retain[i] for i in order[start:end]])
                     optimizer.zero_grad(set_to_none=True)
@@ -295,3 +294,23 @@ class ModuleTask:
 
     def _head(self, model: nn.Module) -> nn.Module:
         return self.layers(model)[-1]
+
+
+def cuts_of(count: int, batch: int) -> list[tuple[int, int]]:
+    """Return the bounds of the batches; a remainder of one sample joins the batch before it."""
+    starts = list(range(0, count, batch))
+    if len(starts) > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], count], strict=True))
+
+
+def retrain_settings(settings: Mapping[str, Any]) -> tuple[float, int]:
+    """Return learning rate and batch size of a retrain.
+
+    Raises:
+        InputError: If there is a setting that a retrain does not have.
+    """
+    unknown = sorted(set(settings) - {"lr", "batch"})
+    if unknown:
+        raise InputError(f"A retrain has no setting '{unknown[0]}'.", "It has lr and batch.", "Correct it.")
+    return float(settings.get("lr", 1e-3)), int(settings.get("batch", 32))

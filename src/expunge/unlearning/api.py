@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.audit.gate import Verdict
+from expunge.audit.verdict import label_of
 from expunge.errors import InputError
 from expunge.tasks.module import Loss, ModuleTask
 from expunge.tasks.protocol import Samples
+from expunge.unlearning.auditing import Audit
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
-from expunge.unlearning.judging import Judge
 from expunge.unlearning.material import Material, with_own_guard
+from expunge.unlearning.references import retrains
 from expunge.unlearning.result import Result
 from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
 
@@ -118,12 +119,16 @@ class Report:
     Attributes:
         verdict: ``pass``, ``fail`` or ``no-power``.
         reasons: Plain sentences.
-        figures: Numbers by name, each with n, interval and what it is for the original.
+        figures: Numbers by name, each with n, interval, null and what it is for the original.
+        level: ``quick``, ``standard`` or ``full``.
+        failure: Of a failure: ``under-forgetting``, ``over-forgetting`` or ``utility``.
     """
 
     verdict: str
     reasons: tuple[str, ...]
     figures: dict[str, Any]
+    level: str
+    failure: str | None
 
 
 def audit(
@@ -135,14 +140,18 @@ def audit(
     unseen: Samples,
     loss: Loss,
     references: Sequence[nn.Module] = (),
+    level: str | None = None,
     forget_groups: Sequence[str] | None = None,
     unseen_groups: Sequence[str] | None = None,
     allowed_drop: float = ALLOWED_DROP,
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> Report:
-    """Judge a candidate, whoever made it, by comparing the forgotten with unseen data (no references).
+    """Judge a candidate, whoever made it.
 
+    ``quick``: without references, the forgotten against unseen data by their losses. ``standard``: the same
+    with losses calibrated by references, and after two probes. ``full``: against at least 19 references,
+    trained by the same plan on the same retained data with other seeds: a verdict on the model.
     Utility is taken on ``unseen``, which the candidate must not have been tuned by.
 
     Args:
@@ -150,46 +159,74 @@ def audit(
         original: The model before the erasure: without it nobody knows whether the test could notice.
         forget, retain, unseen: Data sets of (input, target).
         loss: ``loss(outputs, targets) -> (B,)``.
-        references: Models trained without the forget set. This version does not judge by them.
+        references: Models trained without the forget set and without ``unseen``; see
+            :func:`expunge.train_references`.
+        level: Which of the three; without it what the references allow.
         forget_groups, unseen_groups: The person of each sample.
         allowed_drop: By how much the main metric may fall.
+        device: Where to work; without it where the candidate is.
+        seed: Of resampling and probes.
 
     Raises:
         InputError: If the data or the models do not fit together.
     """
-    if len(references):
-        raise InputError(
-            "This version of the audit does not use reference models.",
-            f"{len(references)} were given, and leaving them aside unsaid would be wrong.",
-            "Call it with references=[]: the forgotten are compared with unseen data.",
-        )
     task = ModuleTask(loss, device=device or _device_of(candidate))
     material = Material(forget, retain, unseen, unseen, "sample", False, forget_groups, unseen_groups)
-    before = task.clone(original)
-    _same_architecture(before, candidate)
-    utility = task.evaluate(before, unseen)[task.metric]
-    judge = Judge(task, before, material, allowed_drop=allowed_drop, before=utility, tests=1, seed=seed)
-    ready = task.clone(candidate)
-    scored = judge.score(ready)
-    verdict = judge.verdict(ready, scored)
-    return Report(verdict.verdict, verdict.reasons, _figures(verdict, judge, scored.metrics))
+    before, *asked = (task.clone(model) for model in (original, *references))
+    for model in (candidate, *asked):
+        _same_architecture(before, model)
+    judging = Audit(task, before, asked, material, level, allowed_drop, seed=seed)
+    verdict = judging.verdict(task.clone(candidate))
+    figures = {label_of(f): f for f in verdict.figures}
+    return Report(
+        verdict.verdict,
+        verdict.reasons,
+        {**figures, "utility": verdict.utility},
+        verdict.level,
+        verdict.failure,
+    )
 
 
-def _figures(verdict: Verdict, judge: Judge, after: Any) -> dict[str, Any]:
-    return {
-        **{f["name"]: f for f in verdict.figures},
-        "utility": verdict.utility,
-        "metrics": {"original": judge.original.metrics, "candidate": after},
-    }
+def train_references(
+    model: nn.Module,
+    *,
+    retain: Samples,
+    loss: Loss,
+    count: int,
+    epochs: int,
+    fresh: Callable[[], nn.Module] | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> list[nn.Module]:
+    """Train models that never saw what is not in ``retain``, for :func:`audit`.
+
+    They are exchangeable with a retrain only if that is how the original was trained: by AdamW with a cosine
+    from ``lr`` to zero (see :meth:`expunge.tasks.module.ModuleTask.retrain`). Small models without batch norm
+    or dropout are trained all at once.
+
+    Args:
+        model: Says the architecture; what is frozen in it stays as it is.
+        retain: What to train on.
+        loss: ``loss(outputs, targets) -> (B,)``.
+        count: How many; 19 or more for a verdict on the model.
+        epochs: Passes over ``retain``, as the original had.
+        fresh: Returns an untrained model, where its layers have no ``reset_parameters``.
+        device: Where to work; without it where the model is.
+        seed: Of all randomness; reference i depends on (seed, i) alone.
+        settings: ``lr`` and ``batch``.
+    """
+    task = ModuleTask(loss, fresh=fresh, device=device or _device_of(model))
+    return retrains(task, model, retain, count=count, epochs=epochs, seed=seed, settings=settings)
 
 
-def _same_architecture(original: nn.Module, candidate: nn.Module) -> None:
-    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (original, candidate)]
+def _same_architecture(original: nn.Module, other: nn.Module) -> None:
+    shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (original, other)]
     if shapes[0] != shapes[1]:
         raise InputError(
-            "The candidate is of another architecture than the original.",
+            "A model is of another architecture than the original.",
             "Their tensors differ in names or shapes.",
-            "Compare a model with the one that it was made from.",
+            "Compare models of one architecture.",
         )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Subset
 
-from expunge.audit.gate import Losses, Utility, Verdict, judge, judge_absence
+from expunge.audit.gate import Losses, judge, judge_absence
 from expunge.audit.scores import Scores
-from expunge.tasks.protocol import Samples, Task
+from expunge.audit.verdict import Utility, Verdict
+from expunge.tasks.protocol import Batch, Samples, Task
 from expunge.unlearning.material import Material, group_numbers
 
 BATCH = 32
@@ -31,10 +32,12 @@ class Scored:
 
 
 @torch.no_grad()
-def losses_of(task: Task, model: nn.Module, data: Samples) -> Scores:
-    """Return the loss of every sample (n,)."""
+def losses_of(
+    task: Task, model: nn.Module, data: Samples, change: Callable[[Batch], Batch] = lambda batch: batch
+) -> Scores:
+    """Return the loss of every sample (n,); ``change`` may alter the batches on their way."""
     found = [
-        task.loss(model, task.collate([data[i] for i in range(start, min(start + BATCH, len(data)))]))
+        task.loss(model, change(task.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])))
         for start in range(0, len(data), BATCH)
     ]
     return torch.cat(found).double().cpu().numpy() if found else np.zeros(0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from expunge.audit.gate import Verdict
+from expunge.audit.verdict import Verdict
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
 

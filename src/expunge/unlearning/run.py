@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.audit.gate import Verdict, least_utility, resolution
+from expunge.audit.verdict import Verdict, least_utility, resolution
 from expunge.errors import InputError
 from expunge.methods.base import Budget, BudgetSpent, Diverged, Method, all_methods, get_method
 from expunge.tasks.protocol import Task

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An audit: asks original, candidate and references the same questions, and hands the answers to the gate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from expunge.audit.gate import Losses, bounds, judge, judge_absence
+from expunge.audit.references import FULL, Asked, calibrate, judge_by_references
+from expunge.audit.scores import Scores
+from expunge.audit.verdict import LEVEL, OUTPUTS, Utility, Verdict
+from expunge.errors import InputError
+from expunge.exact.hashing import tensor_digest
+from expunge.tasks.protocol import Samples, Task
+from expunge.unlearning.judging import losses_of, named_of
+from expunge.unlearning.material import Material, group_numbers
+from expunge.unlearning.probes import NOISY, REFIT, noisy_losses, refit_head
+
+LEVELS = ("quick", "standard", "full")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model says of the judged data.
+
+    Attributes:
+        utility: The main metric on the guard data.
+        forget, unseen: Losses by view, (n,) each.
+    """
+
+    utility: float
+    forget: dict[str, Scores]
+    unseen: dict[str, Scores]
+
+
+@dataclass
+class Audit:
+    """One original and its references, by which any number of candidates are judged.
+
+    Attributes:
+        task: Scores.
+        original: The model before the erasure, ready to be asked.
+        references: Models trained without the forget set, ready to be asked.
+        material: The data.
+        level: ``quick``, ``standard`` or ``full``; None: what the references allow.
+        allowed_drop: By how much the main metric may fall.
+        tests: How many candidates may be judged in all.
+        seed: Of resampling and probes.
+        on_model: Is told of every model that was asked.
+
+    Raises:
+        InputError: If level and references do not fit, if the forget set and the unseen data overlap, or if a
+            reference is the original.
+    """
+
+    task: Task
+    original: nn.Module
+    references: Sequence[nn.Module]
+    material: Material
+    level: str | None = None
+    allowed_drop: float = 0.02
+    tests: int = 1
+    seed: int = 0
+    on_model: Callable[[], None] = lambda: None
+    _before: Answers = field(init=False)
+    _null: list[Answers] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.level = check_level(self.level, len(self.references))
+        refuse_overlap(self.task, self.material.forget, self.material.unseen)
+        own = model_digest(self.original)
+        if any(model_digest(reference) == own for reference in self.references):
+            raise InputError(
+                "A reference is the original itself.",
+                "It was trained on the forget set, so nothing can be judged by it.",
+                "Give models that were trained without the forget set.",
+            )
+        self._before = self.ask(self.original)
+        self._null = [self.ask(reference) for reference in self.references]
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """How the models are asked at this level."""
+        return (OUTPUTS,) if self.level == "quick" else (OUTPUTS, NOISY, REFIT)
+
+    def ask(self, model: nn.Module) -> Answers:
+        """Return what a model says of the judged data."""
+        task, material = self.task, self.material
+        refitted = refit_head(task, model, material.retain, self.seed) if REFIT in self.views else None
+
+        def losses(data: Samples) -> dict[str, Scores]:
+            found = {OUTPUTS: losses_of(task, model, data)}
+            if NOISY in self.views:
+                found[NOISY] = noisy_losses(task, model, data, self.seed)
+            if refitted is not None:
+                found[REFIT] = losses_of(task, refitted, data)
+            return found
+
+        utility = task.evaluate(model, material.guard)[task.metric]
+        answers = Answers(utility, losses(material.forget), losses(material.unseen))
+        self.on_model()
+        return answers
+
+    def verdict(self, candidate: nn.Module) -> Verdict:
+        """Judge a candidate."""
+        if self.material.goal == "class":
+            named = named_of(self.task, candidate, self.material.forget, self.material.classes)
+            after = self.task.evaluate(candidate, self.material.guard)[self.task.metric]
+            return judge_absence(named, self._utility(after), tests=self.tests)
+        own = model_digest(candidate)
+        if any(model_digest(reference) == own for reference in self.references):
+            raise InputError(
+                "The candidate is among its own references.",
+                "It would be compared with itself.",
+                "Leave it out of the references.",
+            )
+        return self.verdict_of(self.ask(candidate))
+
+    def verdict_of(self, after: Answers) -> Verdict:
+        """Judge what a candidate said."""
+        utility, views = self._utility(after.utility), self.views
+        if self.level == "full":
+            pairs = {
+                v: (self._asked("forget", v, after), self._asked("unseen", v, after)) for v in self.views
+            }
+            first, second = pairs.pop(OUTPUTS)
+            return judge_by_references(first, second, utility, probes=pairs, tests=self.tests)
+        losses = {v: (self._losses("forget", v, after), self._losses("unseen", v, after)) for v in views}
+        forget, unseen = losses.pop(OUTPUTS)
+        return judge(
+            forget,
+            unseen,
+            utility,
+            tests=self.tests,
+            seed=self.seed,
+            level=str(self.level),
+            probes=losses,
+        )
+
+    def _utility(self, after: float) -> Utility:
+        null = np.array([answers.utility for answers in self._null])
+        low = None if not len(null) else float(max(bounds(null, LEVEL)[0], null.min()))
+        task, n = self.task, len(self.material.guard)
+        return Utility(self._before.utility, after, self.allowed_drop, task.metric, n, low)
+
+    def _asked(self, part: str, view: str, after: Answers) -> Asked:
+        original, candidate, *references = (
+            getattr(answers, part)[view] for answers in (self._before, after, *self._null)
+        )
+        empty = np.zeros((0, len(original)))
+        return Asked(original, candidate, np.stack(references) if references else empty)
+
+    def _losses(self, part: str, view: str, after: Answers) -> Losses:
+        groups = self.material.forget_groups if part == "forget" else self.material.unseen_groups
+        asked = self._asked(part, view, after)
+        numbers = group_numbers(groups, len(asked.original))
+        if self.level == "standard":
+            return calibrate(asked, numbers)
+        return Losses(asked.original, asked.candidate, numbers)
+
+
+def check_level(level: str | None, references: int) -> str:
+    """Return the level, or the one that the references allow.
+
+    Raises:
+        InputError: If there is no such level, or it needs other references than there are.
+    """
+    if level is None:
+        return "full" if references >= FULL else "standard" if references else "quick"
+    if level not in LEVELS:
+        raise InputError(f"There is no level '{level}'.", "", f"Choose one of {', '.join(LEVELS)}.")
+    if level == "standard" and not references:
+        raise InputError(
+            "The level standard needs at least one reference model.",
+            "None was given, and the plain comparison is another test.",
+            "Give models that were trained without the forget set, or judge at the level quick.",
+        )
+    if level == "full" and references < FULL:
+        raise InputError(
+            f"The level full needs at least {FULL} reference models.",
+            f"{references} were given: a rank test over N of them has p ≥ 1/(N + 1).",
+            "Train more, or judge at the level standard.",
+        )
+    if level == "quick" and references:
+        raise InputError(
+            "The level quick uses no reference models.",
+            f"{references} were given, and leaving them aside unsaid would be wrong.",
+            "Judge at the level standard or full, or give none.",
+        )
+    return level
+
+
+def refuse_overlap(task: Task, forget: Samples, unseen: Samples) -> None:
+    """Refuse unseen data that holds an input of the forget set.
+
+    Raises:
+        InputError: With how many there are.
+    """
+    known = {_input_digest(task, forget[i]) for i in range(len(forget))}
+    both = sum(_input_digest(task, unseen[i]) in known for i in range(len(unseen)))
+    if both:
+        raise InputError(
+            f"{both} of the unseen samples are in the forget set.",
+            "What is judged cannot be its own yardstick.",
+            "Take them out of one of the two.",
+        )
+
+
+def _input_digest(task: Task, item: object) -> bytes:
+    inputs = task.inputs(task.collate([item])).contiguous().cpu()
+    return hashlib.sha256(inputs.numpy().tobytes()).digest()
+
+
+def model_digest(model: nn.Module) -> str:
+    """Return the digest of a model's tensors."""
+    return tensor_digest(model.state_dict())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other ways to ask a model than its plain outputs, for what hides behind them.
+
+A mask that recognises the forgotten pictures, or an edit of the last layer, changes what is said and not what
+is known. ``noisy inputs`` asks about pictures that differ a little from those forgotten; ``refitted head``
+lets the last layer learn again, from retained data alone, on the features as they are. A true retrain gives
+the same as its references under both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from expunge.audit.scores import Scores
+from expunge.exact.trainer import isolated_rng
+from expunge.tasks.protocol import Batch, Samples, Task
+from expunge.unlearning.judging import BATCH, losses_of
+
+NOISY = "noisy inputs"
+REFIT = "refitted head"
+NOISE = 0.02  # standard deviation of the noise, in units of the inputs' own
+STEPS = 100  # batches that a head sees
+RATE = 5e-3
+DECAY = 0.0
+
+View = Callable[[Task, nn.Module, Samples], Scores]
+
+
+def noisy_losses(task: Task, model: nn.Module, data: Samples, seed: int = 0) -> Scores:
+    """Return the loss of every sample (n,), with noise on its inputs; the same noise for every model.
+
+    Gaussian, NOISE times the standard deviation of the batch's inputs, cut off at the ends of their range.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def disturbed(batch: Batch) -> Batch:
+        x = task.inputs(batch)
+        noise = torch.randn(x.shape, generator=generator).to(x.device, x.dtype)
+        range_ = task.input_range(batch)
+        y = x + NOISE * x.std() * noise
+        return task.with_inputs(batch, y.clamp(*range_) if range_ else y)
+
+    return losses_of(task, model, data, disturbed)
+
+
+def refit_head(task: Task, model: nn.Module, retain: Samples, seed: int = 0) -> nn.Module:
+    """Return a copy whose last layer has learnt from retained data, AdamW for STEPS batches; the rest stays.
+
+    Args:
+        task: The model family.
+        model: It is not changed.
+        retain: What the head learns from; never the forget set.
+        seed: Of the order; the same batches for every model.
+    """
+    twin = task.clone(model)
+    head = {id(p) for p in task.layers(twin)[-1].parameters()}
+    for parameter in task.parameters(twin).values():
+        parameter.requires_grad_(id(parameter) in head)
+    learns = [p for p in twin.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learns, lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    with isolated_rng():
+        for _ in range(STEPS):
+            if len(order) < min(BATCH, len(retain)):
+                order += torch.randperm(len(retain), generator=generator).tolist()
+            rows, order = order[:BATCH], order[BATCH:]
+            loss = task.loss(twin, task.collate([retain[i] for i in rows])).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    task.ready(twin)
+    return twin

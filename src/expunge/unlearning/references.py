@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains reference models: retrains without the forget set, each from a start of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from expunge.errors import InputError
+from expunge.exact.hashing import keyed_hash
+from expunge.tasks.module import ModuleTask
+from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.vectorised import retrain_many, vectorisable
+
+TOGETHER = 64  # models trained at once: memory grows with them, speed hardly does beyond
+
+
+def retrains(
+    task: Task,
+    model: nn.Module,
+    retain: Samples,
+    *,
+    count: int,
+    epochs: int,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    images: Callable[[int], None] = lambda count: None,
+) -> list[nn.Module]:
+    """Return ``count`` models trained on ``retain``; reference i depends on (seed, i) alone.
+
+    Small ones are trained all at once (:mod:`expunge.tasks.vectorised`), others one after the other.
+
+    Raises:
+        InputError: If there is nothing to train, or a setting is unknown.
+    """
+    if count < 1 or epochs < 1:
+        raise InputError(
+            "No reference would be trained.", f"count={count}, epochs={epochs}.", "Give at least 1 of each."
+        )
+    generators = [torch.Generator().manual_seed(keyed_hash(seed, "reference", i) >> 1) for i in range(count)]
+    given = dict(settings or {})
+    if not vectorisable(task, model) or count == 1:
+        return [
+            task.retrain(model, retain, epochs=epochs, generator=g, images=images, **given)
+            for g in generators
+        ]
+    found: list[nn.Module] = []
+    for start in range(0, count, TOGETHER):
+        some = generators[start : start + TOGETHER]
+        found += retrain_many(
+            cast(ModuleTask, task), model, retain, epochs=epochs, generators=some, images=images, **given
+        )
+    return found

@@ -115,6 +115,16 @@ class Workspace:
         )
 
     @property
+    def references(self) -> Path:
+        """Folder of the models that audits compare with; derived, and trained anew where they are gone."""
+        return self.root / "references"
+
+    @property
+    def audits(self) -> Path:
+        """Folder of what audits found."""
+        return self.root / "audits"
+
+    @property
     def catalog(self) -> Path:
         """Path of the database."""
         return self.root / "catalog.sqlite"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from expunge.audit.scores import auc, auc_rows, clopper_pearson, interval, resample
+from expunge.audit.scores import auc, auc_rows, clopper_pearson, interval, multiplicities, wins
 
 FEW = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 
@@ -38,18 +38,23 @@ def test_rows_are_judged_one_by_one() -> None:
     assert auc_rows(a, b).tolist() == [auc(x, y) for x, y in zip(a, b, strict=True)]
 
 
+def test_wins_average_to_the_auc() -> None:
+    generator = np.random.default_rng(5)
+    a, b = generator.integers(0, 5, 9).astype(float), generator.integers(0, 5, 4).astype(float)
+    assert wins(a, b).mean() == pytest.approx(auc(a, b))
+
+
 def test_people_are_drawn_whole() -> None:
     groups = np.array([0, 0, 0, 1, 2, 2])
-    for draw in resample(groups, 200, np.random.default_rng(1)):
-        counts = np.bincount(draw, minlength=6)
+    for counts in multiplicities(groups, 200, np.random.default_rng(1)):
         assert counts[0] == counts[1] == counts[2]
         assert counts[4] == counts[5]
         assert counts[0] + counts[3] + counts[4] == 3  # as many people as there are
 
 
 def test_one_person_alone_is_drawn_by_pictures() -> None:
-    draws = resample(np.zeros(50, int), 20, np.random.default_rng(2))
-    assert {len(d) for d in draws} == {50}
+    draws = multiplicities(np.zeros(50, int), 20, np.random.default_rng(2))
+    assert (draws.sum(axis=1) == 50).all()
     assert len({tuple(d) for d in draws}) == 20
 
 
@@ -57,7 +62,7 @@ def test_the_bootstrap_covers_a_mean_as_often_as_it_says() -> None:
     generator, hits = np.random.default_rng(3), 0
     for _ in range(300):
         x = generator.normal(size=60)
-        means = np.array([x[d].mean() for d in resample(np.arange(60), 300, generator)])
+        means = multiplicities(np.arange(60), 300, generator) @ x / 60
         low, high = interval(means, 0.9)
         hits += low <= 0 <= high
     assert 0.84 < hits / 300 < 0.96

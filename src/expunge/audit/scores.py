@@ -41,10 +41,14 @@ def auc_rows(members: Scores, others: Scores) -> Scores:
     return np.asarray((ranks[:, :n].sum(axis=1) - n * (n + 1) / 2) / (n * m), dtype=np.float64)
 
 
-def resample(
-    groups: NDArray[np.int64], draws: int, generator: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Return bootstrap samples as index arrays: whole groups (people) are drawn, with replacement.
+def wins(members: Scores, others: Scores) -> Scores:
+    """Return (n, m): 1 where a member's score is above another's, ½ where they tie; its mean is the AUC."""
+    difference = members[:, None] - others[None]
+    return np.asarray((difference > 0) + 0.5 * (difference == 0), dtype=np.float64)
+
+
+def multiplicities(groups: NDArray[np.int64], draws: int, generator: np.random.Generator) -> Scores:
+    """Return how often each score was drawn in each bootstrap sample (draws, n): whole groups (people) are.
 
     Where there is but one group its members are drawn instead, which says nothing about other groups.
 
@@ -55,12 +59,10 @@ def resample(
     """
     names, inverse = np.unique(groups, return_inverse=True)
     if len(names) == 1:
-        return [generator.integers(0, len(groups), len(groups)) for _ in range(draws)]
-    members = [np.flatnonzero(inverse == k) for k in range(len(names))]
-    return [
-        np.concatenate([members[k] for k in generator.integers(0, len(names), len(names))])
-        for _ in range(draws)
-    ]
+        inverse = np.arange(len(groups))
+    count = int(inverse.max()) + 1
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    return np.asarray(drawn[:, inverse], dtype=np.float64)
 
 
 def interval(values: Scores, level: float) -> tuple[float, float]:

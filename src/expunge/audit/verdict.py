@@ -71,6 +71,7 @@ class Figure:
         rho, rho_interval: The residual; NaN where the original shows nothing.
         p: Of a residual as far from 0 (from the margin, where there is no null), on its side.
         power: Whether the forget set could be told in the original at all.
+        judged: Whether the verdict depends on it; else it is there to be read.
         n_forget, n_unseen: Samples on both sides.
         units, n_null: What was resampled (``samples``, ``subjects`` or ``references``), and how many.
         level: Confidence level of the intervals.
@@ -92,6 +93,7 @@ class Figure:
     units: str
     n_null: int
     level: float
+    judged: bool = True
 
     @property
     def label(self) -> str:
@@ -157,6 +159,7 @@ def conclude(figures: Sequence[Figure], utility: Utility, level: str, caveat: st
         caveat: What a reader of a pass should know of this level.
     """
     shown = tuple(asdict(f) for f in figures)
+    figures = [f for f in figures if f.judged]
     blind = [f for f in figures if f.view == OUTPUTS and not f.power]
     if blind:
         said = (

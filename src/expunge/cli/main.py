@@ -27,6 +27,10 @@ COMMANDS = {
     "status": ("expunge.cli.training:status", "Say whether weights are current or superseded."),
     "forget": ("expunge.cli.erasure:forget", "Make models forget a person, samples or a class."),
     "repair": ("expunge.cli.erasure:repair", "Finish what a deferred erasure left to do."),
+    "audit": (
+        "expunge.cli.audit:audit",
+        "Judge whether a model can still tell the forgotten from unseen data.",
+    ),
     "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }

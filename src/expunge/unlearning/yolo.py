@@ -16,7 +16,7 @@ from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
 from expunge.unlearning.material import Material, with_own_guard
-from expunge.unlearning.partition import partition
+from expunge.unlearning.partition import Partition, partition
 from expunge.unlearning.result import Result
 from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
 from expunge.unlearning.selecting import Selected
@@ -73,27 +73,8 @@ def unlearn_rows(
     Raises:
         InputError: If model, data, selection or method do not fit together.
     """
-    check_fits(opened, config)
-    parts = partition(samples, config, root, selected, settings.seed)
+    material, parts = material_of(opened, samples, config, root, selected, settings.seed)
     task = yolo_task(opened, settings.device)
-
-    def data(rows: Sequence[Sample]) -> Samples:
-        return samples_of(opened, root, config, rows)
-
-    retain = data(parts.retain)
-    guard_seen = not parts.guard
-    kept, guard = with_own_guard(retain, settings.seed) if guard_seen else (retain, data(parts.guard))
-    material = Material(
-        data(parts.forget),
-        kept,
-        guard,
-        data(parts.unseen),
-        parts.goal,
-        guard_seen,
-        parts.forget_groups,
-        parts.unseen_groups,
-        _classes(opened, selected),
-    )
     terms = Terms(
         budget=BUDGET if settings.budget is None else settings.budget,
         retrain_epochs=epochs or opened.train_args.get("epochs"),
@@ -104,7 +85,7 @@ def unlearn_rows(
         on_start=lambda name, passes: progress.begin(f"{name}", passes),
         on_images=progress.add,
     )
-    held = data((*parts.guard, *parts.unseen))
+    held = samples_of(opened, root, config, (*parts.guard, *parts.unseen))
     try:
         unlearning = Unlearning(
             opened.module,
@@ -118,6 +99,46 @@ def unlearn_rows(
     finally:
         progress.end()
     return result, lambda model: measure(task, model, held)
+
+
+def material_of(
+    opened: Opened,
+    samples: Sequence[Sample],
+    config: DatasetConfig,
+    root: Path,
+    selected: Selected,
+    seed: int,
+) -> tuple[Material, Partition]:
+    """Return the data of an unlearning or an audit, and the rows it is made of.
+
+    Args:
+        opened, samples, config, root, selected: See :func:`unlearn_rows`.
+        seed: Of the division between what guards and what judges.
+
+    Raises:
+        InputError: If model, data and selection do not fit together.
+    """
+    check_fits(opened, config)
+    parts = partition(samples, config, root, selected, seed)
+
+    def data(rows: Sequence[Sample]) -> Samples:
+        return samples_of(opened, root, config, rows)
+
+    retain = data(parts.retain)
+    guard_seen = not parts.guard
+    kept, guard = with_own_guard(retain, seed) if guard_seen else (retain, data(parts.guard))
+    material = Material(
+        data(parts.forget),
+        kept,
+        guard,
+        data(parts.unseen),
+        parts.goal,
+        guard_seen,
+        parts.forget_groups,
+        parts.unseen_groups,
+        _classes(opened, selected),
+    )
+    return material, parts
 
 
 def measure(task: Task, model: nn.Module, data: Samples) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Candidates that did not forget, forgot too much, or are of no use: what an auditor must not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from expunge.audit.verdict import OUTPUTS, least_utility
+from expunge.tasks.protocol import Samples, Task
+from expunge.unlearning.auditing import Answers
+from expunge.unlearning.judging import losses_of
+
+ROUNDS = 40  # of ascent, at most
+BATCH = 32
+
+
+def noised(task: Task, model: nn.Module, guard: Samples, allowed_drop: float, seed: int) -> nn.Module:
+    """Return the model with the most noise on its weights that its utility bears."""
+    before = task.evaluate(model, guard)[task.metric]
+    least = least_utility(before, allowed_drop, len(guard))
+    for scale in (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01):
+        generator = torch.Generator().manual_seed(seed)
+        twin = task.clone(model)
+        with torch.no_grad():
+            for parameter in task.parameters(twin).values():
+                spread = parameter.std() if parameter.numel() > 1 else parameter.abs().mean()
+                parameter += scale * spread * torch.randn(parameter.shape, generator=generator)
+        if task.evaluate(twin, guard)[task.metric] >= least:
+            break
+    return twin
+
+
+def ascended(
+    task: Task,
+    model: nn.Module,
+    forget: Samples,
+    retain: Samples,
+    guard: Samples,
+    *,
+    enough: float,
+    head_only: bool,
+    lr: float,
+    seed: int,
+) -> nn.Module:
+    """Return the model after ascent on the forget set, with as much descent on retained data (NegGrad+).
+
+    Args:
+        enough: Median loss on the forget set at which it ends, in units of that on the guard data; a
+            sample that has twice as much is left alone.
+        head_only: Change the last layer alone.
+        lr: Of Adam.
+        seed: Of the order.
+    """
+    twin = task.clone(model)
+    head = {id(p) for p in task.layers(twin)[-1].parameters()}
+    for parameter in task.parameters(twin).values():
+        parameter.requires_grad_(not head_only or id(parameter) in head)
+    learns = [p for p in twin.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learns, lr=lr)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(ROUNDS):
+        goal = enough * float(np.median(losses_of(task, twin, guard)))
+        if np.median(losses_of(task, twin, forget)) >= goal:
+            break
+        for rows in torch.randperm(len(forget), generator=generator).split(BATCH):
+            kept = torch.randint(0, len(retain), (len(rows),), generator=generator)
+            up = task.loss(twin, task.collate([forget[i] for i in rows.tolist()])).clamp(max=2 * goal).mean()
+            down = task.loss(twin, task.collate([retain[i] for i in kept.tolist()])).mean()
+            optimizer.zero_grad(set_to_none=True)
+            (down - 0.5 * up).backward()
+            optimizer.step()
+    task.ready(twin)
+    return twin
+
+
+def destroyed(task: Task, model: nn.Module, seed: int) -> nn.Module:
+    """Return an untrained model."""
+    return task.fresh(model, torch.Generator().manual_seed(seed))
+
+
+def masked(answers: Answers, seed: int) -> Answers:
+    """Return the answers of a model behind a mask that knows the forgotten pictures bit by bit.
+
+    For each it answers such that the loss is that of an unseen sample drawn at random; a picture that
+    differs, and what the features say, it cannot mask.
+    """
+    drawn = np.random.default_rng(seed).choice(answers.unseen[OUTPUTS], len(answers.forget[OUTPUTS]))
+    return replace(answers, forget={**answers.forget, OUTPUTS: drawn})
+
+
+KEPT = ("untouched", "head edit", "mask", "noised", "half")  # must not pass
+LOST = ("destroyed", "over-forgotten")  # must not pass
+TRUE = ("retrain", "exact")  # must not fail
+ALL: Sequence[str] = (*TRUE, *KEPT, *LOST)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One trial: train everything anew, make every candidate, and write down what the auditor said of each."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import nn
+
+from benchmarks.audits import fakes
+from expunge.audit.verdict import Verdict
+from expunge.unlearning.auditing import Audit
+from expunge.unlearning.material import Material
+
+ALLOWED_DROP = 0.05
+
+
+def run(world: Any, level: str, references: int, seed: int) -> dict[str, Any]:
+    """Return the record of a trial: verdicts and figures of all candidates, and the seconds it took.
+
+    ``exact`` is trained with the original's own seed, ``retrain`` with another.
+    """
+    began, task = time.process_time(), world.task
+    original, half = world.train(world.both, ["original"])[0], world.train(world.half, ["original"])[0]
+    names = ["original", "retrain", *(f"reference {i}" for i in range(references))]
+    exact, retrain, *models = world.train(world.retain, names)
+    trained = time.process_time()
+    material = Material(world.forget, world.retain, world.guard, world.unseen, "sample", False)
+    audit = Audit(task, task.clone(original), models, material, level, ALLOWED_DROP, seed=seed)
+
+    def edited(enough: float, head_only: bool, lr: float) -> nn.Module:
+        return fakes.ascended(
+            task, original, world.forget, world.retain, world.guard,
+            enough=enough, head_only=head_only, lr=lr, seed=seed,
+        )  # fmt: skip
+
+    candidates = {
+        "retrain": lambda: retrain,
+        "exact": lambda: exact,
+        "untouched": lambda: task.clone(original),
+        "head edit": lambda: edited(1.0, True, world.lr / 10),
+        "noised": lambda: fakes.noised(task, original, world.guard, ALLOWED_DROP, seed),
+        "half": lambda: half,
+        "destroyed": lambda: fakes.destroyed(task, original, seed),
+        "over-forgotten": lambda: edited(2.0, False, world.lr / 10),
+    }
+    found: dict[str, Any] = {}
+    for name, make in candidates.items():
+        answers = audit.ask(make())
+        found[name] = record(audit.verdict_of(answers))
+        if name == "untouched":
+            found["mask"] = record(audit.verdict_of(fakes.masked(answers, seed)))
+    ended = time.process_time()
+    return {
+        "level": level,
+        "references": references,
+        "candidates": found,
+        "training_cpu_seconds": round(trained - began, 2),
+        "audit_cpu_seconds": round(ended - trained, 2),
+    }
+
+
+def record(verdict: Verdict) -> dict[str, Any]:
+    """Return what is kept of a verdict: the word, and the raw figures."""
+    figures = [
+        {
+            "name": f["name"], "view": f["view"], "power": f["power"], "p": _short(f["p"]),
+            "original": _short(f["original"]), "candidate": _short(f["candidate"]), "rho": _short(f["rho"]),
+            "rho_interval": [_short(b) for b in f["rho_interval"]],
+        }
+        for f in verdict.figures
+    ]  # fmt: skip
+    utility = [_short(verdict.utility[k]) for k in ("before", "after")]
+    return {"verdict": verdict.verdict, "failure": verdict.failure, "utility": utility, "figures": figures}
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.4g}") if abs(value) < float("inf") else None

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``audit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from expunge.cli.output import Context, common_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.argument("model", metavar="MODEL[@V]")
+@click.option("--request", required=True, metavar="ID", help="The request that it is judged for.")
+@click.option(
+    "--level",
+    type=click.Choice(["quick", "standard", "full"]),
+    default="quick",
+    show_default=True,
+    help="quick: unseen people only; standard: with 1–4 references; full: 19 or more, on the model itself.",
+)
+@click.option(
+    "--references", type=click.IntRange(min=0), metavar="N", help="How many to compare with. [2, full: 19]"
+)
+@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Of a reference. [as on record]")
+@click.option(
+    "--allowed-drop", type=float, default=0.02, show_default=True, help="By how much the metric may fall."
+)
+@click.option("--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Trainings at once. [cores]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of references and resampling.")
+@common_options
+def audit(context: Context, model: str, request: str, **values: Any) -> int:
+    """Judge whether a model can still tell what a request erased from data that it never saw.
+
+    Ends with 1 unless the verdict is "pass". "no-power" means that the test could not have noticed.
+    """
+    from expunge.audits import Question, audit_model
+    from expunge.progress import Progress
+
+    question = Question(
+        model, request, device=context.device or "cpu", threads=context.threads or 1, **values
+    )
+    report = audit_model(context.workspace(), question, Progress())
+    context.emit(report, lambda: _table(report))
+    return 0 if report["verdict"] == "pass" else 1
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    title = f"{report['model']}, request {report['request']}, level {report['level']}: {report['verdict']}"
+    table = Table(title=title, caption="\n".join(report["reasons"]), caption_justify="left")
+    for name in ("figure", "original", "candidate", "no trace", "left (90 %)", "null", "judged"):
+        table.add_column(name, justify="left" if name in ("figure", "judged") else "right")
+    for label, f in report["figures"].items():
+        if "rho" not in f:
+            table.add_row(label, "", _number(f["value"]), "0", "", f"n {f['n']}", "yes")
+            continue
+        low, high = f["rho_interval"]
+        judged = "no power" if not f["power"] else "yes" if f["judged"] else "shown only"
+        table.add_row(
+            label,
+            _number(f["original"]),
+            _number(f["candidate"]),
+            _number(f["baseline"]),
+            f"{_number(f['rho'])} ({_number(low)} to {_number(high)})",
+            f"{f['n_null']} {f['units']}",
+            judged,
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -18,6 +18,7 @@ from torch.utils.data import default_collate
 
 from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
+from expunge.tasks.confidence import class_signals
 from expunge.tasks.device import resolve_device
 from expunge.tasks.protocol import Outputs, Samples
 
@@ -95,15 +96,16 @@ class ModuleTask:
 
     def loss(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         """Return the loss of every sample (B,)."""
-        x, y = batch
-        values = self._loss(model(x), y)
-        if values.shape[:1] != x.shape[:1]:
-            raise InputError(
-                "The loss gives one number for a whole batch.",
-                f"For {len(x)} samples its shape is {tuple(values.shape)}.",
-                'Build it with reduction="none".',
-            )
-        return values.flatten(1).mean(1) if values.ndim > 1 else values
+        return self._losses(model(batch[0]), batch)
+
+    @torch.no_grad()
+    def signals(self, model: nn.Module, batch: Pair) -> dict[str, torch.Tensor]:
+        """Return ``negative_loss`` (B,); of classifiers, ``logit`` and ``margin`` of the true class too."""
+        found = model(batch[0])
+        signals = {"negative_loss": -self._losses(found, batch)}
+        if found.ndim == 2 and batch[1].ndim == 1 and not batch[1].is_floating_point():
+            signals |= class_signals(found, batch[1].long())
+        return signals
 
     def outputs(self, model: nn.Module, batch: Pair) -> Outputs:
         """Return {"logits": (B, …)}."""
@@ -277,6 +279,16 @@ class ModuleTask:
                     images(end - start)
         self.ready(student)
         return student
+
+    def _losses(self, outputs: torch.Tensor, batch: Pair) -> torch.Tensor:
+        values = self._loss(outputs, batch[1])
+        if values.shape[:1] != batch[0].shape[:1]:
+            raise InputError(
+                "The loss gives one number for a whole batch.",
+                f"For {len(batch[0])} samples its shape is {tuple(values.shape)}.",
+                'Build it with reduction="none".',
+            )
+        return values.flatten(1).mean(1) if values.ndim > 1 else values
 
     def _logits(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         with torch.no_grad():

@@ -7,6 +7,7 @@ A difference test that finds nothing says nothing; here H0 is that the differenc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -112,6 +113,7 @@ def ks_upper_bound(one: ArrayLike, two: ArrayLike, *, alpha: float = 0.05) -> fl
     return high
 
 
+@lru_cache(maxsize=4096)  # the data speak through the distance alone, which has few values
 def _boundary(distance: float, n: int, m: int, margin: float) -> float:
     """The largest probability, at the boundary of H0, of a difference as small as the one seen."""
     from scipy.optimize import minimize_scalar

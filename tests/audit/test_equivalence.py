@@ -86,6 +86,13 @@ def test_it_says_the_same_of_equals_and_never_of_few() -> None:
     assert planted.p > 0.99
 
 
+@pytest.mark.parametrize(("margin", "n"), [(0.15, 450), (0.2, 250), (0.25, 150), (0.3, 110)])
+def test_its_power_is_as_the_documents_say(margin: float, n: int) -> None:
+    generator = np.random.default_rng(11)
+    found = [ks_equivalence(generator.random(n), generator.random(n), margin).p <= 0.025 for _ in range(300)]
+    assert 0.85 < np.mean(found) < 0.96
+
+
 def test_the_upper_bound_inverts_the_test_and_covers() -> None:
     generator, below = np.random.default_rng(9), 0
     for _ in range(150):

@@ -72,7 +72,9 @@ def test_it_orders_unlearners_and_no_retrain_is_perfect() -> None:
     ]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 2 * scores[1]
-    assert scores[0] < 0.15, "the best of many attacks on 64 models finds something in nothing"
+    assert scores[0] == pytest.approx(0.07, abs=0.015), (
+        "the best of many attacks on 64 models finds something in nothing"
+    )
 
 
 def test_over_forgetting_in_both_directions_is_found_by_two_thresholds() -> None:

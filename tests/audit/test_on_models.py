@@ -40,7 +40,7 @@ def world() -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
 def areas(
     signals: dict[str, NDArray[np.float64]], seen: NDArray[np.bool_], member: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """AUC of every attack on the first model; ``member``: a guess at what it saw. The others are references."""
+    """AUC of every attack on the first model; ``member``: a guess at what it saw. Others are references."""
     loss, logit = signals["negative_loss"], signals["logit"]
     some = ~seen[1:].all(axis=0)
     scores = {

@@ -96,20 +96,28 @@ class ModuleTask:
 
     def loss(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         """Return the loss of every sample (B,)."""
-        return self._losses(model(batch[0]), batch)
-
-    @torch.no_grad()
-    def signals(self, model: nn.Module, batch: Pair) -> dict[str, torch.Tensor]:
-        """Return ``negative_loss`` (B,); of classifiers, ``logit`` and ``margin`` of the true class too."""
-        found = model(batch[0])
-        signals = {"negative_loss": -self._losses(found, batch)}
-        if found.ndim == 2 and batch[1].ndim == 1 and not batch[1].is_floating_point():
-            signals |= class_signals(found, batch[1].long())
-        return signals
+        x, y = batch
+        values = self._loss(model(x), y)
+        if values.shape[:1] != x.shape[:1]:
+            raise InputError(
+                "The loss gives one number for a whole batch.",
+                f"For {len(x)} samples its shape is {tuple(values.shape)}.",
+                'Build it with reduction="none".',
+            )
+        return values.flatten(1).mean(1) if values.ndim > 1 else values
 
     def outputs(self, model: nn.Module, batch: Pair) -> Outputs:
         """Return {"logits": (B, …)}."""
         return {"logits": model(batch[0])}
+
+    @torch.no_grad()
+    def signals(self, model: nn.Module, batch: Pair) -> dict[str, torch.Tensor]:
+        """Return ``negative_loss`` (B,); of classifiers, ``logit`` and ``margin`` of the true class too."""
+        said, y = model(batch[0]), batch[1]
+        found = {"negative_loss": -self.loss(nn.Identity(), (said, y))}
+        if said.ndim == 2 and y.ndim == 1 and not y.is_floating_point():
+            found |= class_signals(said, y.long())
+        return found
 
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
         """Return KL(softmax(teacher) ‖ softmax(student)) for every sample (B,)."""
@@ -279,16 +287,6 @@ class ModuleTask:
                     images(end - start)
         self.ready(student)
         return student
-
-    def _losses(self, outputs: torch.Tensor, batch: Pair) -> torch.Tensor:
-        values = self._loss(outputs, batch[1])
-        if values.shape[:1] != batch[0].shape[:1]:
-            raise InputError(
-                "The loss gives one number for a whole batch.",
-                f"For {len(batch[0])} samples its shape is {tuple(values.shape)}.",
-                'Build it with reduction="none".',
-            )
-        return values.flatten(1).mean(1) if values.ndim > 1 else values
 
     def _logits(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         with torch.no_grad():

@@ -18,6 +18,7 @@ from torch.utils.data import default_collate
 
 from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
+from expunge.tasks.confidence import class_signals
 from expunge.tasks.device import resolve_device
 from expunge.tasks.protocol import Outputs, Samples
 
@@ -113,6 +114,15 @@ class ModuleTask:
     def outputs(self, model: nn.Module, batch: Pair) -> Outputs:
         """Return {"logits": (B, …)}."""
         return {"logits": model(batch[0])}
+
+    @torch.no_grad()
+    def signals(self, model: nn.Module, batch: Pair) -> dict[str, torch.Tensor]:
+        """Return ``negative_loss`` (B,); of classifiers, ``logit`` and ``margin`` of the true class too."""
+        said, y = model(batch[0]), batch[1]
+        found = {"negative_loss": -self.loss(nn.Identity(), (said, y))}
+        if said.ndim == 2 and y.ndim == 1 and not y.is_floating_point():
+            found |= class_signals(said, y.long())
+        return found
 
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
         """Return KL(softmax(teacher) ‖ softmax(student)) for every sample (B,)."""

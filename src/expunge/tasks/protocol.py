@@ -71,6 +71,13 @@ class Task(Protocol):
         """Return the loss of every sample (B,), differentiable, from one forward pass of the batch."""
         ...
 
+    def signals(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return scores by which members of the training set may be told, by name (B,); higher: a member.
+
+        ``negative_loss`` is always among them. No gradient is kept.
+        """
+        ...
+
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return what the model says, before any threshold or suppression; differentiable."""
         ...

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from expunge.tasks.confidence import class_signals
 from expunge.tasks.protocol import Outputs, Samples
 from expunge.tasks.yolo_base import Batch, YoloTask
 
@@ -31,6 +32,13 @@ class YoloClassify(YoloTask):
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the cross-entropy of every sample (B,)."""
         return nn.functional.cross_entropy(self._logits(model, batch), batch["cls"], reduction="none")
+
+    @torch.no_grad()
+    def signals(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return ``negative_loss``, and ``logit`` and ``margin`` of the true class (B,)."""
+        logits = self._logits(model, batch)
+        loss = nn.functional.cross_entropy(logits, batch["cls"], reduction="none")
+        return {"negative_loss": -loss, **class_signals(logits, batch["cls"])}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return {"logits": (B, C)}."""

@@ -37,7 +37,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from expunge.tasks import yolo_boxes
+from expunge.tasks import yolo_boxes, yolo_signals
 from expunge.tasks.detect_eval import measure
 from expunge.tasks.protocol import Outputs, Samples
 from expunge.tasks.yolo import Opened
@@ -91,6 +91,17 @@ class YoloDetect(YoloTask):
         one = yolo_boxes.losses(criterion.one2one, raw[ONE], batch)
         total: torch.Tensor = criterion.o2m * many + criterion.o2o * one
         return total
+
+    @torch.no_grad()
+    def signals(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return ``negative_loss`` (B,), and by head ``negative_loss.<head>`` and ``matched.<head>``."""
+        criterion, raw = cast(Any, model).criterion, self._raw(model, batch)
+        if MANY not in raw:
+            found = yolo_signals.signals({MANY: criterion}, {MANY: raw[""]}, batch)
+            return {"negative_loss": found[f"negative_loss.{MANY}"], **found}
+        found = yolo_signals.signals({MANY: criterion.one2many, ONE: criterion.one2one}, raw, batch)
+        many, one = found[f"negative_loss.{MANY}"], found[f"negative_loss.{ONE}"]
+        return {"negative_loss": criterion.o2m * many + criterion.o2o * one, **found}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return class logits and box sides of every head."""

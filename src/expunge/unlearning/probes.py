@@ -57,9 +57,10 @@ def refit_head(task: Task, model: nn.Module, retain: Samples, seed: int = 0) -> 
     """
     twin = task.clone(model)
     head = {id(p) for p in task.layers(twin)[-1].parameters()}
-    for parameter in task.parameters(twin).values():
+    changeable = list(task.parameters(twin).values())
+    learns = [p for p in changeable if id(p) in head]
+    for parameter in changeable:
         parameter.requires_grad_(id(parameter) in head)
-    learns = [p for p in twin.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learns, lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     generator = torch.Generator().manual_seed(seed)
@@ -74,5 +75,7 @@ def refit_head(task: Task, model: nn.Module, retain: Samples, seed: int = 0) -> 
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+    for parameter in changeable:
+        parameter.requires_grad_(True)
     task.ready(twin)
     return twin

@@ -95,10 +95,17 @@ def add(
 
 @data.command()
 @click.argument("ref", metavar="NAME[@V]")
+@click.option("--subject", metavar="ID", help="Instead: where this subject is, and which models saw it.")
 @common_options
-def show(context: Context, ref: str) -> None:
-    """Show a version of a dataset."""
+def show(context: Context, ref: str, subject: str | None) -> None:
+    """Show a version of a dataset, or the lineage of one subject: samples, versions, models, exports."""
     workspace = context.workspace()
+    if subject is not None:
+        from expunge.lineage import lineage
+
+        found = lineage(workspace, ref, subject)
+        context.emit(found, lambda: _lineage_table(found))
+        return
     from expunge.catalog.datasets import get_version, parse_ref, summarize
 
     with workspace.session() as session:
@@ -114,19 +121,70 @@ def show(context: Context, ref: str) -> None:
 @common_options
 def export(context: Context, ref: str, out: Path, link: bool) -> None:
     """Write a version, without anything that was erased, as a tree that plain Ultralytics trains on."""
-    workspace = context.workspace()
-    from expunge.catalog.datasets import get_version, iter_samples, parse_ref
-    from expunge.data.export import export_version
+    from expunge.sanitized import export_data
 
-    with workspace.session() as session:
-        version = get_version(session, *parse_ref(ref))
-        samples = list(iter_samples(session, version, without_erased=True))
-    written = export_version(version, samples, out, link)
-    result = {"dataset": version.label, "samples": len(samples), "data": str(written)}
+    result = export_data(context.workspace(), ref, out, link)
     context.emit(
         result,
-        lambda: f"{len(samples)} samples of {version.label}.\nTrain on them with: yolo train data={written}",
+        lambda: (
+            f"{result['samples']} samples of {result['dataset']}.\n"
+            f"Train on them with: yolo train data={result['data']}"
+        ),
     )
+
+
+@data.command()
+@click.argument("ref", metavar="NAME[@V]")
+@click.option("--of", "subject", metavar="ID", help="Only what looks like a picture of this subject.")
+@click.option(
+    "--distance", type=click.IntRange(0, 64), metavar="BITS", help="By how many of 64 bits hashes differ. [3]"
+)
+@click.option(
+    "--similarity", type=click.FloatRange(0.0, 1.0), metavar="X", help="Least correlation of two pictures. [0.9]"
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The most pairs. [10000]")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the pictures.")
+@click.option(
+    "--decide", "table", metavar="CSV", type=click.Path(path_type=Path), help="Keep decisions: a,b,decision."
+)
+@common_options
+def duplicates(
+    context: Context,
+    ref: str,
+    subject: str | None,
+    distance: int | None,
+    similarity: float | None,
+    limit: int | None,
+    out: Path | None,
+    table: Path | None,
+) -> None:
+    """Find pictures that look alike and do not concern the same people.
+
+    With --decide, keep what somebody decided on such pairs (same or different): what is the same as a sample
+    that a later request takes out is taken out with it.
+    """
+    from expunge import duplicates as near
+
+    workspace = context.workspace()
+    if table is not None:
+        if any(value is not None for value in (subject, distance, similarity, limit, out)):
+            raise click.UsageError("--decide keeps decisions and finds nothing: give it alone.")
+        kept = near.decide(workspace, ref, table)
+        context.emit(kept, lambda: f"{kept['decided']} decisions kept: {kept['same']} the same.")
+        return
+    with _progress(context) as progress:
+        result = near.duplicates(
+            workspace,
+            ref,
+            subject=subject,
+            distance=distance,
+            threshold=similarity,
+            limit=limit,
+            sheet=out,
+            threads=context.threads or 1,
+            progress=progress,
+        )
+    context.emit(result, lambda: _pairs_table(result))
 
 
 def _read(
@@ -210,4 +268,42 @@ def _table(result: dict[str, Any]) -> Table:
     for label, value in rows.items():
         if value is not None:
             table.add_row(label, escape(str(value)))
+    return table
+
+
+def _pairs_table(result: dict[str, Any]) -> Table | str:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not result["pairs"]:
+        return f"No near-duplicates among {result['hashed']:,} pictures of {result['dataset']}."
+    table = Table(title=f"{len(result['pairs'])} pairs in {result['dataset']}", title_justify="left")
+    for column in ("a", "of", "b", "of", "distance", "similarity", ""):
+        table.add_column(column, overflow="fold")
+    for pair in result["pairs"]:
+        notes = [word for word in ("flipped", "identical") if pair[word]]
+        sides = [pair["a"], ", ".join(pair["subjects_a"]), pair["b"], ", ".join(pair["subjects_b"])]
+        facts = [str(pair["distance"]), f"{pair['similarity']:.3f}"]
+        notes += [pair["decision"]] if pair["decision"] else []
+        table.add_row(*(escape(side) or "–" for side in sides), *facts, ", ".join(notes))
+    table.caption = "There are more: raise --limit." if result["truncated"] else None
+    return table
+
+
+def _lineage_table(found: dict[str, Any]) -> Table | str:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not found["samples"]:
+        by = found["already_erased_by"]
+        return f"No sample left: erased by {by}." if by else "No sample left."
+    splits = ", ".join(f"{n} {split}" for split, n in found["splits"].items())
+    title = f"{escape(found['subject'])} in {found['dataset']}: {len(found['samples'])} samples ({splits})"
+    table = Table(title=title, title_justify="left")
+    for column in ("model", "state", "samples seen", "where", "exports"):
+        table.add_column(column)
+    for model in found["models"]:
+        places = ", ".join(f"shard {c['shard']} from stage {c['slice'] + 1}" for c in model["homes"])
+        exports = ", ".join(e["format"] for e in model["exports"])
+        table.add_row(model["model"], model["state"], str(model["saw"]), places or "everywhere", exports or "–")
     return table

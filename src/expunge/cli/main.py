@@ -28,6 +28,8 @@ COMMANDS = {
     "forget": ("expunge.cli.erasure:forget", "Make models forget a person, samples or a class."),
     "repair": ("expunge.cli.erasure:repair", "Finish what a deferred erasure left to do."),
     "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
+    "purge": ("expunge.cli.purge:purge", "Delete what forgotten data has left behind."),
+    "export": ("expunge.cli.export:export", "Write a model in another format, checked against its weights."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

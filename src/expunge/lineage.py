@@ -19,7 +19,14 @@ from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
 from expunge.catalog.selection import in_chunks
 from expunge.catalog.suppression import suppressed_by
-from expunge.catalog.tables import CheckpointRow, SampleRow, SampleSubjectRow, SubjectRow, VersionRow
+from expunge.catalog.tables import (
+    CheckpointRow,
+    ModelRow,
+    SampleRow,
+    SampleSubjectRow,
+    SubjectRow,
+    VersionRow,
+)
 from expunge.catalog.versions import get_version, iter_rows, not_erased, parse_ref
 from expunge.data.types import Sample, Version
 from expunge.errors import InputError
@@ -144,7 +151,9 @@ def _model(
 ) -> dict[str, Any]:
     """What one model version saw of the rows, and where."""
     trained = [row[1] for row in rows if row[1].split == "train" and _is_in(row, p.dataset_version)]
-    saw, homes, states = len(trained), {}, []
+    saw = len(trained)
+    homes: dict[tuple[int, int], int] = {}
+    states: list[dict[str, Any]] = []
     if p.plan_digest is not None and trained:
         saw, homes, states = _placed(workspace, session, p, trained, risks)
     exports = [
@@ -181,7 +190,9 @@ def _placed(
     stages = {int(shard): stage for shard, stage in composition.get("stages", {}).items()}
     whole = bool(composition.get("polish"))
     merged = {
-        (shard, part): count for (shard, part), count in private.items() if whole or stages.get(shard, 0) > part
+        (shard, part): count
+        for (shard, part), count in private.items()
+        if whole or stages.get(shard, 0) > part
     }
     reached = [
         (CheckpointRow.phase == "shard") & (CheckpointRow.shard == shard) & (CheckpointRow.stage > part)
@@ -191,7 +202,7 @@ def _placed(
     if public:
         everywhere = ["public", "shard", "polish"]
     query = select(CheckpointRow.phase, CheckpointRow.shard, CheckpointRow.stage, CheckpointRow.key).where(
-        CheckpointRow.model_id == select(catalog.ModelRow.id).where(catalog.ModelRow.name == p.name).scalar_subquery(),
+        CheckpointRow.model_id.in_(select(ModelRow.id).where(ModelRow.name == p.name)),
         or_(CheckpointRow.phase.in_(everywhere), *reached),
     )
     states = [

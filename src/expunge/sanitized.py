@@ -35,7 +35,8 @@ def export_data(workspace: Workspace, ref: str, out: Path, link: bool = False) -
         version = get_version(session, *parse_ref(ref))
         samples = list(iter_samples(session, version, without_erased=True))
     export_id = f"d-{secrets.token_hex(16)}"
-    place = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(out))), os.path.basename(os.path.abspath(out)))
+    whole = Path(os.path.abspath(out))
+    place = os.path.join(os.path.realpath(whole.parent), whole.name)
     try:
         place.encode()
     except UnicodeEncodeError as error:

@@ -99,7 +99,7 @@ def _ids(session: Session, version: Version, paths: set[str]) -> dict[str, int]:
     here = in_version(version.dataset_id, version.number)
     for chunk in in_chunks(paths):
         query = select(SampleRow.path, SampleRow.id).where(here, not_erased(), SampleRow.path.in_(chunk))
-        found |= {path: row_id for path, row_id in session.execute(query)}
+        found |= dict(session.execute(query).all())
     for path in sorted(paths - found.keys()):
         raise KeyError(path)
     return found
@@ -110,5 +110,5 @@ def _paths(session: Session, version: Version, ids: set[int]) -> dict[int, str]:
     here = in_version(version.dataset_id, version.number)
     for chunk in in_chunks(ids):
         query = select(SampleRow.id, SampleRow.path).where(here, not_erased(), SampleRow.id.in_(chunk))
-        found |= {row_id: path for row_id, path in session.execute(query)}
+        found |= dict(session.execute(query).all())
     return found

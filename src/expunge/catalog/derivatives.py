@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports of models and data in the catalog, the digests of published files, and which erasures a version saw."""
+"""Exports of models and data, digests of published files, and the erasures that a model version precedes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.derived_tables import DataExportRow, ModelExportRow, PublishedFileRow, PurgeRow
@@ -95,7 +95,7 @@ def remember_file(session: Session, version_id: int, digest: str) -> None:
 
 
 def by_file(session: Session, digest: str) -> list[tuple[Published, Exported | None]]:
-    """Return the versions of which a file with that digest was published, newest first, and as which export."""
+    """Return the versions of which a file with that digest was published, newest first, with the export."""
     query = (
         select(PublishedFileRow, ModelExportRow)
         .outerjoin(ModelExportRow, ModelExportRow.id == PublishedFileRow.export_id)
@@ -110,7 +110,8 @@ def by_file(session: Session, digest: str) -> list[tuple[Published, Exported | N
 def files_of(session: Session, version_ids: Iterable[int]) -> dict[str, int]:
     """Return the SHA-256 (hex) of every remembered file of some versions, each with its version's id."""
     query = select(PublishedFileRow.digest, PublishedFileRow.model_version_id).where(
-        PublishedFileRow.model_version_id.in_(list(version_ids)), PublishedFileRow.digest.startswith("sha256:")
+        PublishedFileRow.model_version_id.in_(list(version_ids)),
+        PublishedFileRow.digest.startswith("sha256:"),
     )
     return {digest.removeprefix("sha256:"): version for digest, version in session.execute(query)}
 
@@ -118,9 +119,7 @@ def files_of(session: Session, version_ids: Iterable[int]) -> dict[str, int]:
 def add_data_export(session: Session, export_id: str, dataset_id: int, version: int, path: str) -> None:
     """Record that a sanitized tree is being written."""
     newest = newest_number(session, dataset_id)
-    session.add(
-        DataExportRow(id=export_id, dataset_id=dataset_id, version=version, newest=newest, path=path)
-    )
+    session.add(DataExportRow(id=export_id, dataset_id=dataset_id, version=version, newest=newest, path=path))
     session.flush()
 
 
@@ -135,7 +134,11 @@ def data_exports(session: Session, dataset_id: int, versions: Iterable[int]) -> 
         DataExportRow.dataset_id == dataset_id, DataExportRow.version.in_(list(versions))
     )
     return [
-        {"path": row.path, "dataset_version": row.version, "created": row.created.isoformat(timespec="seconds")}
+        {
+            "path": row.path,
+            "dataset_version": row.version,
+            "created": row.created.isoformat(timespec="seconds"),
+        }
         for row in session.scalars(query.order_by(DataExportRow.created, DataExportRow.id))
     ]
 
@@ -162,16 +165,14 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
 
     A version that a request made, or that is newer than the request's erasure, has not seen its data.
     """
-    erased: dict[int, list[tuple[int, int | None, str, int]]] = {}
+    erased: dict[int, list[tuple[int, int | None, str]]] = {}
     query = (
-        select(
-            SampleRow.dataset_id, SampleRow.arrived, SampleRow.removed, SampleRow.request_id, func.count()
-        )
+        select(SampleRow.dataset_id, SampleRow.arrived, SampleRow.removed, SampleRow.request_id)
         .where(SampleRow.removal == "erased", SampleRow.request_id.is_not(None), SampleRow.split == "train")
-        .group_by(SampleRow.dataset_id, SampleRow.arrived, SampleRow.removed, SampleRow.request_id)
+        .distinct()
     )
-    for dataset, arrived, removed, request, count in session.execute(query):
-        erased.setdefault(dataset, []).append((arrived, removed, request, count))
+    for dataset, arrived, removed, request in session.execute(query):
+        erased.setdefault(dataset, []).append((arrived, removed, str(request)))
     dates = dict(
         session.execute(
             select(VersionRow.request_id, VersionRow.created).where(VersionRow.request_id.is_not(None))
@@ -189,7 +190,7 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
             sorted(
                 {
                     request
-                    for arrived, removed, request, _ in erased.get(p.dataset_id, [])
+                    for arrived, removed, request in erased.get(p.dataset_id, [])
                     if arrived <= p.dataset_version
                     and (removed is None or removed > p.dataset_version)
                     and request not in clean

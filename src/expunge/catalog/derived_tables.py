@@ -13,7 +13,7 @@ from expunge.catalog.tables import Base, now
 
 
 class ModelExportRow(Base):
-    """A model version in another format. ``difference`` is the largest one from the weights, on real images."""
+    """A model version in another format; ``difference``: the largest one from the weights, on real images."""
 
     __tablename__ = "model_export"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -75,7 +75,7 @@ class DuplicateDecisionRow(Base):
 
 
 class PurgeRow(Base):
-    """One purge: what was deleted, by kind and request, and no path. ``plan`` is the digest of its dry run."""
+    """One purge: what was deleted, by kind and request, and no path. ``plan``: digest of the dry run."""
 
     __tablename__ = "purge"
     id: Mapped[int] = mapped_column(primary_key=True)

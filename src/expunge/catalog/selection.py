@@ -185,7 +185,6 @@ class _Resolver:
         erased = {selector: request for selector, (_, request) in self.erased.items()}
         return Selection(version, frozenset(paths), frozenset(subjects), erased)
 
-
     def _decided(self, version: Version, subjects: set[str], paths: set[str]) -> set[str]:
         """Paths that a person decided to show the same as something that goes (near-duplicates)."""
         from expunge.catalog.decisions import joined

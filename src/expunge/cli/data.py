@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge.cli.data_tables import lineage_table, pairs_table, version_table
 from expunge.cli.output import Context, common_options
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from expunge.data.types import Scan, Version
 
 
@@ -90,7 +89,7 @@ def add(
             keep_public=not public,
         )
         result = _described(version, summarize(session, version))
-    context.emit(result, lambda: _table(result))
+    context.emit(result, lambda: version_table(result))
 
 
 @data.command()
@@ -104,14 +103,14 @@ def show(context: Context, ref: str, subject: str | None) -> None:
         from expunge.lineage import lineage
 
         found = lineage(workspace, ref, subject)
-        context.emit(found, lambda: _lineage_table(found))
+        context.emit(found, lambda: lineage_table(found))
         return
     from expunge.catalog.datasets import get_version, parse_ref, summarize
 
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
         result = _described(version, summarize(session, version))
-    context.emit(result, lambda: _table(result))
+    context.emit(result, lambda: version_table(result))
 
 
 @data.command()
@@ -140,10 +139,15 @@ def export(context: Context, ref: str, out: Path, link: bool) -> None:
     "--distance", type=click.IntRange(0, 64), metavar="BITS", help="By how many of 64 bits hashes differ. [3]"
 )
 @click.option(
-    "--similarity", type=click.FloatRange(0.0, 1.0), metavar="X", help="Least correlation of two pictures. [0.9]"
+    "--similarity",
+    type=click.FloatRange(0.0, 1.0),
+    metavar="X",
+    help="Least correlation of two pictures. [0.9]",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The most pairs. [10000]")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the pictures.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the pictures."
+)
 @click.option(
     "--decide", "table", metavar="CSV", type=click.Path(path_type=Path), help="Keep decisions: a,b,decision."
 )
@@ -184,7 +188,7 @@ def duplicates(
             threads=context.threads or 1,
             progress=progress,
         )
-    context.emit(result, lambda: _pairs_table(result))
+    context.emit(result, lambda: pairs_table(result))
 
 
 def _read(
@@ -240,70 +244,3 @@ def _described(version: Version, counts: dict[str, Any]) -> dict[str, Any]:
         "request": version.request_id,
         "root": str(version.root),
     }
-
-
-def _table(result: dict[str, Any]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=result["dataset"], show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    classes = result["classes"]
-    shown = ", ".join(classes[:12]) + (f" … ({len(classes)})" if len(classes) > 12 else "")
-    rows = {
-        "samples": f"{result['samples']:,}",
-        **{
-            f"  {split}": f"{n:,}" for split in ("train", "val", "test") if (n := result["splits"].get(split))
-        },
-        "subjects": f"{result['subjects']:,}",
-        "public": f"{result['public']:,}",
-        "classes": shown,
-        "made from": result["parent"],
-        "by request": result["request"],
-        "erased since": f"{result['erased_since']:,}" if result["erased_since"] else None,
-        "folder": result["root"],
-        "digest": result["digest"],
-    }
-    for label, value in rows.items():
-        if value is not None:
-            table.add_row(label, escape(str(value)))
-    return table
-
-
-def _pairs_table(result: dict[str, Any]) -> Table | str:
-    from rich.markup import escape
-    from rich.table import Table
-
-    if not result["pairs"]:
-        return f"No near-duplicates among {result['hashed']:,} pictures of {result['dataset']}."
-    table = Table(title=f"{len(result['pairs'])} pairs in {result['dataset']}", title_justify="left")
-    for column in ("a", "of", "b", "of", "distance", "similarity", ""):
-        table.add_column(column, overflow="fold")
-    for pair in result["pairs"]:
-        notes = [word for word in ("flipped", "identical") if pair[word]]
-        sides = [pair["a"], ", ".join(pair["subjects_a"]), pair["b"], ", ".join(pair["subjects_b"])]
-        facts = [str(pair["distance"]), f"{pair['similarity']:.3f}"]
-        notes += [pair["decision"]] if pair["decision"] else []
-        table.add_row(*(escape(side) or "–" for side in sides), *facts, ", ".join(notes))
-    table.caption = "There are more: raise --limit." if result["truncated"] else None
-    return table
-
-
-def _lineage_table(found: dict[str, Any]) -> Table | str:
-    from rich.markup import escape
-    from rich.table import Table
-
-    if not found["samples"]:
-        by = found["already_erased_by"]
-        return f"No sample left: erased by {by}." if by else "No sample left."
-    splits = ", ".join(f"{n} {split}" for split, n in found["splits"].items())
-    title = f"{escape(found['subject'])} in {found['dataset']}: {len(found['samples'])} samples ({splits})"
-    table = Table(title=title, title_justify="left")
-    for column in ("model", "state", "samples seen", "where", "exports"):
-        table.add_column(column)
-    for model in found["models"]:
-        places = ", ".join(f"shard {c['shard']} from stage {c['slice'] + 1}" for c in model["homes"])
-        exports = ", ".join(e["format"] for e in model["exports"])
-        table.add_row(model["model"], model["state"], str(model["saw"]), places or "everywhere", exports or "–")
-    return table

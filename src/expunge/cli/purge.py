@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 @click.option("--expect", metavar="PLAN", help="The plan of a dry run: delete that and nothing else.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common_options
-def purge(
-    context: Context, dry_run: bool, include: tuple[Path, ...], expect: str | None, yes: bool
-) -> int:
+def purge(context: Context, dry_run: bool, include: tuple[Path, ...], expect: str | None, yes: bool) -> int:
     """Delete what forgotten data has left: superseded weights, checkpoints, exports, caches.
 
     Only in the workspace, in trees and files that expunge exported, and in folders named with --include; no
-    link is followed. Your originals are never touched (that is `expunge forget --delete-originals`). Exit code
-    1 if something could not be deleted, or had changed meanwhile.
+    link is followed. Your originals are never touched (that is `expunge forget --delete-originals`). Exit
+    code 1 if something could not be deleted, or had changed meanwhile.
     """
     from expunge.purge import run
 
@@ -83,7 +81,9 @@ def _shown(result: dict[str, Any]) -> Group:
 
 def printable(path: str) -> str:
     """Return a path as a terminal can show it: control characters and odd bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path
+    )
 
 
 def _size(count: int) -> str:

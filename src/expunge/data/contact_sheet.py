@@ -39,10 +39,12 @@ def write_sheet(path: Path, label: str, root: Path, pairs: Sequence[Mapping[str,
     rows = "".join(_row(root, number, pair) for number, pair in enumerate(shown, 1))
     more = f" Of {len(pairs)} pairs the first {MOST} are shown." if len(pairs) > MOST else ""
     text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Near-duplicates in {escape(label)}</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Near-duplicates in {escape(label)}'
+        "</title>"
         f"<style>{STYLE}</style><h1>Near-duplicates in {escape(label)}</h1>"
         f"<p>Pictures that look alike and do not concern the same people.{more} Decide on each in a CSV file "
-        f"(<code>a,b,decision</code>: same or different). This page holds personal data: delete it afterwards.</p>"
+        "(<code>a,b,decision</code>: same or different). This page holds personal data: delete it "
+        "afterwards.</p>"
         f"<table>{rows}</table></html>\n"
     )
     write_atomically(path, text.encode("utf-8", "replace"), "The page")

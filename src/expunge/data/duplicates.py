@@ -95,7 +95,9 @@ def find(
             pairs[a, b] = Pair(a, b, bits, round(score, 4), flipped, identical)
         if len(pairs) > limit:
             break
-    ordered = sorted(pairs.values(), key=lambda p: (-p.similarity, p.distance, samples[p.a].path, samples[p.b].path))
+    ordered = sorted(
+        pairs.values(), key=lambda p: (-p.similarity, p.distance, samples[p.a].path, samples[p.b].path)
+    )
     return Found(tuple(ordered[:limit]), candidates, len(pairs) > limit)
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """All pairs of 64-bit hashes that differ in few bits, among many, in bounded memory.
 
-Multi-index hashing (Norouzi, Punjani & Fleet 2012, "Fast Search in Hamming Space with Multi-Index Hashing",
-section 2): a hash is cut into 4 bands of 16 bits. If two hashes differ in at most 3 bits, at least one band is
-equal; if they differ in at most 7, at least one band differs in at most 1 bit. So the buckets of equal bands
-(and of bands one bit away) hold every such pair: nothing is missed, whatever the data. Each pair is reported
+Multi-index hashing (Norouzi, Punjani & Fleet 2012, "Fast Search in Hamming Space with Multi-Index
+Hashing", section 2): a hash is cut into 4 bands of 16 bits. If two hashes differ in at most 3 bits, at least one band
+is equal; if they differ in at most 7, at least one band differs in at most 1 bit. So the buckets of equal
+bands (and of bands one bit away) hold every such pair: nothing is missed, whatever the data. Each pair is reported
 once, by the first band that finds it. Memory is bounded by the number of hashes; time grows with the square
 of the largest bucket, which is small where hashes differ (15 of a million random ones).
 """
@@ -28,7 +28,7 @@ Indices = NDArray[np.int64]
 def near_pairs(
     hashes: Hashes, distance: int, mirrored: Hashes | None = None
 ) -> Iterator[tuple[Indices, Indices, Indices]]:
-    """Yield all pairs (i, j), i < j, that differ in at most ``distance`` bits, with their distances, in pieces.
+    """Yield all pairs (i, j), i < j, that differ in at most ``distance`` bits, with how many, in pieces.
 
     Args:
         hashes: (N,) 64-bit hashes.
@@ -47,7 +47,7 @@ def near_pairs(
 
 
 def near(hashes: Hashes, wanted: int, distance: int) -> Indices:
-    """Return the indices of the hashes that differ from one in at most ``distance`` bits, whatever that is."""
+    """Return the indices of the hashes that differ from one in at most ``distance`` bits (any number)."""
     return np.flatnonzero(np.bitwise_count(hashes ^ np.uint64(wanted)) <= distance)
 
 

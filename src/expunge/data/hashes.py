@@ -74,7 +74,8 @@ def hash_samples(
         for start in range(0, len(todo), BATCH):
             part = todo[start : start + BATCH]
             paths = [root / samples[indices[0]].path for _, indices in part]
-            for (digest, indices), (row, what) in zip(part, pool.map(_hash, paths, [d for d, _ in part]), strict=True):
+            made = pool.map(_hash, paths, [digest for digest, _ in part])
+            for (_, indices), (row, what) in zip(part, made, strict=True):
                 counts[what] += 1
                 if row is not None:
                     for index in indices:

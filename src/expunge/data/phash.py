@@ -34,7 +34,7 @@ class NotAPicture(Exception):
 
 @dataclass(frozen=True)
 class Hashed:
-    """The hash of a picture and of its mirror image; ``flat``: it shows too little for either to mean much."""
+    """The hash of a picture and of its mirror image; ``flat``: it shows too little to compare."""
 
     value: int
     mirrored: int

@@ -52,7 +52,7 @@ def checkpoints(at: Look) -> Iterator[Leftover]:
                 )
                 needed |= _keys(at, begun_model)
         except InputError:
-            why = "of a training that was never published and whose plan is missing: nobody can tell what it saw"
+            why = "of an unpublished training whose plan is missing: nobody can tell what it saw"
         try:
             found = listing(at.root, folder.names).files
         except (OSError, Changed):

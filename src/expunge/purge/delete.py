@@ -19,8 +19,7 @@ BLOCK = b"\0" * (1 << 20)
 CAVEATS = (
     "A deleted file may survive in backups and snapshots; they are not known here.",
     "Overwriting reaches the old blocks only on a disk and a file system that write in place: not on SSDs "
-    "that spread their writes, nor where the file system copies on write (btrfs, ZFS, APFS) or keeps a journal "
-    "of data.",
+    "that spread their writes, nor where the file system copies on write (btrfs, ZFS, APFS).",
     "A copy that was made elsewhere (another folder, machine, bucket or registry) is not found.",
 )
 
@@ -74,7 +73,7 @@ def _remove_file(entry: Entry) -> Outcome:
         except FileNotFoundError as error:
             raise Changed("it is gone") from error
         overwritten, why = _overwrite(entry)
-        # Between this look and the unlink another process could still swap the name: no system call closes it.
+        # Between this look and the unlink the name could still be swapped: no system call closes that gap.
         found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
         if (found.st_ino, found.st_dev) != (entry.inode, entry.root.device):
             raise Changed("another file has its name now")

@@ -45,7 +45,9 @@ def model_exports(at: Look) -> Iterator[Leftover]:
         for f in ours:
             yield Leftover(f, "export", reason, at.seen.get(version.id, ()), ("export", export.id))
         if len(ours) < len(files):
-            at.left.append(Left(export.path, f"{len(files) - len(ours)} file(s) are not those that were exported"))
+            at.left.append(
+                Left(export.path, f"{len(files) - len(ours)} file(s) are not those that were exported")
+            )
         elif inside and not inside.folders and not inside.others:
             yield Leftover(entry, "folder", reason, at.seen.get(version.id, ()), ("export", export.id))
     yield from _unrecorded(at, {os.fsencode(e.path) for e in every})
@@ -78,8 +80,8 @@ def _unrecorded(at: Look, recorded: set[bytes]) -> Iterator[Leftover]:
 def data_exports(at: Look) -> Iterator[Leftover]:
     """Yield the trees that ``data export`` wrote and that hold something erased since.
 
-    Only what such a tree consists of: pictures, labels, lists, its ``data.yaml`` and caches; other files in it
-    are somebody's own. A tree is known by its marker, so that what took its place is left alone.
+    Only what such a tree consists of: pictures, labels, lists, its ``data.yaml`` and caches; other files in
+    it are somebody's own. A tree is known by its marker, so that what took its place is left alone.
     """
     with at.workspace.session() as session:
         outdated = derivatives.outdated_data_exports(session)

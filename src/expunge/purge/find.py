@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
 from expunge.catalog.erasures import any_erased
+from expunge.catalog.models import Published
 from expunge.catalog.versions import list_datasets
 from expunge.duplicates import stale_caches
 from expunge.exact.checkpoint import running
@@ -87,9 +87,13 @@ def survey(workspace: Workspace, include: Sequence[Path] = (), busy: Collection[
     found += in_folders(named, [at.root.path], erased, known)
     unique = {leftover.entry: leftover for leftover in reversed(found)}
     ordered = sorted(unique.values(), key=lambda x: (x.entry.root.path, x.entry.names))
-    searched = [os.fsdecode(root.path) for root in named]
-    outside = [r for r in roots if erased and not any(Path(os.path.realpath(r)).is_relative_to(s) for s in searched)]
+    outside = [root for root in roots if erased and not _is_searched(root, named)]
     return Survey(tuple(ordered), tuple(at.left), tuple(sorted(busy)), tuple(outside))
+
+
+def _is_searched(folder: str, named: Sequence[Root]) -> bool:
+    real = Path(os.path.realpath(folder))
+    return any(real.is_relative_to(os.fsdecode(root.path)) for root in named)
 
 
 def _weights(at: Look) -> Iterator[Leftover]:

@@ -49,7 +49,10 @@ def named_roots(folders: Sequence[Path]) -> list[Root]:
 
 
 def in_folders(
-    roots: Sequence[Root], skip: Sequence[bytes], erased: bool, known: Mapping[str, tuple[str, tuple[str, ...]]]
+    roots: Sequence[Root],
+    skip: Sequence[bytes],
+    erased: bool,
+    known: Mapping[str, tuple[str, tuple[str, ...]]],
 ) -> Iterator[Leftover]:
     """Yield what is left over in folders that the user named.
 

@@ -176,9 +176,7 @@ def opened(entry: Entry, flags: int = os.O_RDONLY) -> Iterator[int]:
     """
     with entry.root.open(entry.names[:-1]) as folder:
         try:
-            handle = os.open(
-                entry.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
-            )
+            handle = os.open(entry.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         except FileNotFoundError as error:
             raise Changed("it is gone") from error
         try:

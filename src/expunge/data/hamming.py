@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """All pairs of 64-bit hashes that differ in few bits, among many, in bounded memory.
 
-Multi-index hashing (Norouzi, Punjani & Fleet 2012, "Fast Search in Hamming Space with Multi-Index
-Hashing", section 2): a hash is cut into 4 bands of 16 bits. If two hashes differ in at most 3 bits, at least one band
+Multi-index hashing (Norouzi, Punjani & Fleet 2012, "Fast Search in Hamming Space with Multi-Index Hashing",
+section 2): a hash is cut into 4 bands of 16 bits. If two hashes differ in at most 3 bits, at least one band
 is equal; if they differ in at most 7, at least one band differs in at most 1 bit. So the buckets of equal
-bands (and of bands one bit away) hold every such pair: nothing is missed, whatever the data. Each pair is reported
-once, by the first band that finds it. Memory is bounded by the number of hashes; time grows with the square
-of the largest bucket, which is small where hashes differ (15 of a million random ones).
+bands (and of bands one bit away) hold every such pair: nothing is missed, whatever the data. Each pair is
+reported once, by the first band that finds it. Memory is bounded by the number of hashes; time grows with the
+square of the largest bucket, which is small where hashes differ (15 of a million random ones).
 """
 
 from __future__ import annotations

@@ -44,9 +44,10 @@ def export_model(opened: Opened, form: str, folder: Path) -> Path:
     with _no_installs(), isolated_rng(), contextlib.redirect_stdout(sys.stderr):
         if form == "openvino":
             load_openvino()
+        settings = {"simplify": False} if form == "onnx" else {}
         try:
             plain = load_ultralytics().YOLO(str(source))
-            made = Path(plain.export(format=form, imgsz=opened.imgsz, simplify=False, device="cpu"))
+            made = Path(plain.export(format=form, imgsz=opened.imgsz, device="cpu", **settings))
         except Exception as error:
             raise ExpungeError(
                 f"The export to {form} failed.",

@@ -133,7 +133,7 @@ def test_an_export_that_differs_is_not_kept(workspace: Workspace, monkeypatch: p
     from expunge.tasks import export as files
 
     real = files.runner
-    monkeypatch.setattr(files, "runner", lambda form, path: lambda x: real(form, path)(x * 0.5 + 0.2))
+    monkeypatch.setattr(files, "runner", lambda form, path: lambda x: real(form, path)(x) + 0.01)
     with pytest.raises(Mismatch, match="does not compute"):
         export(workspace, "m", "torchscript")
     assert not list((workspace.root / "exports").rglob("*.torchscript"))
@@ -154,7 +154,7 @@ def test_a_model_superseded_meanwhile_is_not_exported(
     monkeypatch.setattr(exporting, "_make", slow)
     with pytest.raises(InputError, match="while it was exported"):
         export(workspace, "m", "torchscript")
-    assert not list((workspace.root / "exports").rglob("m*"))
+    assert not list((workspace.root / "exports" / "m").iterdir())
 
 
 def test_unknown_files(workspace: Workspace, tmp_path: Path) -> None:

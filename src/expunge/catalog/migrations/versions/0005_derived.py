@@ -22,8 +22,8 @@ def upgrade() -> None:
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("size_bytes", sa.Integer(), nullable=False),
         sa.Column("images", sa.Integer(), nullable=False),
-        sa.Column("difference", sa.Float(), nullable=False),
-        sa.Column("tolerance", sa.Float(), nullable=False),
+        sa.Column("difference", sa.Double(), nullable=False),
+        sa.Column("tolerance", sa.Double(), nullable=False),
         sa.Column("created", sa.DateTime(), nullable=False),
         sa.Column("removed", sa.DateTime()),
     )

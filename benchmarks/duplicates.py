@@ -45,7 +45,11 @@ def hashing(count: int) -> dict[str, Any]:
         hash_picture(files[i % len(files)])
     seconds = time.perf_counter() - began
     size = sum(map(len, files)) / len(files)
-    return {"pictures": count, "ms_a_picture": round(1000 * seconds / count, 2), "kb_a_picture": round(size / 1e3)}
+    return {
+        "pictures": count,
+        "ms_a_picture": round(1000 * seconds / count, 2),
+        "kb_a_picture": round(size / 1e3),
+    }
 
 
 def pairing(count: int, distance: int, planted: int) -> dict[str, Any]:

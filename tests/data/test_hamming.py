@@ -53,7 +53,12 @@ def hashes_of(plan: list[tuple[int, list[int]]]) -> np.ndarray:
 
 
 @settings(max_examples=150, deadline=None)
-@given(plan=clusters, others=clusters, distance=st.integers(0, hamming.MOST), chunk=st.sampled_from([1, 7, 1 << 20]))
+@given(
+    plan=clusters,
+    others=clusters,
+    distance=st.integers(0, hamming.MOST),
+    chunk=st.sampled_from([1, 7, 1 << 20]),
+)
 def test_as_brute_force(
     plan: list[tuple[int, list[int]]], others: list[tuple[int, list[int]]], distance: int, chunk: int
 ) -> None:

@@ -63,7 +63,9 @@ def test_the_hash_is_that_of_a_plain_transform() -> None:
     """DCT-II along both axes, written out; the 64 lowest frequencies by u + v, then u; against their median."""
     pixels = grey(encoded(scene(3)), 32)
     transformed = dct(dct(pixels, axis=0, norm="ortho"), axis=1, norm="ortho")
-    order = sorted(((u, v) for u in range(32) for v in range(32) if (u, v) != (0, 0)), key=lambda f: (f[0] + f[1], f[0]))
+    order = sorted(
+        ((u, v) for u in range(32) for v in range(32) if (u, v) != (0, 0)), key=lambda f: (f[0] + f[1], f[0])
+    )
     values = [transformed[f] for f in order[:64]]
     middle = float(np.median(values))
     assert hash_grey(pixels).value == int("".join(str(int(v > middle)) for v in values), 2)
@@ -73,7 +75,10 @@ def test_turned_by_its_record_and_flat_pictures() -> None:
     turned = scene(5).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn it clockwise to see it upright
-    assert bits(hash_picture(encoded(turned, "JPEG", exif=exif)).value, hash_picture(encoded(scene(5))).value) <= 3
+    assert (
+        bits(hash_picture(encoded(turned, "JPEG", exif=exif)).value, hash_picture(encoded(scene(5))).value)
+        <= 3
+    )
     assert hash_picture(encoded(Image.new("RGB", (50, 50), "red"))).flat
     assert not hash_picture(encoded(scene(5))).flat
 

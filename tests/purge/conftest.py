@@ -46,7 +46,9 @@ class World:
 
     def model(self, name: str = "m") -> ErasableModel:
         """The model on what is retained now."""
-        return ErasableModel.of_plan(self.workspace, name, self.plan.digest, ("shop", 1), Progress(quiet=True))
+        return ErasableModel.of_plan(
+            self.workspace, name, self.plan.digest, ("shop", 1), Progress(quiet=True)
+        )
 
     def publish(
         self, name: str = "m", *, request: str | None = None, state: str = "current", adopted: bool = False,

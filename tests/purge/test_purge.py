@@ -135,7 +135,12 @@ def test_what_killed_commands_left(world: World) -> None:
     world.publish()
     gone = 2**22 + 1  # no process has such a number
     root, tmp = world.workspace.root, world.workspace.tmp
-    for name in (f"models/m/.m-2.pt.{gone}.tmp", "models/m/m-7.pt", f"tmp/.x.{gone}.tmp", "tmp/m.polish.weights"):
+    for name in (
+        f"models/m/.m-2.pt.{gone}.tmp",
+        "models/m/m-7.pt",
+        f"tmp/.x.{gone}.tmp",
+        "tmp/m.polish.weights",
+    ):
         (root / name).write_bytes(b"half")
     (tmp / f"export-{gone}-ab").mkdir()
     (tmp / f"export-{gone}-ab" / "model.pt").write_bytes(b"half")
@@ -195,7 +200,14 @@ def hand_made(world: World, export_id: str = "d-1") -> Path:
     """A tree as ``data export`` would have written it."""
     from expunge.data.export import MARKER
 
-    for name in ("train/s03_0.png", "train/s00_0.png", "val/0.png", "data.yaml", "train.cache", "train/s03_0.npy"):
+    for name in (
+        "train/s03_0.png",
+        "train/s00_0.png",
+        "val/0.png",
+        "data.yaml",
+        "train.cache",
+        "train/s03_0.npy",
+    ):
         picture(world, name)
     tree = world.folder / "tree"
     (tree / MARKER).write_text(f"{export_id}\n")
@@ -231,7 +243,9 @@ def test_somebodys_files_in_a_tree_stay(world: World) -> None:
     world.erase("s03")
     result = run.purge(world.workspace, Ask())
     assert [str(f.relative_to(tree)) for f in tree.rglob("*")] == ["train", "train/model.pt"]
-    assert result["left"] == [{"path": os.path.realpath(tree), "why": "1 file(s) in this tree are not of the export"}]
+    assert result["left"] == [
+        {"path": os.path.realpath(tree), "why": "1 file(s) in this tree are not of the export"}
+    ]
 
 
 def test_what_took_a_trees_place_is_left_alone(world: World) -> None:
@@ -267,7 +281,9 @@ def test_copies_and_runs_in_named_folders(world: World) -> None:
     assert {os.path.basename(p) for kind in ("run", "copy") for p in named[kind]} == {
         "best.pt", "args.yaml", "results.csv"
     }  # fmt: skip
-    assert named["weights"] == ("models/m/m-1.pt",), "the workspace is in the folder, and searched by its own rules"
+    assert named["weights"] == ("models/m/m-1.pt",), (
+        "the workspace is in the folder, and searched by its own rules"
+    )
     assert run.dry_run(world.workspace, Ask())["not_searched"] == [str(world.model().version.root)]
     run.purge(world.workspace, Ask())
     late = runs / "late.pt"
@@ -284,7 +300,9 @@ def test_the_record_has_counts_and_no_paths(world: World) -> None:
     world.publish()
     world.erase("s03")
     world.publish(request="r-1")
-    (world.workspace.root / "external.txt").write_text("# ours\n[x] s3://bucket/models\n\n[ ] edge\nregistry\n")
+    (world.workspace.root / "external.txt").write_text(
+        "# ours\n[x] s3://bucket/models\n\n[ ] edge\nregistry\n"
+    )
     places = [
         {"place": "s3://bucket/models", "confirmed": True},
         {"place": "edge", "confirmed": False},
@@ -308,7 +326,16 @@ def test_the_command(world: World) -> None:
     world.publish()
 
     def command(*arguments: str) -> tuple[int, dict[str, Any]]:
-        line = [sys.executable, "-m", "expunge", "purge", *arguments, "--json", "--workspace", str(world.folder)]
+        line = [
+            sys.executable,
+            "-m",
+            "expunge",
+            "purge",
+            *arguments,
+            "--json",
+            "--workspace",
+            str(world.folder),
+        ]
         env = {**os.environ, "PYTHONPATH": str(Path(run.__file__).parents[2])}
         done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env)
         assert "error" not in done.stdout, done.stdout
@@ -333,7 +360,10 @@ def test_a_purged_file_of_an_ensemble_is_still_known(world: World, monkeypatch: 
         row.weights = str(folder.relative_to(world.workspace.root))
     world.publish()
     monkeypatch.setattr(run, "_tensors", lambda path: ["tensors:" + "ab" * 32])
-    assert said(world) == {"folder": ("models/m/m-1-ensemble",), "weights": ("models/m/m-1-ensemble/shard0.pt",)}
+    assert said(world) == {
+        "folder": ("models/m/m-1-ensemble",),
+        "weights": ("models/m/m-1-ensemble/shard0.pt",),
+    }
     run.purge(world.workspace, Ask())
     assert not folder.exists()
     assert [p.label for p in training._ensembles_with(world.workspace, "sha256:" + "ab" * 32)] == ["m@1"]

@@ -166,7 +166,11 @@ def test_exactly_what_was_said_and_nothing_outside(plan: list[tuple[list[bytes],
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=plans, which=st.integers(0, 10_000), how=st.sampled_from(["content", "swap", "link", "gone", "folder"]))
+@given(
+    plan=plans,
+    which=st.integers(0, 10_000),
+    how=st.sampled_from(["content", "swap", "link", "gone", "folder"]),
+)
 def test_what_changed_in_between_stops_it(
     plan: list[tuple[list[bytes], int, int]], which: int, how: str
 ) -> None:

@@ -22,6 +22,7 @@ from expunge.catalog.suppression import suppressed_by
 from expunge.catalog.tables import (
     CheckpointRow,
     ModelRow,
+    PlanRow,
     SampleRow,
     SampleSubjectRow,
     SubjectRow,
@@ -179,11 +180,10 @@ def _placed(
     risks: Mapping[str, float],
 ) -> tuple[int, dict[tuple[int, int], int], list[dict[str, Any]]]:
     """Count what of the samples is in the merge, by home; and the checkpoints that saw any of them."""
-    from expunge.exact.model import plan_file
     from expunge.exact.placement import home
     from expunge.exact.plan import load_plan
 
-    plan = load_plan(plan_file(workspace, p.plan_digest or ""))
+    plan = load_plan(workspace.root / session.get_one(PlanRow, p.plan_digest).path)
     private = Counter(tuple(home(plan, s, risks)) for s in trained if not s.public)
     public = sum(1 for s in trained if s.public)
     composition = p.composition or {}

@@ -60,7 +60,7 @@ def test_a_mirrored_picture_has_the_mirrored_hash() -> None:
 
 
 def test_the_hash_is_that_of_a_plain_transform() -> None:
-    """DCT-II along both axes, written out; the 64 lowest frequencies by u + v, then u; against their median."""
+    """DCT-II along both axes, written out; the 64 lowest frequencies by u + v, then u; their median."""
     pixels = grey(encoded(scene(3)), 32)
     transformed = dct(dct(pixels, axis=0, norm="ortho"), axis=1, norm="ortho")
     order = sorted(

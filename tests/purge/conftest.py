@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, erase, get_version
 from expunge.data.types import DatasetConfig, Sample, Scan, Version

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
+SHOWN = 200
+
+
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and why; change nothing.")
 @click.option(
@@ -62,7 +65,7 @@ def _shown(result: dict[str, Any]) -> Group:
     table = Table(title=f"{len(files)} files, {_size(result['bytes'])}: {word}", title_justify="left")
     for column in ("kind", "size", "file", "why", *(("result",) if done else ())):
         table.add_column(column, overflow="fold")
-    for entry in result["leftovers"]:
+    for entry in result["leftovers"][:SHOWN]:
         note = f"{entry['reason']}" + (
             f"; {entry['other_names']} other name(s) of it remain" if entry["other_names"] else ""
         )
@@ -70,6 +73,8 @@ def _shown(result: dict[str, Any]) -> Group:
         if done:
             cells.append(escape(entry["why"]) if entry["why"] else "overwritten, deleted")
         table.add_row(*cells)
+    hidden = len(result["leftovers"]) - SHOWN
+    table.caption = f"… and {hidden:,} more: --json lists them all" if hidden > 0 else None
     lines = [f"left alone: {printable(x['path'])}: {x['why']}" for x in result["left"]]
     lines += [f"busy, left alone: {name}" for name in result["busy"]]
     lines += [f"not searched: {printable(p)} (name it with --include)" for p in result["not_searched"]]

@@ -27,6 +27,7 @@ from expunge.workspace import Workspace
 
 NAMES = tuple(f"class {i}" for i in range(40))  # Ultralytics takes an export below 0.1 MB for broken
 IMGSZ = 64
+one_kind = pytest.mark.parametrize("template", ["classify"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["detect", "classify"])
@@ -72,7 +73,7 @@ def supersede(workspace: Workspace) -> None:
     training.adopt(workspace, workspace.root / before.weights, "shop", "m")
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "openvino"])
+@pytest.mark.parametrize("form", ["onnx", "torchscript", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_an_export_computes_what_the_weights_compute(workspace: Workspace, form: str, tmp_path: Path) -> None:
     for package in exporting.FORMATS[form].packages:
         pytest.importorskip(package)
@@ -100,6 +101,7 @@ def test_an_export_computes_what_the_weights_compute(workspace: Workspace, form:
     assert training.status(workspace, elsewhere)["status"] == "superseded", "known for ever"
 
 
+@one_kind
 def test_refusals(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no export to 'coreml'"):
         export(workspace, "m", "coreml")
@@ -117,6 +119,7 @@ def test_refusals(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.Monk
     assert "expunge[export]" in missing.value.next_step
 
 
+@one_kind
 def test_a_superseded_model_is_exported_only_by_name(workspace: Workspace) -> None:
     supersede(workspace)
     with workspace.session(write=True) as session:
@@ -129,6 +132,7 @@ def test_a_superseded_model_is_exported_only_by_name(workspace: Workspace) -> No
     assert training.status(workspace, Path(result["path"]))["status"] == "superseded"
 
 
+@one_kind
 def test_an_export_that_differs_is_not_kept(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from expunge.tasks import export as files
 
@@ -141,6 +145,7 @@ def test_an_export_that_differs_is_not_kept(workspace: Workspace, monkeypatch: p
     assert training.describe(workspace, "m")[0]["exports"] == []
 
 
+@one_kind
 def test_a_model_superseded_meanwhile_is_not_exported(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +162,7 @@ def test_a_model_superseded_meanwhile_is_not_exported(
     assert not list((workspace.root / "exports" / "m").iterdir())
 
 
+@one_kind
 def test_unknown_files(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"something else")
     assert training.status(workspace, tmp_path / "x.onnx")["status"] == "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -94,7 +95,9 @@ def runner(form: str, path: Path) -> Run:
         hint = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = openvino.Core().compile_model(str(next(path.glob("*.xml"))), "CPU", hint)
         return lambda x: np.asarray(compiled(x)[0])
-    script = cast(Any, torch.jit).load(str(path), map_location="cpu").eval()
+    with warnings.catch_warnings():  # that the format is deprecated: its file is what was asked for
+        warnings.simplefilter("ignore", FutureWarning)
+        script = cast(Any, torch.jit).load(str(path), map_location="cpu").eval()
     return lambda x: _first(script(torch.from_numpy(x)))
 
 

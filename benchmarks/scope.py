@@ -62,10 +62,16 @@ def build(folder: Path, rows: int) -> Workspace:
         add_version(
             session, "big", Scan(folder, DatasetConfig("yolo", ("face",)), ordered), key=workspace.key
         )
+    add_models(workspace, ordered)
+    return workspace
+
+
+def add_models(workspace: Workspace, samples: tuple[Sample, ...]) -> None:
+    """Publish four versions of a model with made-up checkpoints, and an export of the last."""
     with workspace.session() as session:
         version = get_version(session, "big")
     options = Options("yolo26n.yaml", shards=8, slices=4, epochs=8, imgsz=640)
-    plan, _ = make_plan(options, version, list(ordered[:1000]), {})
+    plan, _ = make_plan(options, version, list(samples[:1000]), {})
     plan.save(plan_file(workspace, plan.digest))
     with workspace.session(write=True) as session:
         model_id = catalog.ensure_model(session, "m", plan.task)
@@ -80,16 +86,15 @@ def build(folder: Path, rows: int) -> Workspace:
         for number in range(1, 5):
             catalog.publish(
                 session, model_id, number=number, parent=None, dataset_id=version.dataset_id,
-                dataset_version=1, retained_digest="", samples=rows, subjects=subjects,
+                dataset_version=1, retained_digest="", samples=version.samples, subjects=version.subjects,
                 plan_digest=plan.digest, method="train", guarantee="exact", state="current",
                 digest=f"sha256:{number}", weights=f"models/m/m-{number}.pt", composition=stages,
                 metrics=None, cost=None, cpu_seconds=1.0, request_id=None,
             )  # fmt: skip
         derivatives.add_model_export(
             session, ["0" * 64], model_version_id=catalog.find_model(session, "m").id, format="onnx",
-            path=str(folder / "m.onnx"), size_bytes=1, images=8, difference=0.0, tolerance=1e-3,
+            path="m.onnx", size_bytes=1, images=8, difference=0.0, tolerance=1e-3,
         )  # fmt: skip
-    return workspace
 
 
 def measure(workspace: Workspace, subject: str) -> dict[str, Any]:

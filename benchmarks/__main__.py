@@ -14,6 +14,8 @@ SUITES = {
     "faces": "the same on YOLO26n and the ORL scenes: a subject, 10 % of the subjects (hours)",
     "fashion": "the same on Fashion-MNIST; --data FOLDER says where its files are (hours)",
     "interim_accuracy": "accuracy of the interim model until the repair (after the frontier: minutes)",
+    "scope": "lineage of one subject among a million samples: seconds, memory (minutes)",
+    "duplicates": "hashing pictures, pairing a million hashes: seconds, memory (minutes)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")

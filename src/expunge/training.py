@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_samples, parse_ref, subject_risks
 from expunge.catalog.locks import model_lock
@@ -291,25 +292,35 @@ def as_json(workspace: Workspace, published: Published) -> dict[str, Any]:
 
 
 def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
-    """Say whether weights are current, interim, superseded or unknown, by their tensors' digest.
+    """Say whether weights are current, interim, superseded or unknown; by tensors, an export by its bytes.
 
     Args:
         workspace: Where models are known.
-        weights: A file, an ensemble's folder, or one file of an ensemble.
+        weights: A file, an ensemble's folder, one file of an ensemble, or an export.
     """
+    from expunge.export import WEIGHTS, known_file
     from expunge.tasks.weights import states_of
 
-    digest = states_digest(states_of(weights))
-    with workspace.session() as session:
-        found = catalog.by_digest(session, digest)
-    if all(p.state == "superseded" for p in found):  # an interim of one shard is also a part of others
-        found += _ensembles_with(workspace, digest)
+    form = None
+    if (weights.is_file() and weights.suffix not in WEIGHTS) or (
+        weights.is_dir() and not any(weights.glob("*.pt"))
+    ):
+        known = known_file(workspace, weights)
+        found, form = ([known[0]], known[1]) if known else ([], None)
+        digest = known[0].digest if known else None
+    else:
+        digest = states_digest(states_of(weights))
+        with workspace.session() as session:
+            found = catalog.by_digest(session, digest)
+        if all(p.state == "superseded" for p in found):  # an interim of one shard is also a part of others
+            found += _ensembles_with(workspace, digest)
     best = next((p for p in found if p.state != "superseded"), found[0] if found else None)
     return {
         "digest": digest,
         "status": best.state if best else "unknown",
         "model": best.label if best else None,
         "guarantee": best.guarantee if best else None,
+        "export": form,
     }
 
 
@@ -319,7 +330,8 @@ def _ensembles_with(workspace: Workspace, digest: str) -> list[Published]:
 
     with workspace.session() as session:
         folders = [p for p in catalog.history(session) if (workspace.root / p.weights).is_dir()]
-    found = []
+        known = derivatives.by_file(session, f"tensors:{digest.removeprefix('sha256:')}")
+    found = [published for published, _ in known]  # purged since
     for published in reversed(folders):
         try:
             states = states_of(workspace.root / published.weights)
@@ -331,7 +343,9 @@ def _ensembles_with(workspace: Workspace, digest: str) -> list[Published]:
 
 
 def describe(workspace: Workspace, name: str) -> list[dict[str, Any]]:
-    """Return all versions of a model, with lineage and how many samples and subjects each has seen."""
+    """Return all versions of a model: lineage, exports, how many samples and subjects each has seen."""
+    from expunge.export import exports_of
+
     with workspace.session() as session:
         catalog.find_model(session, name)
         found = catalog.history(session, name.partition("@")[0])
@@ -339,5 +353,6 @@ def describe(workspace: Workspace, name: str) -> list[dict[str, Any]]:
         for p in found:
             entry = {k: v for k, v in asdict(p).items() if k not in ("id", "dataset_id", "retained_digest")}
             entry["model"], entry["weights"] = p.label, str(workspace.root / p.weights)
+            entry["exports"] = exports_of(session, p)
             result.append(entry)
     return result

@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from expunge.catalog import derived_tables as derived_tables
 from expunge.catalog import engine as catalog
 from expunge.catalog.tables import Base
 from expunge.errors import InputError, StorageError

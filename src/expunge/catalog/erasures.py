@@ -103,6 +103,12 @@ def erase(
     return version_of(dataset, row)
 
 
+def any_erased(session: Session) -> bool:
+    """Say whether a request has ever taken something out of a dataset here."""
+    query = select(VersionRow.id).where(VersionRow.request_id.is_not(None)).limit(1)
+    return session.scalar(query) is not None
+
+
 def rows_taken(session: Session, dataset_id: int, paths: set[str], subjects: set[str]) -> dict[int, Taken]:
     """Return what :func:`erase` takes out, by row id: also rows that only older versions have."""
     rows: dict[int, Taken] = {}

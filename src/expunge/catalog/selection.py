@@ -169,6 +169,7 @@ class _Resolver:
         version = self.versions[names.pop()]
         subjects, asked = self.subjects.get(version.name, set()), self.paths.get(version.name, set())
         live = in_version(version.dataset_id, version.number)
+        asked = asked | self._decided(version, subjects, asked)
         paths, images = set(asked), set()
         for condition in row_conditions(version.dataset_id, subjects, asked):
             for path, image, removed in self.session.execute(
@@ -183,6 +184,15 @@ class _Resolver:
             )
         erased = {selector: request for selector, (_, request) in self.erased.items()}
         return Selection(version, frozenset(paths), frozenset(subjects), erased)
+
+    def _decided(self, version: Version, subjects: set[str], paths: set[str]) -> set[str]:
+        """Paths that a person decided to show the same as something that goes (near-duplicates)."""
+        from expunge.catalog.decisions import joined
+
+        ids: set[int] = set()
+        for condition in row_conditions(version.dataset_id, subjects, paths):
+            ids.update(self.session.scalars(select(SampleRow.id).where(condition)))
+        return joined(self.session, version, ids) if ids else set()
 
 
 def _present(session: Session, version: Version, subjects: Iterable[str]) -> Iterator[str]:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge.cli.data_tables import lineage_table, pairs_table, version_table
 from expunge.cli.output import Context, common_options
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from expunge.data.types import Scan, Version
 
 
@@ -90,21 +89,28 @@ def add(
             keep_public=not public,
         )
         result = _described(version, summarize(session, version))
-    context.emit(result, lambda: _table(result))
+    context.emit(result, lambda: version_table(result))
 
 
 @data.command()
 @click.argument("ref", metavar="NAME[@V]")
+@click.option("--subject", metavar="ID", help="Instead: where this subject is, and which models saw it.")
 @common_options
-def show(context: Context, ref: str) -> None:
-    """Show a version of a dataset."""
+def show(context: Context, ref: str, subject: str | None) -> None:
+    """Show a version of a dataset, or the lineage of one subject: samples, versions, models, exports."""
     workspace = context.workspace()
+    if subject is not None:
+        from expunge.lineage import lineage
+
+        found = lineage(workspace, ref, subject)
+        context.emit(found, lambda: lineage_table(found))
+        return
     from expunge.catalog.datasets import get_version, parse_ref, summarize
 
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
         result = _described(version, summarize(session, version))
-    context.emit(result, lambda: _table(result))
+    context.emit(result, lambda: version_table(result))
 
 
 @data.command()
@@ -114,19 +120,75 @@ def show(context: Context, ref: str) -> None:
 @common_options
 def export(context: Context, ref: str, out: Path, link: bool) -> None:
     """Write a version, without anything that was erased, as a tree that plain Ultralytics trains on."""
-    workspace = context.workspace()
-    from expunge.catalog.datasets import get_version, iter_samples, parse_ref
-    from expunge.data.export import export_version
+    from expunge.sanitized import export_data
 
-    with workspace.session() as session:
-        version = get_version(session, *parse_ref(ref))
-        samples = list(iter_samples(session, version, without_erased=True))
-    written = export_version(version, samples, out, link)
-    result = {"dataset": version.label, "samples": len(samples), "data": str(written)}
+    result = export_data(context.workspace(), ref, out, link)
     context.emit(
         result,
-        lambda: f"{len(samples)} samples of {version.label}.\nTrain on them with: yolo train data={written}",
+        lambda: (
+            f"{result['samples']} samples of {result['dataset']}.\n"
+            f"Train on them with: yolo train data={result['data']}"
+        ),
     )
+
+
+@data.command()
+@click.argument("ref", metavar="NAME[@V]")
+@click.option("--of", "subject", metavar="ID", help="Only what looks like a picture of this subject.")
+@click.option(
+    "--distance", type=click.IntRange(0, 64), metavar="BITS", help="By how many of 64 bits hashes differ. [3]"
+)
+@click.option(
+    "--similarity",
+    type=click.FloatRange(0.0, 1.0),
+    metavar="X",
+    help="Least correlation of two pictures. [0.9]",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The most pairs. [10000]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the pictures."
+)
+@click.option(
+    "--decide", "table", metavar="CSV", type=click.Path(path_type=Path), help="Keep decisions: a,b,decision."
+)
+@common_options
+def duplicates(
+    context: Context,
+    ref: str,
+    subject: str | None,
+    distance: int | None,
+    similarity: float | None,
+    limit: int | None,
+    out: Path | None,
+    table: Path | None,
+) -> None:
+    """Find pictures that look alike and do not concern the same people.
+
+    With --decide, keep what somebody decided on such pairs (same or different): what is the same as a sample
+    that a later request takes out is taken out with it.
+    """
+    from expunge import duplicates as near
+
+    workspace = context.workspace()
+    if table is not None:
+        if any(value is not None for value in (subject, distance, similarity, limit, out)):
+            raise click.UsageError("--decide keeps decisions and finds nothing: give it alone.")
+        kept = near.decide(workspace, ref, table)
+        context.emit(kept, lambda: f"{kept['decided']} decisions kept: {kept['same']} the same.")
+        return
+    with _progress(context) as progress:
+        result = near.duplicates(
+            workspace,
+            ref,
+            subject=subject,
+            distance=distance,
+            threshold=similarity,
+            limit=limit,
+            sheet=out,
+            threads=context.threads or 1,
+            progress=progress,
+        )
+    context.emit(result, lambda: pairs_table(result))
 
 
 def _read(
@@ -182,32 +244,3 @@ def _described(version: Version, counts: dict[str, Any]) -> dict[str, Any]:
         "request": version.request_id,
         "root": str(version.root),
     }
-
-
-def _table(result: dict[str, Any]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=result["dataset"], show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    classes = result["classes"]
-    shown = ", ".join(classes[:12]) + (f" … ({len(classes)})" if len(classes) > 12 else "")
-    rows = {
-        "samples": f"{result['samples']:,}",
-        **{
-            f"  {split}": f"{n:,}" for split in ("train", "val", "test") if (n := result["splits"].get(split))
-        },
-        "subjects": f"{result['subjects']:,}",
-        "public": f"{result['public']:,}",
-        "classes": shown,
-        "made from": result["parent"],
-        "by request": result["request"],
-        "erased since": f"{result['erased_since']:,}" if result["erased_since"] else None,
-        "folder": result["root"],
-        "digest": result["digest"],
-    }
-    for label, value in rows.items():
-        if value is not None:
-            table.add_row(label, escape(str(value)))
-    return table

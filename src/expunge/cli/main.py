@@ -32,6 +32,8 @@ COMMANDS = {
         "Judge whether a model can still tell the forgotten from unseen data.",
     ),
     "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
+    "purge": ("expunge.cli.purge:purge", "Delete what forgotten data has left behind."),
+    "export": ("expunge.cli.export:export", "Write a model in another format, checked against its weights."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

@@ -19,9 +19,12 @@ from expunge.data.yolo import label_file
 from expunge.errors import InputError, StorageError
 
 CHUNK_BYTES = 1 << 20
+MARKER = ".expunge-export"  # by it a later purge knows the tree again
 
 
-def export_version(version: Version, samples: Iterable[Sample], out: Path, link: bool = False) -> Path:
+def export_version(
+    version: Version, samples: Iterable[Sample], out: Path, link: bool = False, marker: str | None = None
+) -> Path:
     """Write a version's samples below a new folder, with a data.yaml of its own (or class folders).
 
     Only the files of the given samples appear in it, each verified against its digest while it is copied; no
@@ -32,6 +35,7 @@ def export_version(version: Version, samples: Iterable[Sample], out: Path, link:
         samples: Its samples.
         out: The folder to make; it must not exist, or be empty.
         link: Make hard links instead of copies, where the file system can.
+        marker: What to write into a hidden file of the tree.
 
     Returns:
         What to give to ``yolo train data=…``: the data.yaml, or the folder for classification.
@@ -55,6 +59,8 @@ def export_version(version: Version, samples: Iterable[Sample], out: Path, link:
             _make_class_folders(version, splits, work)
         else:
             _write_yaml(version, splits, work)
+        if marker is not None:
+            (work / MARKER).write_text(f"{marker}\n", encoding="ascii")
         work.chmod(0o777 & ~_umask())
         work.rename(out)
     except OSError as error:

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports of published models to other formats: checked against the weights, and part of the lineage.
+
+An export is superseded with its version: ``status`` answers for its file, wherever that was copied to, and a
+purge deletes it. A superseded version is only exported where ``NAME@V`` names it, and with a warning.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import derivatives
+from expunge.catalog import models as catalog
+from expunge.catalog.datasets import get_version, load_samples, parse_ref
+from expunge.catalog.models import Published
+from expunge.catalog.tables import ModelVersionRow
+from expunge.data.digest import file_digest
+from expunge.errors import ExpungeError, InputError
+from expunge.exact.checkpoint import disk_errors
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from expunge.data.types import Sample, Version
+    from expunge.workspace import Workspace
+
+IMAGES = 8
+TOLERANCE = 1e-3  # of a score, or of an image's side
+WEIGHTS = (".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: what its files are called, what must be installed, and the extra that brings it."""
+
+    suffix: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+
+# Only formats whose files can be run here, and so be checked against the weights.
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxruntime"), "export"),
+    "openvino": Format("_openvino", ("openvino",), "openvino"),
+    "torchscript": Format(".torchscript"),
+}
+
+
+class Mismatch(ExpungeError):
+    """What was exported does not compute what the weights compute."""
+
+    exit_code = 1
+
+
+def export(
+    workspace: Workspace, ref: str, form: str, out: Path | None = None, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Export a model version, check it on real images of its dataset, and record it.
+
+    Args:
+        workspace: Where the model is known.
+        ref: ``NAME`` (its newest version) or ``NAME@V``.
+        form: A key of ``FORMATS``.
+        out: The file (for ``openvino`` the folder) to make; None: below ``exports`` in the workspace.
+        say: Where to tell a warning.
+
+    Returns:
+        ``model``, ``format``, ``path``, ``bytes``, ``images``, ``difference`` (the largest one),
+        ``tolerance``, ``state`` of the model.
+
+    Raises:
+        InputError: If the version is superseded and was not named, is an ensemble, or a package is missing.
+        Mismatch: If the export differs by more than the tolerance; it is not kept.
+    """
+    chosen = _format(form)
+    with workspace.session() as session:
+        published = catalog.find_model(session, ref)
+        version = get_version(session, published.dataset, published.dataset_version)
+        samples = load_samples(session, version, without_erased=True)
+    _check_state(published, ref, say)
+    source = workspace.root / published.weights
+    if source.is_dir():
+        raise InputError(
+            f"{published.label} is an ensemble.",
+            "It is several models whose predictions are fused; no single export stands for it.",
+            "Export a model that was trained with aggregate=average.",
+        )
+    if not source.is_file():
+        raise InputError(
+            f"The weights of {published.label} are gone.", "A purge may have deleted them.", "Export another."
+        )
+    target = _target(workspace, published, chosen, out)
+    folder = workspace.tmp / f"export-{os.getpid()}-{secrets.token_hex(4)}"
+    with disk_errors("The export"):
+        folder.mkdir(mode=0o700)
+        try:
+            made, facts = _make(published, source, form, folder, version, _pictures(samples))
+            return _publish(workspace, published, form, made, target, facts)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _format(form: str) -> Format:
+    chosen = FORMATS.get(form)
+    if chosen is None:
+        raise InputError(
+            f"There is no export to {form!r}.",
+            f"Known: {', '.join(FORMATS)}. Other formats cannot be run here, and so not be checked.",
+            "Choose one of these; other converters take the ONNX file.",
+        )
+    missing = [name for name in chosen.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"The export to {form} needs {' and '.join(missing)}.",
+            f"They come with the extra '{chosen.extra}'; nothing is installed unasked.",
+            f"Install it with: pip install 'expunge[{chosen.extra}]'",
+        )
+    return chosen
+
+
+def _check_state(published: Published, ref: str, say: Callable[[str], None]) -> None:
+    if published.state != "superseded":
+        return
+    if parse_ref(ref)[1] is None:
+        raise InputError(
+            f"{published.label} is superseded.",
+            "It must not be deployed: it may hold what was erased, or a later version has replaced it.",
+            f"Repair the model first. To export this version all the same, name it: {published.label}",
+        )
+    say(f"warning: {published.label} is superseded and must not be deployed; so is this export.")
+
+
+def _target(workspace: Workspace, published: Published, chosen: Format, out: Path | None) -> Path:
+    if out is None:
+        folder = workspace.folder("exports") / published.name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / f"{published.name}-{published.number}{chosen.suffix}"
+    else:
+        given = Path(os.path.abspath(out))
+        target = Path(os.path.realpath(given.parent)) / given.name
+        if not target.parent.is_dir():
+            raise InputError(f"There is no folder {given.parent}.", "", "Make it, or choose another.")
+    if os.path.lexists(target):
+        raise InputError(f"{target} exists already.", "Nothing is overwritten.", "Choose another with --out.")
+    try:
+        str(target).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "The file's path is not UTF-8.", "The catalog keeps it, to find it again.", "Choose another."
+        ) from error
+    return target
+
+
+def _pictures(samples: list[Sample]) -> list[Sample]:
+    """Some real images: of val, else of test, else of train; by digest, so that names do not decide."""
+    for split in ("val", "test", "train"):
+        found = sorted((s for s in samples if s.split == split), key=lambda s: s.image_digest)
+        if found:
+            return found[:IMAGES]
+    return []
+
+
+def _make(
+    published: Published, source: Path, form: str, folder: Path, version: Version, pictures: list[Sample]
+) -> tuple[Path, dict[str, Any]]:
+    from expunge.tasks.export import difference, export_model, runner
+    from expunge.tasks.yolo import open_model
+
+    if not pictures:
+        raise InputError(
+            f"{version.label} has no image to check the export on.",
+            "An export is compared with the weights on real images.",
+            "Add data, then export.",
+        )
+    made = export_model(open_model(source), form, folder)
+    worst = difference(open_model(source), runner(form, made), version.root, version.config, pictures)
+    if not worst <= TOLERANCE:
+        raise Mismatch(
+            f"The export of {published.label} does not compute what its weights compute.",
+            f"On {len(pictures)} images the largest difference is {worst:.2g}; {TOLERANCE:g} is allowed.",
+            "It was not kept. Take another format, or other versions of the packages.",
+        )
+    return made, {"images": len(pictures), "difference": worst, "tolerance": TOLERANCE}
+
+
+def _publish(
+    workspace: Workspace, published: Published, form: str, made: Path, target: Path, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Record the export, then put it in place: a file that nobody knows of would never be found again."""
+    files = sorted(made.iterdir()) if made.is_dir() else [made]
+    size = sum(file.stat().st_size for file in files)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if made.is_dir():
+            shutil.copytree(made, draft)
+        else:
+            shutil.copyfile(made, draft)
+        with workspace.session(write=True) as session:
+            row = session.get_one(ModelVersionRow, published.id)
+            if row.state == "superseded" and published.state != "superseded":
+                raise InputError(
+                    f"{published.label} was superseded while it was exported.",
+                    "Something that it saw was erased, or a new version was published.",
+                    "Export the new version.",
+                )
+            export_id = derivatives.add_model_export(
+                session,
+                [file_digest(file) for file in files],
+                model_version_id=published.id,
+                format=form,
+                path=str(target),
+                size_bytes=size,
+                **facts,
+            )
+        try:
+            _put(draft, target)
+        except BaseException:
+            with workspace.session(write=True) as session:
+                derivatives.withdraw_model_export(session, export_id)
+            raise
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+    return {
+        "model": published.label,
+        "format": form,
+        "path": str(target),
+        "bytes": size,
+        **facts,
+        "state": published.state,
+    }
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Give the draft its name; whatever took the name meanwhile stays."""
+    try:
+        if draft.is_dir():
+            os.rename(draft, target)  # fails on anything but an empty folder
+        else:
+            os.link(draft, target)  # unlike a rename it overwrites nothing
+    except FileExistsError as error:
+        raise InputError(f"{target} exists already.", "Nothing is overwritten.", "Choose another.") from error
+
+
+def exports_of(session: Session, published: Published) -> list[dict[str, Any]]:
+    """Return the exports of a version, as ``models MODEL --json`` lists them."""
+    return [
+        {
+            "format": e.format,
+            "path": e.path,
+            "created": e.created,
+            "difference": e.difference,
+            "state": published.state,
+        }
+        for e in derivatives.model_exports(session, [published.id])
+    ]
+
+
+def known_file(workspace: Workspace, path: Path) -> tuple[Published, str | None] | None:
+    """Return the version that a file (or a folder's files) belongs to by its bytes, and as which format."""
+    files = sorted(path.glob("*.xml")) or sorted(path.glob("*.bin")) if path.is_dir() else [path]
+    for file in files:
+        with workspace.session() as session:
+            found = derivatives.by_file(session, f"sha256:{file_digest(file)}")
+        if found:
+            best = next((x for x in found if x[0].state != "superseded"), found[0])
+            return best[0], best[1].format if best[1] else None
+    return None

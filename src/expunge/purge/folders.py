@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What trainings with Ultralytics left in folders that the user named, and copies of superseded weights.
+
+Names alone do not decide where they are common: ``results.csv``, ``args.yaml`` and ``labels.jpg`` count only
+in a run folder (its ``args.yaml`` has ``task:`` and ``mode:``), a ``.cache`` only with the magic bytes of
+Ultralytics' label caches, a ``.npy`` only beside the picture that it is the decoded form of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from expunge.data.listing import IMAGE_SUFFIXES
+from expunge.errors import InputError
+from expunge.purge.kinds import Leftover
+from expunge.purge.tree import Changed, Entry, Listed, Root, opened, walk
+
+WORKSPACE = b".expunge"
+PICTURES = re.compile(rb"train_batch\d+\.jpg|val_batch\d+_(?:labels|pred)\.jpg")
+OF_RUNS = re.compile(rb"labels(?:_correlogram)?\.jpg|results\.csv|args\.yaml")
+IMAGES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
+MODELS = frozenset((b"pt", b"onnx", b"torchscript", b"xml", b"bin", b"safetensors"))
+NUMPY = b"\x93NUMPY"
+HEAD_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 20
+
+
+def named_roots(folders: Sequence[Path]) -> list[Root]:
+    """Return the folders to search; one within another counts once.
+
+    Raises:
+        InputError: If one is not a folder.
+    """
+    roots: dict[bytes, Root] = {}
+    for folder in folders:
+        try:
+            root = Root.of(folder)
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be searched.", error.strerror or str(error), "Name a folder that exists."
+            ) from error
+        roots[root.path] = root
+    inside = {a for a in roots for b in roots if a != b and a.startswith(b.rstrip(b"/") + b"/")}
+    return [root for path, root in sorted(roots.items()) if path not in inside]
+
+
+def in_folders(
+    roots: Sequence[Root],
+    skip: Sequence[bytes],
+    erased: bool,
+    known: Mapping[str, tuple[str, tuple[str, ...]]],
+) -> Iterator[Leftover]:
+    """Yield what is left over in folders that the user named.
+
+    Args:
+        roots: The folders.
+        skip: Real paths of folders that are searched otherwise (the workspace).
+        erased: Whether anything was ever erased; else pictures and caches of trainings are no leftovers.
+        known: For the SHA-256 of each file of a superseded version its label and the erasures it precedes.
+    """
+    skipped = frozenset(skip)
+
+    def enter(folder: Entry) -> bool:
+        return folder.name != WORKSPACE and folder.path not in skipped
+
+    for root in roots:
+        if root.path in skipped or root.path.endswith(b"/" + WORKSPACE):
+            continue
+        for found in walk(root, (), enter):
+            yield from _of_trainings(found) if erased else ()
+            yield from _copies(found, known) if known else ()
+
+
+def _of_trainings(found: Listed) -> Iterator[Leftover]:
+    names = {entry.name: entry for entry in found.files}
+    run = b"args.yaml" in names and _is_run(names[b"args.yaml"])
+    images = {stem for stem, _, suffix in (n.rpartition(b".") for n in names) if suffix.lower() in IMAGES}
+    for name, entry in names.items():
+        if PICTURES.fullmatch(name):
+            yield Leftover(entry, "run", "shows pictures of a training or a validation")
+        elif run and OF_RUNS.fullmatch(name):
+            yield Leftover(entry, "run", "belongs to a training that may have seen what was erased")
+        elif name.endswith(b".cache") and head(entry, len(NUMPY)) == NUMPY:
+            yield Leftover(entry, "cache", "a label cache: names and labels of every picture")
+        elif name.endswith(b".npy") and name[:-4] in images and head(entry, len(NUMPY)) == NUMPY:
+            yield Leftover(entry, "cache", "the decoded form of the picture beside it")
+
+
+def _is_run(entry: Entry) -> bool:
+    text = head(entry, HEAD_BYTES)
+    return all(re.search(rb"^" + key + rb":", text, re.MULTILINE) for key in (b"task", b"mode"))
+
+
+def _copies(found: Listed, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> Iterator[Leftover]:
+    for entry in found.files:
+        if entry.name.rpartition(b".")[2].lower() in MODELS:
+            label, requests = known.get(sha256(entry), ("", ()))
+            if label:
+                yield Leftover(entry, "copy", f"a copy of {label}, which is superseded", requests)
+
+
+def head(entry: Entry, count: int) -> bytes:
+    """Return a file's first bytes; none where it cannot be read."""
+    try:
+        with opened(entry) as handle:
+            return os.read(handle, count)
+    except (OSError, Changed):
+        return b""
+
+
+def sha256(entry: Entry) -> str:
+    """Return the SHA-256 of a file's bytes, hex; an empty text where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with opened(entry) as handle:
+            while chunk := os.read(handle, CHUNK_BYTES):
+                digest.update(chunk)
+    except (OSError, Changed):
+        return ""
+    return digest.hexdigest()

@@ -14,8 +14,9 @@ import pytest
 import worlds
 
 from expunge import pipeline, training
+from expunge.approximation import Settings
 from expunge.catalog.datasets import add_version, load_samples
-from expunge.catalog.models import find_model
+from expunge.catalog.models import Published, find_model
 from expunge.data.export import export_version
 from expunge.data.scan import scan
 from expunge.data.subjects import attach, read_subjects
@@ -141,3 +142,14 @@ def add(workspace: Workspace, world: worlds.World) -> None:
         extra.unlink()
     with workspace.session(write=True) as session:
         add_version(session, "shop", found, key=workspace.key)
+
+
+def once(**changes: Any) -> Settings:
+    """Settings of a method that does next to nothing."""
+    return Settings(**{"hyperparameters": {"epochs": 1, "batch": 4}, "budget": 5.0, **changes})
+
+
+def old(story: Story) -> Published:
+    """The newest version of the adopted model."""
+    with story.workspace.session() as session:
+        return find_model(session, "old")

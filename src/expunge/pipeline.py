@@ -21,6 +21,7 @@ from expunge.errors import InputError
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.progress import Progress
+from expunge.references import destroy_references
 from expunge.repair import repair
 from expunge.requests import delete_originals, settle
 
@@ -262,6 +263,7 @@ def _execute_all(
     for execution in executions:  # all of them first: repairs take their time
         execution.publish_interim()
     destroy_unpublished(workspace)
+    destroy_references(workspace)
     entries: list[dict[str, Any]] = []
     for lock in locks.values():
         lock.say("repair")  # from here on another erasure may preempt this one, whichever model it wants

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import worlds
-from proof import Story, quiet
+from proof import Story, old, once, quiet
 
-from expunge import pipeline, training
+from expunge import pipeline
 from expunge.approximation import Settings
 from expunge.catalog import models as catalog
 from expunge.errors import InputError
@@ -20,28 +18,6 @@ from expunge.evidence import verify as evidence
 from expunge.repair import repair
 from expunge.tasks.weights import state_of
 from expunge.unlearning.result import Result
-
-
-@pytest.fixture(params=["detect", "classify"])
-def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
-    """A workspace with the model ``old``, which was trained elsewhere (and one, ``m``, trained here)."""
-    task = request.param
-    make = worlds.detection if task == "detect" else worlds.classification
-    story = Story(tmp_path, make(tmp_path / "data"), task, shards=1, slices=1, epochs=1)
-    story.begin()
-    copy = tmp_path / "elsewhere.pt"
-    shutil.copyfile(story.workspace.root / story.newest().weights, copy)
-    training.adopt(story.workspace, copy, "shop", "old")
-    return story
-
-
-def once(**changes: Any) -> Settings:
-    return Settings(**{"hyperparameters": {"epochs": 1, "batch": 4}, "budget": 5.0, **changes})
-
-
-def old(story: Story) -> catalog.Published:
-    with story.workspace.session() as session:
-        return catalog.find_model(session, "old")
 
 
 def test_unlearned_judged_and_left_open(story: Story) -> None:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``expunge audit`` on tiny models: which models are compared, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import worlds
+from proof import Story, old, once, quiet
+
+from expunge.audits import Question, audit_model
+from expunge.errors import InputError
+
+
+def asked(story: Story, request: str, **more: Any) -> dict[str, Any]:
+    values = {"model": "old", "request": request, "epochs": 1, "jobs": 1, **more}
+    return audit_model(story.workspace, Question(**values), quiet())
+
+
+@pytest.mark.parametrize("story", ["classify"], indirect=True)
+def test_references_are_trained_once_and_go_with_the_next_erasure(story: Story) -> None:
+    request = story.forget("p1", models=("old",), method="finetune", settings=once())["request"]
+    before = torch.get_num_threads()
+    quick = asked(story, request)
+    assert (quick["model"], quick["original"], quick["level"]) == ("old@2", "old@1", "quick")
+    assert quick["verdict"] in ("no-power", "fail")  # a dozen pictures prove nothing
+    assert quick["references"] == {"count": 0, "origin": "none"}
+    kept = json.loads(Path(quick["report"]).read_text())
+    assert kept["verdict"] == quick["verdict"]
+    assert '"p1"' not in json.dumps(kept)
+
+    standard = asked(story, request, level="standard")
+    assert standard["references"] == {"count": 2, "origin": "2 trained, 0 reused"}
+    again = asked(story, request, level="standard", references=3)
+    assert again["references"]["origin"] == "1 trained, 2 reused"
+    assert torch.get_num_threads() == before
+    files = sorted(story.workspace.references.rglob("*.safetensors"))
+    assert len(files) == 3
+    assert len({f.read_bytes() for f in files}) == 3  # each from a start of its own
+
+    story.forget("p2", models=("old",), method="finetune", settings=once())
+    assert not story.workspace.references.exists()  # they saw p2
+
+
+@pytest.mark.parametrize("story", ["classify"], indirect=True)
+def test_what_cannot_be_audited_is_refused(story: Story) -> None:
+    request = story.forget("p1", models=("old",), method="finetune", settings=once())["request"]
+    with pytest.raises(InputError, match="needs at least 19"):
+        asked(story, request, level="full", references=2)
+    with pytest.raises(InputError, match="uses no reference"):
+        asked(story, request, references=2)
+    with pytest.raises(InputError, match="was not made for the request"):
+        asked(story, request, model="old@1")
+    with pytest.raises(InputError):
+        asked(story, "r-0000000000000000")
+    with pytest.raises(InputError, match="no level"):
+        asked(story, request, level="deep")
+    (story.workspace.root / old(story).weights).unlink()
+    with pytest.raises(InputError, match="no single weights file"):
+        asked(story, request)
+
+
+def test_shards_calibrate_an_erasable_model(tmp_path: Path) -> None:
+    tale = Story(tmp_path, worlds.classification(tmp_path / "data"), "classify", shards=2, slices=1, epochs=1)
+    tale.begin()
+    request = tale.forget("p1")["request"]
+    report = asked(tale, request, model="m", level="standard")
+    assert report["references"] == {"count": 2, "origin": "shards"}
+    with pytest.raises(InputError, match="not exchangeable"):
+        pytest.fail(asked(tale, request, model="m", level="full")["verdict"])
+
+
+def test_one_shard_is_the_model_itself(tmp_path: Path) -> None:
+    tale = Story(tmp_path, worlds.classification(tmp_path / "data"), "classify", shards=1, slices=1, epochs=1)
+    tale.begin()
+    request = tale.forget("p1")["request"]
+    with pytest.raises(InputError, match="no shards that could serve"):
+        asked(tale, request, model="m", level="standard")

@@ -29,7 +29,7 @@ class Answers:
     """What one model says of the judged data.
 
     Attributes:
-        utility: The main metric on the guard data.
+        utility: The main metric on held-out data.
         forget, unseen: Losses by view, (n,) each.
     """
 
@@ -84,6 +84,11 @@ class Audit:
         self._null = [self.ask(reference) for reference in self.references]
 
     @property
+    def held(self) -> Samples:
+        """On what the utility is judged: not the guard, by which methods are stopped and tuned."""
+        return self.material.unseen if len(self.material.unseen) else self.material.guard
+
+    @property
     def views(self) -> tuple[str, ...]:
         """How the models are asked at this level."""
         return (OUTPUTS,) if self.level == "quick" else (OUTPUTS, NOISY, REFIT)
@@ -101,7 +106,7 @@ class Audit:
                 found[REFIT] = losses_of(task, refitted, data)
             return found
 
-        utility = task.evaluate(model, material.guard)[task.metric]
+        utility = task.evaluate(model, self.held)[task.metric]
         answers = Answers(utility, losses(material.forget), losses(material.unseen))
         self.on_model()
         return answers
@@ -110,7 +115,7 @@ class Audit:
         """Judge a candidate."""
         if self.material.goal == "class":
             named = named_of(self.task, candidate, self.material.forget, self.material.classes)
-            after = self.task.evaluate(candidate, self.material.guard)[self.task.metric]
+            after = self.task.evaluate(candidate, self.held)[self.task.metric]
             return judge_absence(named, self._utility(after), tests=self.tests)
         own = model_digest(candidate)
         if any(model_digest(reference) == own for reference in self.references):
@@ -145,7 +150,7 @@ class Audit:
     def _utility(self, after: float) -> Utility:
         null = np.array([answers.utility for answers in self._null])
         low = None if not len(null) else float(max(bounds(null, LEVEL)[0], null.min()))
-        task, n = self.task, len(self.material.guard)
+        task, n = self.task, len(self.held)
         return Utility(self._before.utility, after, self.allowed_drop, task.metric, n, low)
 
     def _asked(self, part: str, view: str, after: Answers) -> Asked:

@@ -16,7 +16,8 @@ from expunge.audit.gate import Losses, judge, judge_absence
 from expunge.audit.scores import Scores
 from expunge.audit.verdict import Utility, Verdict
 from expunge.tasks.protocol import Batch, Samples, Task
-from expunge.unlearning.material import Material, group_numbers
+from expunge.unlearning.halves import Judging
+from expunge.unlearning.material import group_numbers
 
 BATCH = 32
 MOST = 2000  # samples of a part that are scored: enough for its figures, however large the data is
@@ -59,29 +60,29 @@ class Judge:
     Args:
         task: Scores.
         original: The model before, ready to be asked.
-        material: The data.
-        allowed_drop: By how much the main metric on the guard data may fall.
-        before: That metric of the original.
+        judging: The data; see :func:`~expunge.unlearning.halves.divide`.
+        allowed_drop: By how much the main metric may fall.
         tests: How many candidates may be judged in all.
+        seed: Of the choice of retained samples, and of resampling.
     """
 
     def __init__(
         self,
         task: Task,
         original: nn.Module,
-        material: Material,
+        judging: Judging,
         *,
         allowed_drop: float,
-        before: float,
         tests: int,
         seed: int,
     ) -> None:
-        self._task, self._material, self._drop = task, material, allowed_drop
-        self._before, self._tests, self._seed = before, tests, seed
+        self._task, self._judging, self._drop = task, judging, allowed_drop
+        self._tests, self._seed = tests, seed
+        self._before = task.evaluate(original, judging.utility)[task.metric]
         self._parts = {
-            "forget": material.forget,
-            "retain": _some(material.retain, seed),
-            "test": material.unseen,
+            "forget": judging.forget,
+            "retain": _some(judging.retain, seed),
+            "test": judging.unseen,
         }
         self.original = self.score(original)
 
@@ -98,16 +99,16 @@ class Judge:
 
     def verdict(self, model: nn.Module, scored: Scored) -> Verdict:
         """Return the verdict on a candidate that was scored."""
-        task, material = self._task, self._material
-        after = task.evaluate(model, material.guard)[task.metric]
-        utility = Utility(self._before, after, self._drop, task.metric, len(material.guard))
-        if material.goal == "class":
-            return judge_absence(
-                named_of(task, model, material.forget, material.classes), utility, tests=self._tests
-            )
+        task, judging = self._task, self._judging
+        after = task.evaluate(model, judging.utility)[task.metric]
+        utility = Utility(self._before, after, self._drop, task.metric, len(judging.utility))
+        if judging.goal == "class":
+            named = named_of(task, model, judging.forget, judging.classes)
+            return judge_absence(named[list(judging.rows)], utility, tests=self._tests)
+        rows = np.array(judging.rows)
         return judge(
-            self._losses(scored, "forget", material.forget_groups),
-            self._losses(scored, "test", material.unseen_groups),
+            self._losses(scored, "forget", judging.forget_groups, rows),
+            self._losses(scored, "test", judging.unseen_groups, np.arange(len(judging.unseen))),
             utility,
             tests=self._tests,
             seed=self._seed,
@@ -115,7 +116,7 @@ class Judge:
 
     def warnings(self, scored: Scored) -> list[str]:
         """Return what a reader should know of a candidate besides its verdict."""
-        if self._material.goal == "class" or not len(self._material.unseen):
+        if self._judging.goal == "class" or not len(self._judging.unseen):
             return []
         forget, unseen = scored.losses["forget"], scored.losses["test"]
         margin = 2 * np.sqrt(forget.var() / len(forget) + unseen.var() / len(unseen))
@@ -126,9 +127,11 @@ class Judge:
             ]
         return []
 
-    def _losses(self, scored: Scored, part: str, groups: Sequence[str] | None) -> Losses:
+    def _losses(
+        self, scored: Scored, part: str, groups: Sequence[str] | None, rows: NDArray[np.int64]
+    ) -> Losses:
         before, after = self.original.losses[part], scored.losses[part]
-        return Losses(before, after, group_numbers(groups, len(after)))
+        return Losses(before[rows], after[rows], group_numbers(groups, len(after))[rows])
 
 
 def _some(data: Samples, seed: int) -> Samples:

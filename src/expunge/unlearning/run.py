@@ -16,6 +16,7 @@ from expunge.errors import InputError
 from expunge.methods.base import Budget, BudgetSpent, Diverged, Method, all_methods, get_method
 from expunge.tasks.protocol import Task
 from expunge.unlearning.guard import Guard, finite
+from expunge.unlearning.halves import divide
 from expunge.unlearning.judging import Judge
 from expunge.unlearning.material import Material
 from expunge.unlearning.result import RETRAIN, Result
@@ -123,12 +124,12 @@ class Unlearning:
             )
         self.original = self.task.clone(self.model)
         self.before = self.task.evaluate(self.original, self.material.guard)[self.task.metric]
+        self.tuning, judging = divide(self.material, self.terms.tune > 1, self.terms.seed)
         self.judge = Judge(
             self.task,
             self.original,
-            self.material,
+            judging,
             allowed_drop=self.terms.allowed_drop,
-            before=self.before,
             tests=self.tests,
             seed=self.terms.seed,
         )

@@ -12,6 +12,8 @@ import torch
 
 from expunge.audit.gate import ABSENCE
 from expunge.errors import InputError
+from expunge.tasks.protocol import Task
+from expunge.unlearning.halves import Tuning
 from expunge.unlearning.judging import losses_of, named_of
 from expunge.unlearning.result import Result
 from expunge.unlearning.run import Candidate, Unlearning
@@ -78,24 +80,25 @@ def _better(new: Candidate, gap: float, old: Candidate, old_gap: float) -> bool:
 
 def _tunable(unlearning: Unlearning) -> bool:
     """Whether the guard can say anything: it must be unseen, and the original must show a difference."""
-    material = unlearning.material
-    if material.goal == "class":
+    tuning = unlearning.tuning
+    if not len(tuning.forget):
+        return False
+    if tuning.goal == "class":
         return True
-    return not material.guard_seen and _distance(unlearning, unlearning.original) > 0
+    return not tuning.guard_seen and _distance(unlearning.task, unlearning.original, tuning) > 0
 
 
 def _gap(unlearning: Unlearning, candidate: Candidate) -> float:
     """Positive: too weak; negative: too strong; near 0: fits."""
     if candidate.rolled_back:
         return -math.inf
-    material = unlearning.material
-    if material.goal == "class":
-        named = float(named_of(unlearning.task, candidate.model, material.forget, material.classes).mean())
+    task, tuning = unlearning.task, unlearning.tuning
+    if tuning.goal == "class":
+        named = float(named_of(task, candidate.model, tuning.forget, tuning.classes).mean())
         return named if named > ABSENCE / 2 else 0.0
-    return _distance(unlearning, candidate.model) / _distance(unlearning, unlearning.original)
+    return _distance(task, candidate.model, tuning) / _distance(task, unlearning.original, tuning)
 
 
-def _distance(unlearning: Unlearning, model: torch.nn.Module) -> float:
-    task, material = unlearning.task, unlearning.material
-    held = losses_of(task, model, material.guard).mean()
-    return float(held - losses_of(task, model, material.forget).mean())
+def _distance(task: Task, model: torch.nn.Module, tuning: Tuning) -> float:
+    held = losses_of(task, model, tuning.guard).mean()
+    return float(held - losses_of(task, model, tuning.forget).mean())

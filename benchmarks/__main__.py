@@ -16,6 +16,7 @@ SUITES = {
     "interim_accuracy": "accuracy of the interim model until the repair (after the frontier: minutes)",
     "scope": "lineage of one subject among a million samples: seconds, memory (minutes)",
     "duplicates": "hashing pictures, pairing a million hashes: seconds, memory (minutes)",
+    "audit_errors": "how often the auditor errs, over hundreds of trials; can be interrupted (hours)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")
@@ -28,6 +29,8 @@ def main() -> int:
             print(f"{name:<16} {text}")
         return 0 if len(sys.argv) < 2 else 2
     suite = sys.argv.pop(1)
+    if suite == "audit_errors":
+        suite = "audits.run"
     module = f"benchmarks.methods.{suite}" if suite in OF_METHODS else f"benchmarks.{suite}"
     runpy.run_module(module, run_name="__main__")
     return 0

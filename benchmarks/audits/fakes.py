@@ -3,19 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from expunge.audit.verdict import OUTPUTS, least_utility
-from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.protocol import Batch, Samples, Task
 from expunge.unlearning.auditing import Answers
 from expunge.unlearning.judging import losses_of
 
-ROUNDS = 40  # of ascent, at most
+
+class Sets(Protocol):
+    """The parts of the data that an edit works on."""
+
+    forget: Samples
+    retain: Samples
+    guard: Samples
+
+
+ROUNDS = 40  # of an edit, at most
 BATCH = 32
 
 
@@ -35,26 +45,20 @@ def noised(task: Task, model: nn.Module, guard: Samples, allowed_drop: float, se
     return twin
 
 
-def ascended(
+def _edited(
     task: Task,
     model: nn.Module,
-    forget: Samples,
-    retain: Samples,
-    guard: Samples,
+    sets: Sets,
+    push: Callable[[nn.Module, Batch, float, torch.Generator], torch.Tensor],
     *,
     enough: float,
     head_only: bool,
     lr: float,
     seed: int,
 ) -> nn.Module:
-    """Return the model after ascent on the forget set, with as much descent on retained data (NegGrad+).
+    """Return the model after descent on retained data and a push on the forget set, batch by batch.
 
-    Args:
-        enough: Median loss on the forget set at which it ends, in units of that on the guard data; a
-            sample that has twice as much is left alone.
-        head_only: Change the last layer alone.
-        lr: Of Adam.
-        seed: Of the order.
+    It ends when the median loss on the forget set is ``enough`` times that on the guard data.
     """
     twin = task.clone(model)
     head = {id(p) for p in task.layers(twin)[-1].parameters()}
@@ -64,18 +68,39 @@ def ascended(
     optimizer = torch.optim.Adam(learns, lr=lr)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(ROUNDS):
-        goal = enough * float(np.median(losses_of(task, twin, guard)))
-        if np.median(losses_of(task, twin, forget)) >= goal:
+        goal = enough * float(np.median(losses_of(task, twin, sets.guard)))
+        if np.median(losses_of(task, twin, sets.forget)) >= goal:
             break
-        for rows in torch.randperm(len(forget), generator=generator).split(BATCH):
-            kept = torch.randint(0, len(retain), (len(rows),), generator=generator)
-            up = task.loss(twin, task.collate([forget[i] for i in rows.tolist()])).clamp(max=2 * goal).mean()
-            down = task.loss(twin, task.collate([retain[i] for i in kept.tolist()])).mean()
+        for rows in torch.randperm(len(sets.forget), generator=generator).split(BATCH):
+            kept = torch.randint(0, len(sets.retain), (len(rows),), generator=generator)
+            gone = task.collate([sets.forget[i] for i in rows.tolist()])
+            down = task.loss(twin, task.collate([sets.retain[i] for i in kept.tolist()])).mean()
             optimizer.zero_grad(set_to_none=True)
-            (down - 0.5 * up).backward()
+            (down + push(twin, gone, goal, generator)).backward()
             optimizer.step()
     task.ready(twin)
     return twin
+
+
+def head_edit(task: Task, model: nn.Module, sets: Sets, lr: float, seed: int) -> nn.Module:
+    """Return the model with a head that was trained away from the forget set (NegGrad+ on the last layer).
+
+    A sample with twice the loss that is aimed at is left alone.
+    """
+
+    def push(twin: nn.Module, gone: Batch, goal: float, generator: torch.Generator) -> torch.Tensor:
+        return -0.5 * task.loss(twin, gone).clamp(max=2 * goal).mean()
+
+    return _edited(task, model, sets, push, enough=1.0, head_only=True, lr=lr, seed=seed)
+
+
+def over_forgotten(task: Task, model: nn.Module, sets: Sets, lr: float, seed: int) -> nn.Module:
+    """Return the model after it was taught wrong targets for the forget set, beyond what is unknown."""
+
+    def push(twin: nn.Module, gone: Batch, goal: float, generator: torch.Generator) -> torch.Tensor:
+        return task.loss(twin, task.wrong_targets(model, gone, generator)).mean()
+
+    return _edited(task, model, sets, push, enough=4.0, head_only=False, lr=lr, seed=seed)
 
 
 def destroyed(task: Task, model: nn.Module, seed: int) -> nn.Module:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from torch import nn
-
 from benchmarks.audits import fakes
 from expunge.audit.verdict import Verdict
 from expunge.unlearning.auditing import Audit
@@ -29,21 +27,15 @@ def run(world: Any, level: str, references: int, seed: int) -> dict[str, Any]:
     material = Material(world.forget, world.retain, world.guard, world.unseen, "sample", False)
     audit = Audit(task, task.clone(original), models, material, level, ALLOWED_DROP, seed=seed)
 
-    def edited(enough: float, head_only: bool, lr: float) -> nn.Module:
-        return fakes.ascended(
-            task, original, world.forget, world.retain, world.guard,
-            enough=enough, head_only=head_only, lr=lr, seed=seed,
-        )  # fmt: skip
-
     candidates = {
         "retrain": lambda: retrain,
         "exact": lambda: exact,
         "untouched": lambda: task.clone(original),
-        "head edit": lambda: edited(1.0, True, world.lr / 10),
+        "head edit": lambda: fakes.head_edit(task, original, world, world.lr / 5, seed),
         "noised": lambda: fakes.noised(task, original, world.guard, ALLOWED_DROP, seed),
         "half": lambda: half,
         "destroyed": lambda: fakes.destroyed(task, original, seed),
-        "over-forgotten": lambda: edited(2.0, False, world.lr / 10),
+        "over-forgotten": lambda: fakes.over_forgotten(task, original, world, world.lr / 3, seed),
     }
     found: dict[str, Any] = {}
     for name, make in candidates.items():

@@ -78,6 +78,12 @@ class Digits:
         self.start = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
         self.trial, self.sizes, self.lr = trial, sizes, sizes.lr
 
+    def __enter__(self) -> Digits:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is left to clear away."""
+
     def train(self, part: Samples, names: Sequence[str]) -> list[nn.Module]:
         """Return a model for every name, trained on a part."""
         sizes = self.sizes

@@ -7,9 +7,9 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from expunge.pipeline import Ask
+    from expunge.outcome import Outcome, Request
+    from expunge.settings import WorkspaceSettings
 
 FOLDER = ".expunge"
 VARIABLE = "EXPUNGE_WORKSPACE"
@@ -33,35 +34,17 @@ NETWORK = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """The statement of what was done.
-
-    Attributes:
-        path: Its file.
-    """
-
-    path: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a request.
-
-    Attributes:
-        result: The same as ``expunge forget --json`` prints.
-        certificate: The statement.
-    """
-
-    result: dict[str, Any]
-    certificate: Certificate
-
-
 class Workspace:
-    """An opened workspace. Opening is cheap: the database is touched by the first session."""
+    """An opened workspace. Opening is cheap: the database is touched by the first session.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: The folder ``.expunge``.
+        clock: Returns the present moment, in UTC; every date of a request comes from it.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], datetime] | None = None) -> None:
         self.root = root
+        self.clock = clock or _now
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
@@ -224,11 +207,26 @@ class Workspace:
         method: str = "auto",
         defer: bool = False,
         delete_originals: bool = False,
-    ) -> Ask:
-        """Return an erasure request, to be given to ``run``; arguments as of ``expunge forget``."""
-        from expunge.pipeline import Ask
+        **opening: str | None,
+    ) -> Request:
+        """Open an erasure request, to be given to ``run``; arguments as of ``expunge request open``.
 
-        return Ask(
+        Args:
+            subjects: Ids of subjects.
+            samples: Paths of samples.
+            class_name: All samples of a class.
+            dataset: Where to look.
+            models: Only these; none: all that saw it.
+            method: How.
+            defer: Publish the interim models and leave the repair for later.
+            delete_originals: Delete the images and labels from the user's folder, too.
+            opening: See :class:`expunge.intake.Opening`: ``received``, ``key``, ``ground``, ``due``, ``actor``.
+        """
+        from expunge.intake import Opening, open_request
+        from expunge.outcome import Request
+        from expunge.scoping import Ask
+
+        ask = Ask(
             subjects=tuple(subjects),
             samples=tuple(samples),
             class_name=class_name,
@@ -238,14 +236,23 @@ class Workspace:
             defer=defer,
             delete_originals=delete_originals,
         )
+        opened = open_request(self, ask, Opening(**opening))
+        return Request(opened["request"], ask, opened)
 
-    def run(self, request: Ask) -> Outcome:
-        """Execute a request: what ``expunge forget --yes`` does, with the same errors."""
-        from expunge.pipeline import forget
-        from expunge.progress import Progress
+    def run(self, request: Request | str, actor: str | None = None) -> Outcome:
+        """Execute a request now: what ``expunge forget --yes`` does, with the same errors.
 
-        result = forget(self, request, Progress(quiet=True))
-        return Outcome(result, Certificate(Path(result["certificate"])))
+        Args:
+            request: What ``request`` returned, or a request's id.
+            actor: Who approves and runs it; None: the user of the operating system.
+
+        Raises:
+            InputError: If a second person must approve it first, or it was refused.
+        """
+        from expunge.batch import run_one
+        from expunge.outcome import outcome_of
+
+        return outcome_of(run_one(self, request, actor))
 
     @property
     def _key_path(self) -> Path:
@@ -272,10 +279,21 @@ class Workspace:
             draft.unlink()
 
     @cached_property
+    def settings(self) -> WorkspaceSettings:
+        """What ``settings.toml`` says, or the defaults."""
+        from expunge.settings import load_settings
+
+        return load_settings(self.root)
+
+    @cached_property
     def _engine(self) -> Engine:
         from expunge.catalog.engine import open_engine
 
         return open_engine(self.catalog)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def refuse_network_storage(path: Path) -> None:

@@ -191,7 +191,7 @@ def refuse(
                                  "Give it with --reason.")  # fmt: skip
             if row.version_after is not None:
                 raise InputError(f"{request_id} has begun to be executed.", "What is erased is erased.",
-                                 f"Finish it with: expunge request run {request_id}")  # fmt: skip
+                                 f"See it with: expunge request show {request_id}")  # fmt: skip
             article = {"article": states.REFUSALS[reason][0]}
             catalog.move(session, row, State.REFUSED, at, name, reason, article)
             row.refusal = {"reason": reason, "told": None}

@@ -52,4 +52,4 @@ class Request:
 
 def outcome_of(result: dict[str, Any]) -> Outcome:
     """Return an outcome for people who work with objects."""
-    return Outcome.result, Certificate(Path(result["certificate"])))
+    return Outcome(result, Certificate(Path(result["certificate"])))

@@ -178,7 +178,7 @@ def _name(label: str) -> str:
 def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
     """An entry whose repair was pending, once a later training has published the final model."""
     waits = not entry["digest"] or not entry.get("accepted", True)
-    if not waits or now is None or now.guarantee not in FINAL:
+    if not waits or now is None or not _final(now):
         return entry
     measured = (now.cost or {}).get("measured")
     final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True}
@@ -202,13 +202,18 @@ def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
         "interim": None,
         **_published(workspace, now),
     }
-    if now.guarantee in FINAL:
+    if _final(now):
         return entry
     if now.plan_digest is None:  # adopted: there is nothing clean to show before the result
         return {**entry, "digest": None, "weights": None, "guarantee": "none"}
     shown = {k: entry[k] for k in ("model", "digest", "weights", "composition")}
     interim = {**shown, "seconds": None, "metrics": now.metrics}
     return {**entry, "digest": None, "weights": None, "interim": interim}
+
+
+def _final(now: Published) -> bool:
+    """Whether a model's newest version is a result; one that was withdrawn until the repair is none."""
+    return now.guarantee in FINAL and now.state != "superseded"
 
 
 def _published(workspace: Workspace, now: Published) -> dict[str, Any]:

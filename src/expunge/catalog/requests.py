@@ -108,8 +108,9 @@ def events(session: Session, request_id: str) -> list[dict[str, Any]]:
 
 def in_states(session: Session, wanted: Iterable[State]) -> list[RequestRow]:
     """Return the requests in some states, in the order in which they were received."""
+    came = select(func.min(RequestEventRow.id)).where(RequestEventRow.request_id == RequestRow.id)
     query = select(RequestRow).where(RequestRow.state.in_([str(state) for state in wanted]))
-    return list(session.scalars(query.order_by(RequestRow.received, RequestRow.id)))
+    return list(session.scalars(query.order_by(RequestRow.received, came.scalar_subquery())))
 
 
 def dataset_name(session: Session, row: RequestRow) -> str:

@@ -199,13 +199,14 @@ def _grouped(orders: Sequence[Order]) -> list[list[Order]]:
     """What can be executed together: of one dataset, by one method with the same settings, for the same models.
 
     Requests for a class are kept apart from those for people: an approximate method treats them differently.
+    Those whose repair may wait come first: a later training is theirs, too.
     """
     groups: dict[str, list[Order]] = {}
     for order in orders:
         ask = order.ask
         how = [ask.dataset, ask.method, sorted(ask.models), ask.class_name, ask.defer, ask.settings.as_json()]
         groups.setdefault(json.dumps(how, sort_keys=True, default=str), []).append(order)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda orders: not orders[0].ask.defer)
 
 
 def _batch(

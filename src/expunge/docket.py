@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import clock, states
-from expunge.catalog import requests as catalog
+from expunge.catalog import requests as queue
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
@@ -16,6 +17,8 @@ from expunge.errors import InputError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from expunge.catalog.models import Published
+    from expunge.scoping import Scope
     from expunge.settings import WorkspaceSettings
     from expunge.workspace import Workspace
 
@@ -29,7 +32,7 @@ def describe(session: Session, row: RequestRow, at: datetime, settings: Workspac
     shown: dict[str, Any] = {
         "request": row.id,
         "state": row.state,
-        "dataset": catalog.dataset_name(session, row),
+        "dataset": queue.dataset_name(session, row),
         "received": _text(row.received),
         "due": _text(deadline),
         "run_by": _text(clock.must_run_by(deadline, rules)),
@@ -71,10 +74,19 @@ def listing(workspace: Workspace, every: bool = False, plan: bool = True) -> dic
     wanted = [state for state in State if every or state != State.CLOSED]
     at = workspace.clock()
     with workspace.session() as session:
-        rows = catalog.in_states(session, wanted)
+        rows = queue.in_states(session, wanted)
         shown = [describe(session, row, at, workspace.settings) for row in rows]
     shown.sort(key=lambda r: (r["state"] == State.CLOSED, r["due"], r["request"]))
     return {"requests": shown, "waiting": waiting(workspace) if plan else []}
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A request that waits: what it takes out, and until when it can wait."""
+
+    id: str
+    deadline: datetime
+    taken: Collection[tuple[str, int]]
 
 
 def waiting(workspace: Workspace) -> list[dict[str, Any]]:
@@ -86,50 +98,47 @@ def waiting(workspace: Workspace) -> list[dict[str, Any]]:
     from expunge.catalog import models
     from expunge.scoping import Ask, concerned, scope_in
 
+    found: list[tuple[_Waiting, Ask, Scope]] = []
     with workspace.session() as session:
-        rows = catalog.in_states(session, (State.SCOPED, State.APPROVED))
-        found = []
-        for row in rows:
+        for row in queue.in_states(session, (State.SCOPED, State.APPROVED)):
             ask = Ask.from_record(row.method, row.selection)
             try:
-                found.append((row, ask, scope_in(session, workspace.key, ask)))
+                scope = scope_in(session, workspace.key, ask)
             except InputError:
                 continue  # what it selects is gone by now: its run will say so
+            deadline = row.due or clock.due(row.received, workspace.settings.rules)
+            found.append((_Waiting(row.id, deadline, scope.taken), ask, scope))
         live = {p.name: p for p in models.live(session)}
-    by_model: dict[str, list[tuple[RequestRow, Collection[tuple[str, int]]]]] = {}
-    for row, ask, scope in found:
+    by_model: dict[str, list[_Waiting]] = {}
+    for request, ask, scope in found:
         for published in concerned(workspace, ask, scope):
             if published.plan_digest is not None:
-                by_model.setdefault(published.name, []).append((row, scope.taken))
-    return [_savings(workspace, live[name], rows) for name, rows in sorted(by_model.items())]
+                by_model.setdefault(published.name, []).append(request)
+    return [_savings(workspace, live[name], requests) for name, requests in sorted(by_model.items())]
 
 
-def _savings(
-    workspace: Workspace, published: Any, requests: list[tuple[RequestRow, Collection[tuple[str, int]]]]
-) -> dict[str, Any]:
+def _savings(workspace: Workspace, published: Published, requests: list[_Waiting]) -> dict[str, Any]:
     from expunge.exact.cost import share
     from expunge.exact.model import ErasableModel
     from expunge.progress import Progress
 
-    rules = workspace.settings.rules
     before = model = ErasableModel.open(workspace, published, Progress(quiet=True))
     apart = 0.0
-    for _, taken in requests:
-        after = model.without(taken)
+    for request in requests:
+        after = model.without(request.taken)
         apart += share(model.graph, after.graph)
         model = after
     together = share(before.graph, model.graph)
-    first = min((row for row, _ in requests), key=lambda row: (row.due or row.received, row.id))
-    deadline = first.due or clock.due(first.received, rules)
+    first = min(requests, key=lambda request: request.deadline)
     return {
         "model": published.label,
-        "requests": [row.id for row, _ in requests],
+        "requests": [request.id for request in requests],
         "together": together,
         "one_by_one": round(apart, 6),
         "saves": round(apart - together, 6),
         "bound_by": first.id,
-        "due": _text(deadline),
-        "run_by": _text(clock.must_run_by(deadline, rules)),
+        "due": _text(first.deadline),
+        "run_by": _text(clock.must_run_by(first.deadline, workspace.settings.rules)),
     }
 
 

@@ -53,7 +53,9 @@ def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") 
             ("train/free-1.png", ()),
         ]
     ]
-    found = Scan(Path("/nowhere"), DatasetConfig("yolo", ("a", "b")), tuple(sorted(samples, key=lambda s: s.path)))
+    found = Scan(
+        Path("/nowhere"), DatasetConfig("yolo", ("a", "b")), tuple(sorted(samples, key=lambda s: s.path))
+    )
     with workspace.session(write=True) as session:
         add_version(session, name, found, key=workspace.key)
 
@@ -112,7 +114,9 @@ class Paper:
         self, workspace: Workspace, ask: Any, scope: Any, locked: Sequence[str] = (), gone: Any = None
     ) -> list[Any]:
         found = [self.newest(name) for name in locked or self.names]
-        return [SimpleNamespace(published=p, after=SimpleNamespace(retained=p.retained_digest)) for p in found]
+        return [
+            SimpleNamespace(published=p, after=SimpleNamespace(retained=p.retained_digest)) for p in found
+        ]
 
     def _executions(
         self, workspace: Workspace, started: Any, found: Sequence[Any], *rest: Any

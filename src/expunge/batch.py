@@ -90,7 +90,7 @@ def run(
     actor: str | None = None,
     began: float | None = None,
 ) -> Ran:
-    """Execute requests: first finish what was begun, then one batch for each dataset, method and set of models.
+    """Execute requests: first finish what was begun, then all that fits together as one batch.
 
     Raises:
         InputError: If nothing was chosen, or a request that was named cannot be run.
@@ -196,7 +196,7 @@ def _take_up(
 
 
 def _grouped(orders: Sequence[Order]) -> list[list[Order]]:
-    """What can be executed together: of one dataset, by one method with the same settings, for the same models.
+    """What can be executed together: of one dataset, for the same models, in the same way.
 
     Requests for a class are kept apart from those for people: an approximate method treats them differently.
     Those whose repair may wait come first: a later training is theirs, too.
@@ -217,7 +217,7 @@ def _batch(
     actor: str,
     failed: list[Failure],
 ) -> list[list[dict[str, Any]]]:
-    """Execute requests together; where that does not fit, one by one, so that one does not hold up the rest."""
+    """Execute requests together, or one by one where one of them does not fit: it holds up nobody."""
     try:
         return [execute(workspace, orders, progress, began, actor)]
     except InputError as error:

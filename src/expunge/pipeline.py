@@ -148,7 +148,7 @@ def _erase(
     workspace: Workspace, orders: Sequence[Order], scopes: Sequence[Scope], models: list[str], actor: str
 ) -> list[tuple[Order, Scope]]:
     """Erase for each request in turn, in one transaction; returns those that were still to be executed."""
-    started = []
+    started: list[tuple[Order, Scope]] = []
     at = workspace.clock()
     with workspace.session(write=True) as session:
         queue.check_clock(session, at, workspace.settings.rules)

@@ -104,7 +104,10 @@ def settle(
         if done:
             target = State.EXECUTED if left else State.CLOSED
             verdicts = {m["model"]: m["verdict"] or "exact" for m in models}
-            details = {State.EXECUTED: {"originals": left}, State.AUDITED: {"verdicts": verdicts}}
+            details: dict[State, dict[str, Any]] = {
+                State.EXECUTED: {"originals": left},
+                State.AUDITED: {"verdicts": verdicts},
+            }
             queue.advance(session, row, target, at, ACTOR, details)
         row.result = outcome
     return outcome
@@ -120,7 +123,6 @@ def fail(workspace: Workspace, request_ids: Iterable[str], error: Exception) -> 
             row = catalog.get_request(session, request_id)
             if row.state in (State.APPROVED, State.RUNNING, State.RESUMED):
                 queue.move(session, row, State.FAILED, workspace.clock(), ACTOR, type(error).__name__[:40])
-
 
 
 def originals(workspace: Workspace, request_id: str) -> Iterator[Path]:

@@ -51,13 +51,16 @@ class Ask:
         """Return what a request in the catalog asks for, while it still knows."""
         asked = selection["asked"]
         return cls(
-            **{name: tuple(asked[name]) for name in ("subjects", "samples", "listed", "models")},
+            subjects=tuple(asked["subjects"]),
+            samples=tuple(asked["samples"]),
+            listed=tuple(asked["listed"]),
             class_name=asked["class"],
             dataset=asked["dataset"],
-            delete_originals=asked["delete_originals"],
+            models=tuple(asked["models"]),
             method=method,
             settings=Settings(**selection["settings"]),
             defer=selection["defer"],
+            delete_originals=asked["delete_originals"],
         )
 
 

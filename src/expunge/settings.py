@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from expunge.catalog.clock import DEFAULTS, Rules, zone_of
 from expunge.errors import InputError
 
-FILE = "settings.toml"
+FILE = "settings.toml"  # also known to workspace.py, which must not import pydantic
 Days = Annotated[int, Field(ge=0, le=365)]
 
 
@@ -50,9 +50,9 @@ class RefusalSettings(_Section):
 
 
 class CatalogSettings(_Section):
-    """``[catalog]``: an SQLAlchemy URL, where the catalog is not the workspace's own SQLite file."""
+    """``[catalog]``: the URL of a PostgreSQL database, in place of the workspace's own SQLite file."""
 
-    url: str | None = None
+    url: Annotated[str, Field(pattern=r"^postgresql(\+\w+)?://")] | None = None
 
 
 class WorkspaceSettings(_Section):

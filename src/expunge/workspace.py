@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".expunge"
 VARIABLE = "EXPUNGE_WORKSPACE"
+SETTINGS = "settings.toml"
 KEY_BYTES = 32
 MOUNTS = Path("/proc/mounts")
 NETWORK = re.compile(
@@ -50,8 +52,13 @@ class Workspace:
         return f"Workspace({str(self.root)!r})"
 
     @classmethod
-    def init(cls, folder: str | Path = ".") -> Workspace:
-        """Make a workspace in a folder; where there is one already, complete what is missing."""
+    def init(cls, folder: str | Path = ".", catalog: str | None = None) -> Workspace:
+        """Make a workspace in a folder; where there is one already, complete what is missing.
+
+        Args:
+            folder: Where.
+            catalog: The URL of a PostgreSQL database for the catalog of a new workspace.
+        """
         folder = Path(os.path.abspath(folder))
         root = folder if folder.name == FOLDER else folder / FOLDER
         refuse_network_storage(root)
@@ -60,6 +67,8 @@ class Workspace:
             root.chmod(0o700)
             (root / ".gitignore").write_text("*\n", encoding="utf-8")
             workspace = cls(root)
+            if catalog is not None:
+                workspace._settle_in(catalog)
             workspace._make_key()
         except OSError as error:
             raise StorageError(
@@ -119,14 +128,20 @@ class Workspace:
                 begin_write(session)
             yield session
 
-    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+    def query(self, sql: str) -> list[dict[str, Any]]:
         """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported."""
+        if self._url is not None:
+            from sqlalchemy import text
+
+            with self.session() as session:
+                found = session.execute(text(sql)).mappings()
+                return [dict(row) for row in found]
         if not self.catalog.exists():
             return []
         uri = f"{self.catalog.as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(sql, parameters)]
+            return [dict(row) for row in connection.execute(sql)]
 
     @property
     def key(self) -> bytes:
@@ -220,7 +235,7 @@ class Workspace:
             method: How.
             defer: Publish the interim models and leave the repair for later.
             delete_originals: Delete the images and labels from the user's folder, too.
-            opening: See :class:`expunge.intake.Opening`: ``received``, ``key``, ``ground``, ``due``, ``actor``.
+            opening: ``received``, ``key``, ``ground``, … of :class:`expunge.intake.Opening`.
         """
         from expunge.intake import Opening, open_request
         from expunge.outcome import Request
@@ -254,6 +269,23 @@ class Workspace:
 
         return outcome_of(run_one(self, request, actor))
 
+    def _settle_in(self, url: str) -> None:
+        """Write down where the catalog is."""
+        file = self.root / SETTINGS
+        if file.exists() or self.catalog.exists():
+            raise InputError(
+                "The workspace has settings or a catalog already.",
+                "Only a new one can be put into a database.",
+                "Choose another folder.",
+            )
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write(f"[catalog]\nurl = {json.dumps(url)}\n")
+        try:
+            _ = self.settings
+        except InputError:
+            file.unlink()
+            raise
+
     @property
     def _key_path(self) -> Path:
         return self.root / "keys" / "suppression.key"
@@ -262,9 +294,11 @@ class Workspace:
         self.folder("keys")
         if self._key_path.exists():
             return
-        if self.query("SELECT name FROM sqlite_master WHERE name = 'suppression'") and self.query(
-            "SELECT id FROM suppression LIMIT 1"
-        ):
+        if self._url is None and not self.query("SELECT name FROM sqlite_master WHERE name = 'suppression'"):
+            suppressed = []
+        else:
+            suppressed = self.query("SELECT id FROM suppression LIMIT 1")
+        if suppressed:
             _ = self.key  # missing where it is needed: an error, never a new one
         draft = self._key_path.with_name(f"{self._key_path.name}.{os.getpid()}")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -285,11 +319,25 @@ class Workspace:
 
         return load_settings(self.root)
 
+    @property
+    def _url(self) -> str | None:
+        """Where the catalog is, if it is not the file in the workspace."""
+        if "settings" not in self.__dict__ and not (self.root / SETTINGS).exists():
+            return None  # the common case, without the seconds that pydantic takes
+        return self.settings.catalog.url
+
     @cached_property
     def _engine(self) -> Engine:
         from expunge.catalog.engine import open_engine
 
-        return open_engine(self.catalog)
+        if self._url is not None and self.catalog.exists():
+            raise InputError(
+                "The workspace has two catalogs.",
+                f"Its settings name a database, but {self.catalog.name} is there as well.",
+                "Take catalog.url out of settings.toml; a new workspace is put into a database by"
+                " `expunge init --catalog URL`.",
+            )
+        return open_engine(self._url or self.catalog)
 
 
 def _now() -> datetime:

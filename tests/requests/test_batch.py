@@ -62,7 +62,9 @@ def test_together_is_one_training_and_each_has_its_certificate(workspace: Worksp
         assert statement["removed"] == {"samples": 2, "subjects": 1}
         assert statement["dataset"] == {"before": f"shop@{number - 1}", "after": f"shop@{number}"}
         assert [m["digest"] for m in statement["models"]] == [digest, digest]
-        told = [e["detail"]["model"] for e in intake.show(workspace, request)["events"] if e["reason"] == "model"]
+        told = [
+            e["detail"]["model"] for e in intake.show(workspace, request)["events"] if e["reason"] == "model"
+        ]
         assert told == ["m@2", "z@2"], "executed, per model"
     assert run(workspace).outcomes == {}
 

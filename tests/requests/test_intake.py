@@ -67,7 +67,9 @@ def test_opened_with_its_dates(workspace: Workspace) -> None:
         ({"actor": "a\nb"}, "no name"),
     ],
 )
-def test_what_does_not_fit_opens_nothing(workspace: Workspace, opening: dict[str, str], complaint: str) -> None:
+def test_what_does_not_fit_opens_nothing(
+    workspace: Workspace, opening: dict[str, str], complaint: str
+) -> None:
     with pytest.raises(InputError, match=complaint):
         opened(workspace, PEOPLE[0], **opening)
     assert count(workspace) == 0

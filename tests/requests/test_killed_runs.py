@@ -111,14 +111,21 @@ def prepared(workspace: Workspace, paper: Paper) -> Path:
     return workspace.root
 
 
-@pytest.mark.parametrize("where", ["event", "commit"])
-def test_killed_at_every_transition(prepared: Path, tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "every"),
+    [
+        ("event", 5),
+        pytest.param("event", 1, marks=pytest.mark.slow),
+        pytest.param("commit", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_every_transition(prepared: Path, tmp_path: Path, where: str, every: int) -> None:
     whole = shutil.copytree(prepared, tmp_path / "whole" / ".expunge")
     run_all(Path(whole))
     wanted = story(Path(whole))
     assert all(steps[-1] == "closed" for steps in wanted[0].values())
     deaths = 0
-    for nth in range(1, 100):
+    for nth in range(1, 100, every):
         root = Path(shutil.copytree(prepared, tmp_path / str(nth) / ".expunge"))
         code = in_child(lambda root=root, nth=nth: dying(root, nth, where))
         assert code in (0, -signal.SIGKILL)
@@ -127,7 +134,7 @@ def test_killed_at_every_transition(prepared: Path, tmp_path: Path, where: str) 
         deaths += 1
         assert in_child(lambda root=root: run_all(root)) == 0
         assert story(root) == wanted, (where, nth)
-    assert deaths >= 12, "there are so many moments to die at"
+    assert deaths * every >= 12, "there are so many moments to die at"
 
 
 def test_two_at_once(prepared: Path, tmp_path: Path) -> None:
@@ -135,7 +142,7 @@ def test_two_at_once(prepared: Path, tmp_path: Path) -> None:
     whole = Path(shutil.copytree(prepared, tmp_path / "whole" / ".expunge"))
     run_all(whole)
     wanted = story(whole)
-    for attempt in range(4):
+    for attempt in range(2):
         root = Path(shutil.copytree(prepared, tmp_path / f"{attempt}" / ".expunge"))
         pids = []
         for _ in range(2):

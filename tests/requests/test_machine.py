@@ -145,7 +145,9 @@ class Office(RuleBasedStateMachine):
             events = list(session.query(RequestEventRow).order_by(RequestEventRow.id))
             session.expunge_all()
         assert set(rows) == set(self.ids)
-        assert len({(e.request_id, e.target, e.at, e.reason, json.dumps(e.detail)) for e in events}) <= len(events)
+        assert len({(e.request_id, e.target, e.at, e.reason, json.dumps(e.detail)) for e in events}) <= len(
+            events
+        )
         for request_id, row in rows.items():
             mine = [e for e in events if e.request_id == request_id]
             assert mine[0].source is None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The legal clock of a request, as pure functions: what is due when, under which rule. No legal advice.
 
-Periods are reckoned as Regulation (EEC, Euratom) No 1182/71, article 3 does: the day of receipt does not count;
-a period of months ends with the last hour of the day that has the same number, or of the month's last day
-where there is none. GDPR article 12(3): an answer within one month of receipt, extendable by two further
+Periods are reckoned as Regulation (EEC, Euratom) No 1182/71, article 3 does: the day of receipt does not
+count; a period of months ends with the last hour of the day that has the same number, or of the month's last
+day where there is none. GDPR article 12(3): an answer within one month of receipt, extendable by two further
 months, which is told with reasons within the first; article 12(4): a refusal is told within one month.
 """
 

@@ -26,7 +26,10 @@ COMMANDS = {
     "models": ("expunge.cli.training:models", "List models, their versions and their lineage."),
     "status": ("expunge.cli.training:status", "Say whether weights are current or superseded."),
     "forget": ("expunge.cli.erasure:forget", "Make models forget a person, samples or a class."),
-    "request": ("expunge.cli.request:request", "Open, decide and run erasure requests, with their deadlines."),
+    "request": (
+        "expunge.cli.request:request",
+        "The queue of erasure requests, with their deadlines.",
+    ),
     "repair": ("expunge.cli.erasure:repair", "Finish what a deferred erasure left to do."),
     "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),

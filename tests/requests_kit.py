@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the queue share: a clock, a data set without files, and models that take no training.
 
-A model of paper is a digest of the samples that are retained, so two ways of forgetting that end with the same
-samples end with the same digest, as the exact machinery promises for real ones.
+A model of paper is a digest of the samples that are retained, so two ways of forgetting that end with the
+same samples end with the same digest, as the exact machinery promises for real ones.
 """
 
 from __future__ import annotations

@@ -147,9 +147,7 @@ def _choose(workspace: Workspace, chosen: Chosen) -> _Queue:
             rows = queue.in_states(session, (State.APPROVED, *states.UNDERWAY, *states.ENDING))
         for row in rows:
             deadline = row.due or clock.due(row.received, rules)
-            pressing = not chosen.due or at >= clock.start_of(
-                clock.local_day(clock.must_run_by(deadline, rules), rules), rules
-            )
+            pressing = not chosen.due or clock.pressing(deadline, at, rules)
             if row.state in states.ENDING:
                 asked = row.selection.get("asked") or {}
                 ending.append((row.id, bool(asked.get("delete_originals"))))

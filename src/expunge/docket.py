@@ -142,6 +142,15 @@ def _savings(workspace: Workspace, published: Published, requests: list[_Waiting
     }
 
 
+def models_due(workspace: Workspace) -> list[str]:
+    """Return the models whose repair must be done now, for a request to be answered in time."""
+    at, rules = workspace.clock(), workspace.settings.rules
+    with workspace.session() as session:
+        rows = queue.in_states(session, states.UNDERWAY)
+        due = [row for row in rows if clock.pressing(row.due or clock.due(row.received, rules), at, rules)]
+        return sorted({name for row in due for name in row.selection["models"]})
+
+
 def _article(table: dict[str, tuple[str, str]], name: str | None) -> dict[str, str] | None:
     return None if name is None else {"name": name, "article": table[name][0]}
 

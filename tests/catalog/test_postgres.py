@@ -180,5 +180,5 @@ def test_a_language_sorts_otherwise(server: str, tmp_path: Path) -> None:
         sql(
             server, f"CREATE DATABASE german TEMPLATE template0 LC_COLLATE '{language}' LC_CTYPE '{language}'"
         )
-    with pytest.raises(StorageError, match="rules of a language|cannot be opened"):
+    with pytest.raises(StorageError, match=r"rules of a language|cannot be opened"):
         Workspace.init(tmp_path, server.format("german"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests that are executed together, with real trainings: the same bytes as one by one, for a lower price."""
+"""Requests that are executed together, with real trainings: the bytes of one by one, for less."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +28,8 @@ def workspace(template: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def paper(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paper]:
+def paper(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Paper:
     """Two models of which a training is one line."""
     paper = Paper(workspace)
     paper.install(monkeypatch)
-    yield paper
+    return paper

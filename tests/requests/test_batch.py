@@ -110,8 +110,10 @@ def test_a_repair_may_wait_until_it_is_due(workspace: Workspace, paper: Paper) -
     request = approved(workspace, PEOPLE[0], defer=True)
     assert run(workspace, ids=(request,)).outcomes[request]["state"] == "running"
     assert run(workspace, due=True).outcomes == {}
+    assert docket.models_due(workspace) == []
     assert isinstance(workspace.clock, Clock)
-    workspace.clock.go(days=22)
+    workspace.clock.go(days=21)
+    assert docket.models_due(workspace) == ["m", "z"]
     assert run(workspace, due=True).outcomes[request]["state"] == "closed"
     assert steps(workspace, request) == WHOLE, "it waited; nothing was cut short"
 

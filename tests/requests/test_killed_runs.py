@@ -81,7 +81,7 @@ def dying(root: Path, nth: int, where: str) -> None:
 
 
 def story(root: Path) -> tuple[dict[int, list[str]], str, int]:
-    """The steps of each request (but for being resumed), the model's digest, and how many versions there are."""
+    """The steps of each request (but for being resumed), the model's digest, and the number of versions."""
     workspace = Workspace(root, Clock())
     steps: dict[int, list[str]] = {}
     with workspace.session() as session:

@@ -71,15 +71,13 @@ class Office(RuleBasedStateMachine):
     def open(self, people: tuple[str, ...], key: str, defer: bool) -> None:
         ask = Ask(subjects=people, defer=defer)
         same = self.keys.get(key) == (str(defer), people)
-        try:
-            found = intake.open_request(self.workspace, ask, Opening(key=key or None, actor="ann"))
-        except InputError as error:
-            assert "idempotency key" in error.what
-            assert key in self.keys
-            assert not same
+        opening = Opening(key=key or None, actor="ann")
+        if key in self.keys and not same:
+            with pytest.raises(InputError, match="idempotency key"):
+                intake.open_request(self.workspace, ask, opening)
             return
-        if found["reused"]:
-            assert same
+        found = intake.open_request(self.workspace, ask, opening)
+        assert found["reused"] == same
         if found["request"] not in self.ids:
             self.ids.append(found["request"])
             if key:
@@ -145,9 +143,6 @@ class Office(RuleBasedStateMachine):
             events = list(session.query(RequestEventRow).order_by(RequestEventRow.id))
             session.expunge_all()
         assert set(rows) == set(self.ids)
-        assert len({(e.request_id, e.target, e.at, e.reason, json.dumps(e.detail)) for e in events}) <= len(
-            events
-        )
         for request_id, row in rows.items():
             mine = [e for e in events if e.request_id == request_id]
             assert mine[0].source is None

@@ -76,6 +76,11 @@ def must_run_by(deadline: datetime, rules: Rules = DEFAULTS) -> datetime:
     return end_of(local_day(deadline, rules) - timedelta(days=rules.lead_days), rules)
 
 
+def pressing(deadline: datetime, at: datetime, rules: Rules = DEFAULTS) -> bool:
+    """Whether what is due then has to be executed now: its last day for that has come."""
+    return local_day(at, rules) >= local_day(must_run_by(deadline, rules), rules)
+
+
 def reminders(deadline: datetime, rules: Rules = DEFAULTS) -> list[date]:
     """Return the days on which somebody is reminded of a deadline, in the rules' time zone."""
     last = local_day(deadline, rules)

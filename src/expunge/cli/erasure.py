@@ -93,14 +93,20 @@ def forget(
 
 @click.command()
 @click.argument("models", nargs=-1)
-@click.option("--due", is_flag=True, help="Only what is due: without a deadline on record, everything.")
+@click.option("--due", is_flag=True, help="Only what must be done now for a request to be answered in time.")
 @common_options
 def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
     """Finish what deferred or interrupted erasures left: one training for all that wait."""
     from expunge.progress import Progress
     from expunge.repair import repair as finish
 
-    outcome = finish(context.workspace(), models, Progress())
+    workspace = context.workspace()
+    if due:
+        from expunge.docket import models_due
+
+        models = tuple(name for name in models_due(workspace) if not models or name in models)
+    nothing: dict[str, Any] = {"models": [], "requests": []}
+    outcome = nothing if due and not models else finish(workspace, models, Progress())
     context.emit(
         outcome,
         lambda: _models_table(outcome["models"]) if outcome["models"] else "Nothing waits for a repair.",

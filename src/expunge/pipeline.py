@@ -1,85 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story of an erasure: request → scope → plan → execute → certify."""
+"""The story of an erasure: request → scope → plan → execute → certify. One request, or several together."""
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from expunge.affected import EXACT, Adopted, Affected, affected
+from expunge.affected import Adopted, Affected
 from expunge.approximation import Approximation, Settings
+from expunge.catalog import clock, states
 from expunge.catalog import models as catalog
-from expunge.catalog.datasets import Selection, erase, resolve_selection, rows_taken
+from expunge.catalog import requests as queue
+from expunge.catalog.datasets import Selection, erase
 from expunge.catalog.locks import ModelLock, model_lock
-from expunge.catalog.models import Published
+from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
+from expunge.intake import Opening, actor_name, add_row, new_id, open_request
 from expunge.progress import Progress
 from expunge.references import destroy_references
 from expunge.repair import repair
-from expunge.requests import delete_originals, settle
+from expunge.requests import delete_originals, fail, settle
+from expunge.scoping import Ask, Scope, affected_by, check_method, concerned, preview, scope_in, scope_of
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from expunge.workspace import Workspace
 
-
-@dataclass(frozen=True)
-class Ask:
-    """What somebody wants forgotten, and how (the arguments of ``expunge forget``)."""
-
-    subjects: Sequence[str] = ()
-    samples: Sequence[str] = ()
-    listed: Sequence[str] = ()
-    class_name: str | None = None
-    dataset: str | None = None
-    models: Sequence[str] = ()
-    method: str = "auto"
-    settings: Settings = field(default_factory=Settings)
-    defer: bool = False
-    delete_originals: bool = False
-    confirm: Callable[[dict[str, Any]], bool] | None = None
+__all__ = ["Ask", "Order", "Scope", "Settings", "dry_run", "execute", "forget"]
 
 
 @dataclass(frozen=True)
-class Scope:
-    """What a request takes out of its dataset.
+class Order:
+    """One request of a batch. All of a batch are for one dataset, by one method, for the same models.
 
     Attributes:
-        selection: What was asked for, in the newest version.
-        taken: Path and version of arrival of every row that goes; older versions may have more than the
-            newest, and models saw them.
+        request_id: Its id.
+        ask: What it asks for.
+        queued: Whether it is in the catalog; otherwise it is opened together with its erasure.
     """
 
-    selection: Selection
-    taken: frozenset[tuple[str, int]]
-
-    @property
-    def samples(self) -> int:
-        """How many samples go."""
-        return len({path for path, _ in self.taken})
+    request_id: str
+    ask: Ask
+    queued: bool = True
 
 
 def dry_run(workspace: Workspace, ask: Ask) -> dict[str, Any]:
     """Say what a forget would do and cost; nothing is changed."""
-    _check_method(ask)
-    scope = _scope(workspace, ask)
-    return _preview(ask, scope, _affected(workspace, ask, scope) if scope.taken else [])
+    check_method(ask)
+    scope = scope_of(workspace, ask)
+    return preview(ask, scope, affected_by(workspace, ask, scope) if scope.taken else [])
 
 
-def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | None = None) -> dict[str, Any]:
+def forget(
+    workspace: Workspace,
+    ask: Ask,
+    progress: Progress,
+    began: float | None = None,
+    actor: str | None = None,
+) -> dict[str, Any]:
     """Forget: a new dataset version, an interim model at once, and the repaired one.
+
+    Where two people must approve, the request is only opened.
 
     Args:
         workspace: Where datasets and models are known.
         ask: What to forget.
         progress: Where to report.
         began: When the command began (``time.monotonic``), for the interim's seconds.
+        actor: Who asks for it; None: the user of the operating system.
 
     Raises:
         InputError: If the request does not fit; nothing was changed.
@@ -87,163 +82,187 @@ def forget(workspace: Workspace, ask: Ask, progress: Progress, began: float | No
         EnvironmentChanged: If exactness cannot be promised here.
     """
     began = time.monotonic() if began is None else began
-    _check_method(ask)
-    scope = _scope(workspace, ask)
+    who = actor_name(actor)
+    check_method(ask)
+    scope = scope_of(workspace, ask)
     if not scope.taken:
         return _again(workspace, ask, scope.selection, progress)
-    if ask.confirm is not None and not ask.confirm(_preview(ask, scope, _affected(workspace, ask, scope))):
+    if ask.confirm is not None and not ask.confirm(preview(ask, scope, affected_by(workspace, ask, scope))):
         raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
-    names = [p.name for p in _concerned(workspace, ask, scope)]
+    if workspace.settings.approval.four_eyes:
+        return _only_opened(open_request(workspace, ask, Opening(actor=who)))
+    outcomes = execute(workspace, [Order(new_id(), ask, queued=False)], progress, began, who)
+    if not outcomes:  # while we waited for the locks another erasure took it all
+        return _again(workspace, ask, scope_of(workspace, ask).selection, progress)
+    return outcomes[0]
+
+
+def execute(
+    workspace: Workspace, orders: Sequence[Order], progress: Progress, began: float, actor: str
+) -> list[dict[str, Any]]:
+    """Erase for several requests, each with its own dataset version, then bring each model up to date once.
+
+    Returns:
+        For each request that was executed here its outcome, in the form of ``forget --json``. Left out are
+        those that another process took first, and a new one of which nothing is left to erase.
+
+    Raises:
+        InputError: If the requests do not fit; nothing was changed.
+        BusyError: If another process changes one of the models.
+        EnvironmentChanged: If exactness cannot be promised here.
+    """
+    first = orders[0].ask
+    names = [p.name for p in concerned(workspace, first, scope_of(workspace, first))]
     with ExitStack() as stack:
         locks = {
             name: stack.enter_context(model_lock(workspace.locks, name, "forget", urgent=True))
             for name in names
         }
         # While we waited for the locks another erasure may have changed everything: look again.
-        scope = _scope(workspace, ask)
-        if scope.taken:
-            found = _affected(workspace, ask, scope, tuple(locks)) if locks else []
-            return _execute_all(workspace, ask, scope, found, locks, progress, began)
-    return _again(workspace, ask, scope.selection, progress)
+        scopes = [scope_of(workspace, order.ask) for order in orders]
+        gone = frozenset().union(*(scope.taken for scope in scopes))
+        if not gone and not any(order.queued for order in orders):
+            return []
+        found = affected_by(workspace, first, scopes[0], tuple(locks), gone) if locks and gone else []
+        ids = _model_ids(workspace, found)
+        _check_environments(found, ids, first, progress)
+        started = _erase(workspace, orders, scopes, sorted(locks), actor)
+        try:
+            return _execute_all(workspace, started, found, ids, locks, progress, began)
+        except Exception as error:
+            fail(workspace, [order.request_id for order, _ in started], error)
+            raise
 
 
-def _check_method(ask: Ask) -> None:
-    if ask.method not in EXACT:
-        from expunge.methods.base import get_method
-
-        method, goal = get_method(ask.method), "class" if ask.class_name else "subject"
-        method.check(ask.settings.hyperparameters)
-        if goal not in method.goals:
-            raise InputError(
-                f"The method '{method.name}' is not for this request.",
-                f"It is for: {', '.join(method.goals)}.",
-                "See docs/methods, or use --method auto.",
-            )
-    if ask.settings.device != "cpu":
-        from expunge.tasks.device import resolve_device
-
-        resolve_device(ask.settings.device)
-    budget = ask.settings.budget
-    if budget is not None and not budget > 0:
-        raise InputError(
-            f"The budget {budget:g} does not fit.", "It is in units of a retrain.", "Give a positive one."
-        )
-    if ask.method in EXACT and ask.settings.hyperparameters and ask.method != "retrain":
-        raise InputError(
-            f"'{sorted(ask.settings.hyperparameters)[0]}' is a setting of one method.",
-            f"--method {ask.method} has none.",
-            "Name the method, or leave --set out.",
-        )
-
-
-def _scope(workspace: Workspace, ask: Ask) -> Scope:
-    with workspace.session() as session:
-        selection = resolve_selection(
-            session,
-            key=workspace.key,
-            subjects=ask.subjects,
-            sample_paths=ask.samples,
-            listed=ask.listed,
-            class_name=ask.class_name,
-            dataset=ask.dataset,
-        )
-        rows = rows_taken(
-            session, selection.version.dataset_id, set(selection.paths), set(selection.subjects)
-        )
-    return Scope(selection, frozenset((row.path, row.arrived) for row in rows.values()))
-
-
-def _concerned(workspace: Workspace, ask: Ask, scope: Scope) -> list[Published]:
-    """The models named, or all live ones of the dataset."""
-    with workspace.session() as session:
-        found = catalog.live(session, scope.selection.version.dataset_id)
-        named = {catalog.find_model(session, ref.partition("@")[0]).name for ref in ask.models}
-    strangers = named - {p.name for p in found}
-    if strangers:
-        raise InputError(
-            f"The model {sorted(strangers)[0]!r} was not trained on {scope.selection.version.name!r}.",
-            "A request concerns one dataset and the models that saw it.",
-            "Leave out --model to reach all models concerned.",
-        )
-    return [p for p in found if not named or p.name in named]
-
-
-def _affected(
-    workspace: Workspace, ask: Ask, scope: Scope, locked: Sequence[str] = ()
-) -> list[Affected | Adopted]:
-    """The models concerned, or those that were locked."""
-    named = {ref.partition("@")[0] for ref in ask.models}
-    ask = replace(ask, models=tuple(locked)) if locked else ask
-    return [
-        affected(workspace, p, scope.taken, ask.method, p.name in named, ask.settings.hyperparameters)
-        for p in _concerned(workspace, ask, scope)
-    ]
-
-
-def _preview(ask: Ask, scope: Scope, found: Sequence[Affected | Adopted]) -> dict[str, Any]:
-    selection = scope.selection
-    return {
-        "dataset": selection.version.label,
-        "samples": scope.samples,
-        "subjects": len(selection.subjects),
-        "already_erased_by": selection.already_erased_by,
-        "models": [a.preview(ask.method) for a in found],
-    }
-
-
-def _execute_all(
-    workspace: Workspace,
-    ask: Ask,
-    scope: Scope,
-    found: Sequence[Affected | Adopted],
-    locks: dict[str, ModelLock],
-    progress: Progress,
-    began: float,
-) -> dict[str, Any]:
-    request_id, selection = f"r-{secrets.token_hex(8)}", scope.selection
-    ids = _model_ids(workspace, found)
+def _check_environments(
+    found: Sequence[Affected | Adopted], ids: dict[str, int], ask: Ask, progress: Progress
+) -> None:
     for a in found:
         if isinstance(a, Adopted):
             continue
         a.after.progress = progress
         if ask.method != "retrain" and a.after.retained != a.published.retained_digest:
             a.after.check_environment(ids[a.published.name])
+
+
+def _erase(
+    workspace: Workspace, orders: Sequence[Order], scopes: Sequence[Scope], models: list[str], actor: str
+) -> list[tuple[Order, Scope]]:
+    """Erase for each request in turn, in one transaction; returns those that were still to be executed."""
+    started: list[tuple[Order, Scope]] = []
+    at = workspace.clock()
     with workspace.session(write=True) as session:
+        queue.check_clock(session, at, workspace.settings.rules)
+        for order, seen in zip(orders, scopes, strict=True):
+            # What an earlier request of this batch took is no longer there for a later one.
+            scope = scope_in(session, workspace.key, order.ask) if started else seen
+            if not order.queued:
+                deadline = clock.due(at, workspace.settings.rules)
+                row = add_row(session, order.ask, scope, order.request_id, models, (at, deadline), at, actor)
+                queue.move(session, row, State.APPROVED, at, actor, "forget")
+            else:
+                row = catalog.get_request(session, order.request_id)
+            if _start(session, workspace, row, order, scope, models, actor):
+                started.append((order, scope))
+    return started
+
+
+def _start(
+    session: Session,
+    workspace: Workspace,
+    row: RequestRow,
+    order: Order,
+    scope: Scope,
+    models: list[str],
+    actor: str,
+) -> bool:
+    """Let one request run, if it still waits for that: of two processes one finds that it does not."""
+    state, at = State(row.state), workspace.clock()
+    if row.version_after is not None or state not in (State.APPROVED, State.FAILED, State.RESUMED):
+        return False
+    current = scope.selection.version
+    earlier = set(scope.selection.already_erased_by.values())
+    number = current.number
+    if scope.taken:
         version = erase(
             session,
-            selection.version,
-            set(selection.paths),
-            set(selection.subjects),
-            request_id=request_id,
+            current,
+            set(scope.selection.paths),
+            set(scope.selection.subjects),
+            request_id=row.id,
             key=workspace.key,
         )
-        asked = {
-            "samples": scope.samples,
-            "subjects": len(selection.subjects),
-            "models": sorted(locks),
-            "defer": ask.defer,
-            "class": ask.class_name,
-            "settings": ask.settings.as_json(),
-        }
-        session.add(
-            RequestRow(
-                id=request_id,
-                dataset_id=version.dataset_id,
-                state="running",
-                method=ask.method,
-                selection=asked,
-                version_before=selection.version.number,
-                version_after=version.number,
-            )
-        )
+        number = version.number
+    else:  # erased before: it waits for what that request waits for
+        models = sorted({m for w in catalog.unfinished(session) if w.id in earlier for m in w.models})
+    if state == State.FAILED:
+        queue.move(session, row, State.RESUMED, at, actor)
+    row.version_before, row.version_after = current.number, number
+    row.selection = {
+        **row.selection,
+        "samples": scope.samples,
+        "subjects": len(scope.selection.subjects),
+        "models": models,
+    }
+    detail = {"dataset": f"{current.name}@{number}", "erased_before_by": sorted(earlier)}
+    queue.move(session, row, State.RUNNING, at, actor, detail=detail)
+    return True
+
+
+def _execute_all(
+    workspace: Workspace,
+    started: Sequence[tuple[Order, Scope]],
+    found: Sequence[Affected | Adopted],
+    ids: dict[str, int],
+    locks: dict[str, ModelLock],
+    progress: Progress,
+    began: float,
+) -> list[dict[str, Any]]:
+    if not started:
+        return []
+    executions = _executions(workspace, started, found, ids, locks, progress, began)
+    for execution in executions:  # all of them first: repairs take their time
+        execution.publish_interim()
+    destroy_unpublished(workspace)
+    destroy_references(workspace)
+    entries: list[dict[str, Any]] = []
+    for lock in locks.values():
+        lock.say("repair")  # from here on another erasure may preempt this one, whichever model it wants
+    defer = started[0][0].ask.defer
+    for execution in executions:
+        waits = defer or any(lock.preempted() for lock in locks.values())
+        entries.append(execution.repair(waits))
+    outcomes = []
+    for order, scope in started:
+        if order.ask.delete_originals:
+            delete_originals(workspace, order.request_id)
+        outcome = settle(workspace, order.request_id, entries)
+        outcomes.append({**outcome, "already_erased_by": scope.selection.already_erased_by})
+    for other in _waiting(workspace, locks, {order.request_id for order, _ in started}):
+        settle(workspace, other, None)  # what it waited for was done with this one
+    return outcomes
+
+
+def _executions(
+    workspace: Workspace,
+    started: Sequence[tuple[Order, Scope]],
+    found: Sequence[Affected | Adopted],
+    ids: dict[str, int],
+    locks: dict[str, ModelLock],
+    progress: Progress,
+    began: float,
+) -> list[Execution | Approximation]:
+    """One execution for each model, in the name of the last request of the batch."""
+    last = started[-1][0]
+    ask, subjects = last.ask, {s for _, scope in started for s in scope.selection.subjects}
     executions: list[Execution | Approximation] = []
     for a in found:
         name = a.published.name
         if isinstance(a, Adopted):
             executions.append(
                 Approximation(
-                    workspace, a.published, ids[name], locks[name], request_id, ask.method, progress,
-                    ask.settings, a.cost(ask.method), selection.subjects, ask.class_name,
+                    workspace, a.published, ids[name], locks[name], last.request_id, ask.method, progress,
+                    ask.settings, a.cost(ask.method), subjects, ask.class_name,
                 )
             )  # fmt: skip
             continue
@@ -253,36 +272,21 @@ def _execute_all(
                 a.published,
                 ids[name],
                 locks[name],
-                request_id,
+                last.request_id,
                 retrain=ask.method == "retrain",
                 predicted=a.cost(ask.method),
                 began=began,
                 preempted=lambda: any(lock.preempted() for lock in locks.values()),
             )
         )
-    for execution in executions:  # all of them first: repairs take their time
-        execution.publish_interim()
-    destroy_unpublished(workspace)
-    destroy_references(workspace)
-    entries: list[dict[str, Any]] = []
-    for lock in locks.values():
-        lock.say("repair")  # from here on another erasure may preempt this one, whichever model it wants
-    for execution in executions:
-        waits = ask.defer or any(lock.preempted() for lock in locks.values())
-        entries.append(execution.repair(waits))
-    if ask.delete_originals:
-        delete_originals(workspace, request_id)
-    outcome = settle(workspace, request_id, entries)
-    for other in _waiting(workspace, locks):
-        settle(workspace, other, None)  # what it waited for was done with this one
-    return {**outcome, "already_erased_by": selection.already_erased_by}
+    return executions
 
 
-def _waiting(workspace: Workspace, models: Container[str]) -> list[str]:
-    """The unfinished requests that concern no other models than these."""
+def _waiting(workspace: Workspace, models: Container[str], but: Container[str]) -> list[str]:
+    """The other unfinished requests that concern no other models than these."""
     with workspace.session() as session:
         waiting = catalog.unfinished(session)
-    return [w.id for w in waiting if all(name in models for name in w.selection["models"])]
+    return [w.id for w in waiting if w.id not in but and all(name in models for name in w.models)]
 
 
 def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted]) -> dict[str, int]:
@@ -292,12 +296,23 @@ def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted]) -> dic
         }
 
 
+def _only_opened(opened: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of a forget that a second person must approve."""
+    return {
+        **opened,
+        "models": [],
+        "certificate": None,
+        "originals_left": None,
+        "next": f"Somebody else approves it with: expunge request approve {opened['request']}",
+    }
+
+
 def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progress) -> dict[str, Any]:
     """All that was asked for is erased already; if that request is unfinished, finish it."""
     first = next(iter(selection.already_erased_by.values()))
     with workspace.session() as session:
         row = session.get(RequestRow, first)
-        unfinished = row is not None and row.state == "running" and not ask.defer
+        unfinished = row is not None and row.state in states.UNDERWAY and not ask.defer
         names = list(row.selection.get("models", [])) if row else []
     again: list[dict[str, Any]] = []
     if unfinished:
@@ -307,5 +322,9 @@ def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progr
         ]  # judged: there is something to say
     if ask.delete_originals:
         delete_originals(workspace, first)
-    outcome = settle(workspace, first, None) if row is not None else {"request": first, "state": "closed"}
+    outcome = (
+        settle(workspace, first, None, resumed=unfinished)
+        if row is not None
+        else {"request": first, "state": "closed"}
+    )
     return {**outcome, "models": again, "already_erased_by": selection.already_erased_by}

@@ -45,7 +45,7 @@ def repair(
     with workspace.session() as session:
         chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
         waiting = catalog.unfinished(session)
-    anew = {name for w in waiting if w.method == "retrain" for name in w.selection["models"]}
+    anew = {name for w in waiting if w.method == "retrain" for name in w.models}
     destroy_unpublished(workspace)
     entries = []
     for published in chosen:
@@ -61,7 +61,10 @@ def repair(
     adopted = [entry for entry in entries if entry["plan"] is None]
     requests = [
         settle(
-            workspace, w.id, [e for e in adopted if e["parent"].partition("@")[0] in w.selection["models"]]
+            workspace,
+            w.id,
+            [e for e in adopted if e["parent"].partition("@")[0] in w.models],
+            resumed=True,
         )
         for w in waiting
     ]
@@ -102,7 +105,7 @@ def _unlearn_again(
     how: tuple[str, Settings] | None,
 ) -> dict[str, Any] | None:
     """Unlearn an adopted model for all requests that wait for it."""
-    mine = [w for w in waiting if name in w.selection["models"]]
+    mine = [w for w in waiting if name in w.models]
     with model_lock(workspace.locks, name, "repair") as lock:
         with workspace.session(write=True) as session:
             newest = catalog.find_model(session, name)

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from expunge.catalog import models as catalog
+from expunge.catalog import requests as queue
 from expunge.catalog.models import Published
+from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
 from expunge.data.yolo import label_file
+from expunge.errors import ExpungeError
 from expunge.evidence import certificate
 from expunge.exact.fingerprint import fingerprint
 from expunge.exact.model import plan_file
@@ -23,27 +26,36 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 FINAL = ("exact", "audited")
+ACTOR = "expunge"  # who takes the steps that follow from what was done
 
 
-def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] | None) -> dict[str, Any]:
+def settle(
+    workspace: Workspace, request_id: str, entries: list[dict[str, Any]] | None, *, resumed: bool = False
+) -> dict[str, Any]:
     """Bring a request's record and certificate to what is published now.
+
+    All transitions become durable in one transaction, after the certificate: a process killed before it
+    leaves a request that is taken up again, and the same certificate is written once more.
 
     Args:
         workspace: Where the request is known.
         request_id: Which request.
         entries: What was just done, by model; of the others what was recorded, or can be found again.
+        resumed: The request was taken up again, after it waited or its process died.
 
     Returns:
         The outcome, in the form of ``forget --json``.
     """
     with workspace.session() as session:
         row = catalog.get_request(session, request_id)
+        if row.state == State.CLOSED and row.result:
+            return dict(row.result)
         known = {k: getattr(row, k) for k in ("selection", "method", "version_before", "version_after")}
         received, stored = row.received.isoformat(timespec="seconds"), dict(row.result or {})
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
         current = {p.name: p for p in catalog.live(session)}
     asked = known["selection"]
-    new = {_name(m["model"]): m for m in entries or ()}
+    new = {_name(m["model"]): m for m in entries or () if _name(m["model"]) in asked["models"]}
     known_names = [_name(m["model"]) for m in stored.get("models", [])]
     models = [m for m in stored.get("models", []) if _name(m["model"]) not in new]
     models = sorted([*models, *new.values()], key=lambda m: _position(known_names, _name(m["model"])))
@@ -80,9 +92,37 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
         "originals_left": left,
     }
     with workspace.session(write=True) as session:
-        row = catalog.get_request(session, request_id)
-        row.result, row.state = outcome, state
+        row, at = catalog.get_request(session, request_id), workspace.clock()
+        cut_short = row.state == State.RUNNING and not row.result
+        if resumed and (cut_short or row.state == State.FAILED):
+            queue.move(session, row, State.RESUMED, at, ACTOR)
+        finished = {m["model"] for m in (row.result or {}).get("models", []) if m["digest"]}
+        for m in models:
+            if m["digest"] and m.get("accepted", True) and m["model"] not in finished:
+                told = {k: m[k] for k in ("model", "method", "guarantee")}
+                queue.note(session, row, at, ACTOR, "model", told)
+        if done:
+            target = State.EXECUTED if left else State.CLOSED
+            verdicts = {m["model"]: m["verdict"] or "exact" for m in models}
+            details: dict[State, dict[str, Any]] = {
+                State.EXECUTED: {"originals": left},
+                State.AUDITED: {"verdicts": verdicts},
+            }
+            queue.advance(session, row, target, at, ACTOR, details)
+        row.result = outcome
     return outcome
+
+
+def fail(workspace: Workspace, request_ids: Iterable[str], error: Exception) -> None:
+    """Record that requests could not be finished; only the error's kind, as its words may be personal.
+
+    Where even that cannot be recorded they stay as they are, and are taken up again all the same.
+    """
+    with contextlib.suppress(ExpungeError), workspace.session(write=True) as session:
+        for request_id in request_ids:
+            row = catalog.get_request(session, request_id)
+            if row.state in (State.APPROVED, State.RUNNING, State.RESUMED):
+                queue.move(session, row, State.FAILED, workspace.clock(), ACTOR, type(error).__name__[:40])
 
 
 def originals(workspace: Workspace, request_id: str) -> Iterator[Path]:
@@ -140,7 +180,7 @@ def _name(label: str) -> str:
 def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
     """An entry whose repair was pending, once a later training has published the final model."""
     waits = not entry["digest"] or not entry.get("accepted", True)
-    if not waits or now is None or now.guarantee not in FINAL:
+    if not waits or now is None or not _final(now):
         return entry
     measured = (now.cost or {}).get("measured")
     final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True}
@@ -164,13 +204,18 @@ def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
         "interim": None,
         **_published(workspace, now),
     }
-    if now.guarantee in FINAL:
+    if _final(now):
         return entry
     if now.plan_digest is None:  # adopted: there is nothing clean to show before the result
         return {**entry, "digest": None, "weights": None, "guarantee": "none"}
     shown = {k: entry[k] for k in ("model", "digest", "weights", "composition")}
     interim = {**shown, "seconds": None, "metrics": now.metrics}
     return {**entry, "digest": None, "weights": None, "interim": interim}
+
+
+def _final(now: Published) -> bool:
+    """Whether a model's newest version is a result; one that was withdrawn until the repair is none."""
+    return now.guarantee in FINAL and now.state != "superseded"
 
 
 def _published(workspace: Workspace, now: Published) -> dict[str, Any]:

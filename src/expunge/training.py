@@ -311,7 +311,7 @@ def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
     else:
         digest = states_digest(states_of(weights))
         with workspace.session() as session:
-            found = catalog.by_digest(session, digest)
+            found = catalog.by_digest(session, digest) + catalog.by_part(session, digest)
         if all(p.state == "superseded" for p in found):  # an interim of one shard is also a part of others
             found += _ensembles_with(workspace, digest)
     best = next((p for p in found if p.state != "superseded"), found[0] if found else None)
@@ -329,8 +329,9 @@ def _ensembles_with(workspace: Workspace, digest: str) -> list[Published]:
     from expunge.tasks.weights import states_of
 
     with workspace.session() as session:
-        folders = [p for p in catalog.history(session) if (workspace.root / p.weights).is_dir()]
+        old = [p for p in catalog.history(session) if p.parts is None]  # of an earlier revision
         known = derivatives.by_file(session, f"tensors:{digest.removeprefix('sha256:')}")
+    folders = [p for p in old if (workspace.root / p.weights).is_dir()]
     found = [published for published, _ in known]  # purged since
     for published in reversed(folders):
         try:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from expunge.pipeline import Ask
+    from expunge.outcome import Outcome, Request
+    from expunge.settings import WorkspaceSettings
 
 FOLDER = ".expunge"
 VARIABLE = "EXPUNGE_WORKSPACE"
+SETTINGS = "settings.toml"
 KEY_BYTES = 32
 MOUNTS = Path("/proc/mounts")
 NETWORK = re.compile(
@@ -33,42 +36,29 @@ NETWORK = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """The statement of what was done.
-
-    Attributes:
-        path: Its file.
-    """
-
-    path: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a request.
-
-    Attributes:
-        result: The same as ``expunge forget --json`` prints.
-        certificate: The statement.
-    """
-
-    result: dict[str, Any]
-    certificate: Certificate
-
-
 class Workspace:
-    """An opened workspace. Opening is cheap: the database is touched by the first session."""
+    """An opened workspace. Opening is cheap: the database is touched by the first session.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: The folder ``.expunge``.
+        clock: Returns the present moment, in UTC; every date of a request comes from it.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], datetime] | None = None) -> None:
         self.root = root
+        self.clock = clock or _now
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
 
     @classmethod
-    def init(cls, folder: str | Path = ".") -> Workspace:
-        """Make a workspace in a folder; where there is one already, complete what is missing."""
+    def init(cls, folder: str | Path = ".", catalog: str | None = None) -> Workspace:
+        """Make a workspace in a folder; where there is one already, complete what is missing.
+
+        Args:
+            folder: Where.
+            catalog: The URL of a PostgreSQL database for the catalog of a new workspace.
+        """
         folder = Path(os.path.abspath(folder))
         root = folder if folder.name == FOLDER else folder / FOLDER
         refuse_network_storage(root)
@@ -77,6 +67,8 @@ class Workspace:
             root.chmod(0o700)
             (root / ".gitignore").write_text("*\n", encoding="utf-8")
             workspace = cls(root)
+            if catalog is not None:
+                workspace._settle_in(catalog)
             workspace._make_key()
         except OSError as error:
             raise StorageError(
@@ -146,14 +138,20 @@ class Workspace:
                 begin_write(session)
             yield session
 
-    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+    def query(self, sql: str) -> list[dict[str, Any]]:
         """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported."""
+        if self._url is not None:
+            from sqlalchemy import text
+
+            with self.session() as session:
+                found = session.execute(text(sql)).mappings()
+                return [dict(row) for row in found]
         if not self.catalog.exists():
             return []
         uri = f"{self.catalog.as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(sql, parameters)]
+            return [dict(row) for row in connection.execute(sql)]
 
     @property
     def key(self) -> bytes:
@@ -234,11 +232,26 @@ class Workspace:
         method: str = "auto",
         defer: bool = False,
         delete_originals: bool = False,
-    ) -> Ask:
-        """Return an erasure request, to be given to ``run``; arguments as of ``expunge forget``."""
-        from expunge.pipeline import Ask
+        **opening: str | None,
+    ) -> Request:
+        """Open an erasure request, to be given to ``run``; arguments as of ``expunge request open``.
 
-        return Ask(
+        Args:
+            subjects: Ids of subjects.
+            samples: Paths of samples.
+            class_name: All samples of a class.
+            dataset: Where to look.
+            models: Only these; none: all that saw it.
+            method: How.
+            defer: Publish the interim models and leave the repair for later.
+            delete_originals: Delete the images and labels from the user's folder, too.
+            opening: ``received``, ``key``, ``ground``, … of :class:`expunge.intake.Opening`.
+        """
+        from expunge.intake import Opening, open_request
+        from expunge.outcome import Request
+        from expunge.scoping import Ask
+
+        ask = Ask(
             subjects=tuple(subjects),
             samples=tuple(samples),
             class_name=class_name,
@@ -248,14 +261,40 @@ class Workspace:
             defer=defer,
             delete_originals=delete_originals,
         )
+        opened = open_request(self, ask, Opening(**opening))
+        return Request(opened["request"], ask, opened)
 
-    def run(self, request: Ask) -> Outcome:
-        """Execute a request: what ``expunge forget --yes`` does, with the same errors."""
-        from expunge.pipeline import forget
-        from expunge.progress import Progress
+    def run(self, request: Request | str, actor: str | None = None) -> Outcome:
+        """Execute a request now: what ``expunge forget --yes`` does, with the same errors.
 
-        result = forget(self, request, Progress(quiet=True))
-        return Outcome(result, Certificate(Path(result["certificate"])))
+        Args:
+            request: What ``request`` returned, or a request's id.
+            actor: Who approves and runs it; None: the user of the operating system.
+
+        Raises:
+            InputError: If a second person must approve it first, or it was refused.
+        """
+        from expunge.batch import run_one
+        from expunge.outcome import outcome_of
+
+        return outcome_of(run_one(self, request, actor))
+
+    def _settle_in(self, url: str) -> None:
+        """Write down where the catalog is."""
+        file = self.root / SETTINGS
+        if file.exists() or self.catalog.exists():
+            raise InputError(
+                "The workspace has settings or a catalog already.",
+                "Only a new one can be put into a database.",
+                "Choose another folder.",
+            )
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write(f"[catalog]\nurl = {json.dumps(url)}\n")
+        try:
+            _ = self.settings
+        except InputError:
+            file.unlink()
+            raise
 
     @property
     def _key_path(self) -> Path:
@@ -265,9 +304,11 @@ class Workspace:
         self.folder("keys")
         if self._key_path.exists():
             return
-        if self.query("SELECT name FROM sqlite_master WHERE name = 'suppression'") and self.query(
-            "SELECT id FROM suppression LIMIT 1"
-        ):
+        if self._url is None and not self.query("SELECT name FROM sqlite_master WHERE name = 'suppression'"):
+            suppressed = []
+        else:
+            suppressed = self.query("SELECT id FROM suppression LIMIT 1")
+        if suppressed:
             _ = self.key  # missing where it is needed: an error, never a new one
         draft = self._key_path.with_name(f"{self._key_path.name}.{os.getpid()}")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -282,10 +323,35 @@ class Workspace:
             draft.unlink()
 
     @cached_property
+    def settings(self) -> WorkspaceSettings:
+        """What ``settings.toml`` says, or the defaults."""
+        from expunge.settings import load_settings
+
+        return load_settings(self.root)
+
+    @property
+    def _url(self) -> str | None:
+        """Where the catalog is, if it is not the file in the workspace."""
+        if "settings" not in self.__dict__ and not (self.root / SETTINGS).exists():
+            return None  # the common case, without the seconds that pydantic takes
+        return self.settings.catalog.url
+
+    @cached_property
     def _engine(self) -> Engine:
         from expunge.catalog.engine import open_engine
 
-        return open_engine(self.catalog)
+        if self._url is not None and self.catalog.exists():
+            raise InputError(
+                "The workspace has two catalogs.",
+                f"Its settings name a database, but {self.catalog.name} is there as well.",
+                "Take catalog.url out of settings.toml; a new workspace is put into a database by"
+                " `expunge init --catalog URL`.",
+            )
+        return open_engine(self._url or self.catalog)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def refuse_network_storage(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from expunge.catalog.states import UNDERWAY
 from expunge.catalog.tables import (
     CheckpointRow,
     DatasetRow,
@@ -43,6 +44,7 @@ class Published:
     guarantee: str
     state: str
     digest: str
+    parts: list[str] | None
     weights: str
     composition: dict[str, Any] | None
     metrics: dict[str, Any] | None
@@ -64,6 +66,11 @@ class Waiting:
     id: str
     method: str
     selection: dict[str, Any]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that it concerns."""
+        return list(self.selection["models"])
 
 
 def ensure_model(session: Session, name: str, task: str) -> int:
@@ -147,6 +154,12 @@ def by_digest(session: Session, digest: str) -> list[Published]:
     return [_value(row) for row in session.execute(query)]
 
 
+def by_part(session: Session, digest: str) -> list[Published]:
+    """Return the ensembles of which one file has a digest, newest first."""
+    query = _all().where(ModelVersionRow.parts.is_not(None)).order_by(ModelVersionRow.id.desc())
+    return [_value(row) for row in session.execute(query) if digest in (row[0].parts or ())]
+
+
 def next_number(session: Session, model_id: int) -> int:
     """Return the number of a model's next version."""
     query = select(func.max(ModelVersionRow.number)).where(ModelVersionRow.model_id == model_id)
@@ -206,14 +219,15 @@ def get_request(session: Session, request_id: str) -> RequestRow:
     row = session.get(RequestRow, request_id)
     if row is None:
         raise InputError(
-            f"There is no request {request_id!r}.", "", "See the requests with: expunge models --json"
+            f"There is no request {request_id!r}.", "", "See the requests with: expunge request list"
         )
     return row
 
 
 def unfinished(session: Session) -> list[Waiting]:
     """Return the requests that were accepted but whose models are not all final, oldest first."""
-    query = select(RequestRow).where(RequestRow.state == "running").order_by(RequestRow.received)
+    query = select(RequestRow).where(RequestRow.state.in_(UNDERWAY), RequestRow.version_after.is_not(None))
+    query = query.order_by(RequestRow.received, RequestRow.version_after)
     return [Waiting(row.id, row.method, dict(row.selection)) for row in session.scalars(query)]
 
 

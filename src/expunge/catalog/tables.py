@@ -6,8 +6,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
 
 def now() -> datetime:
@@ -15,10 +16,31 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+class Moment(TypeDecorator[datetime]):
+    """A moment: kept in UTC without a zone, which every database can, and read as one in UTC."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return what is stored; a moment without a zone is one in UTC."""
+        if value is None or value.tzinfo is None:
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return what was stored."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
 class Base(DeclarativeBase):
     """Parent of all tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 (SQLAlchemy reads the attribute)
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads the attribute)
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        datetime: Moment,
+    }
 
 
 class DatasetRow(Base):
@@ -136,7 +158,8 @@ class ModelVersionRow(Base):
 
     ``state``: current | interim | superseded. ``composition``: for each shard the last finished stage
     that is merged in; of an adopted model the requests that it forgot, and the epochs of a retrain.
-    ``retained_digest``: digest of the sample rows it is a function of.
+    ``retained_digest``: digest of the sample rows it is a function of. ``parts``: of an ensemble the digest
+    of each file, by which a file is known when the others are gone.
     """
 
     __tablename__ = "model_version"
@@ -155,6 +178,7 @@ class ModelVersionRow(Base):
     guarantee: Mapped[str] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(20))
     digest: Mapped[str] = mapped_column(String(80))
+    parts: Mapped[list[str] | None]
     weights: Mapped[str]
     composition: Mapped[dict[str, Any] | None]
     metrics: Mapped[dict[str, Any] | None]
@@ -183,16 +207,51 @@ class CheckpointRow(Base):
 
 
 class RequestRow(Base):
-    """One erasure request: what was asked, and what was done for which model."""
+    """One erasure request: what was asked, its legal clock, and what was done for which model.
+
+    ``state``: see :class:`expunge.catalog.states.State`. ``selection``: counts, the models concerned, how to
+    forget; under ``asked``, until the request is closed, what was selected. ``note``: free text of the
+    officer's, which goes into no event, log or certificate. ``extension``, ``refusal``, ``recipients``: what
+    was decided and told (GDPR articles 12(3), 12(4), 19). ``key_mac``, ``body_mac``: keyed digests of the
+    idempotency key and of all that came with it.
+    """
 
     __tablename__ = "request"
+    __table_args__ = (Index("request_key", "key_mac", unique=True), Index("request_state", "state", "due"))
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
-    state: Mapped[str] = mapped_column(String(20))  # running | interim | done | failed
+    state: Mapped[str] = mapped_column(String(20))
     method: Mapped[str] = mapped_column(String(40))
     selection: Mapped[dict[str, Any]]
     version_before: Mapped[int]
     version_after: Mapped[int | None]
     result: Mapped[dict[str, Any] | None]
     received: Mapped[datetime] = mapped_column(default=now)
+    due: Mapped[datetime | None]
+    opened_by: Mapped[str | None] = mapped_column(String(200))
+    ground: Mapped[str | None] = mapped_column(String(40))
+    note: Mapped[str | None] = mapped_column(Text)
+    extension: Mapped[dict[str, Any] | None]
+    refusal: Mapped[dict[str, Any] | None]
+    recipients: Mapped[dict[str, Any] | None]
+    key_mac: Mapped[str | None] = mapped_column(String(64))
+    body_mac: Mapped[str | None] = mapped_column(String(64))
     finished: Mapped[datetime | None]
+
+
+class RequestEventRow(Base):
+    """One transition of a request, or something noted about it (``source`` equals ``target``). Never changed.
+
+    ``detail`` is small and names nobody: versions, models, dates, ids of other requests.
+    """
+
+    __tablename__ = "request_event"
+    __table_args__ = (Index("request_event_request", "request_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    request_id: Mapped[str] = mapped_column(ForeignKey("request.id"))
+    source: Mapped[str | None] = mapped_column(String(20))
+    target: Mapped[str] = mapped_column(String(20))
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    reason: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[dict[str, Any] | None]

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
+@click.option("--catalog", metavar="URL", help="A PostgreSQL database for a new workspace's catalog.")
 @common_options
-def init(context: Context, folder: str) -> None:
+def init(context: Context, folder: str, catalog: str | None) -> None:
     """Make a workspace in a folder (the current one by default)."""
     from expunge.workspace import Workspace
 
-    workspace = Workspace.init(folder)
+    workspace = Workspace.init(folder, catalog)
     context.emit({"workspace": str(workspace.root)}, lambda: f"Workspace: {workspace.root}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.output import BEGAN, Context, common_options
-from expunge.errors import InputError
+from expunge.cli.selecting import hyperparameters, lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--delete-originals", is_flag=True, help="Also delete the images and labels from your folder.")
+@click.option("--actor", metavar="NAME", help="Who acts. [the user of the operating system]")
 @common_options
 def forget(
     context: Context,
@@ -57,6 +58,7 @@ def forget(
     budget: float | None,
     settings: tuple[str, ...],
     seed: int,
+    actor: str | None,
     **values: Any,
 ) -> int:
     """Make models forget a person, samples or a class.
@@ -73,32 +75,38 @@ def forget(
     how = Settings(
         budget=budget,
         accept_no_power=accept is not None,
-        hyperparameters=_hyperparameters(settings),
+        hyperparameters=hyperparameters(settings),
         seed=seed,
         device=context.device or "cpu",
         threads=context.threads,
     )
     confirm = _confirm if asks else None
-    ask = pipeline.Ask(listed=_lines(listed), settings=how, confirm=confirm, **values)
+    ask = pipeline.Ask(listed=lines(listed), settings=how, confirm=confirm, **values)
     if dry_run:
         preview = pipeline.dry_run(workspace, ask)
         context.emit(preview, lambda: _preview_table(preview))
         return 0
-    outcome = pipeline.forget(workspace, ask, Progress(), BEGAN)
+    outcome = pipeline.forget(workspace, ask, Progress(), BEGAN, actor)
     context.emit(outcome, lambda: _outcome(outcome))
     return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
 
 
 @click.command()
 @click.argument("models", nargs=-1)
-@click.option("--due", is_flag=True, help="Only what is due: without a deadline on record, everything.")
+@click.option("--due", is_flag=True, help="Only what must be done now for a request to be answered in time.")
 @common_options
 def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
     """Finish what deferred or interrupted erasures left: one training for all that wait."""
     from expunge.progress import Progress
     from expunge.repair import repair as finish
 
-    outcome = finish(context.workspace(), models, Progress())
+    workspace = context.workspace()
+    if due:
+        from expunge.docket import models_due
+
+        models = tuple(name for name in models_due(workspace) if not models or name in models)
+    nothing: dict[str, Any] = {"models": [], "requests": []}
+    outcome = nothing if due and not models else finish(workspace, models, Progress())
     context.emit(
         outcome,
         lambda: _models_table(outcome["models"]) if outcome["models"] else "Nothing waits for a repair.",
@@ -118,28 +126,6 @@ def verify(context: Context, target: str, replay: bool) -> int:
     result = evidence.verify(context.workspace(), target, replay=replay, progress=Progress())
     context.emit(result, lambda: _check_table(result))
     return 0 if result["valid"] else 1
-
-
-def _lines(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read.", type(error).__name__, "Check the path.") from error
-    found = tuple(line.strip() for line in lines if line.strip())
-    if not found:
-        raise InputError(f"{path} is empty.", "It lists no subject and no sample.", "Put one in each line.")
-    return found
-
-
-def _hyperparameters(pairs: tuple[str, ...]) -> dict[str, Any]:
-    from expunge.exact.planner import parse_value
-
-    broken = [pair for pair in pairs if "=" not in pair]
-    if broken:
-        raise InputError(f"--set {broken[0]} does not fit.", "It is not KEY=VALUE.", "Correct it.")
-    return {key: parse_value(text) for key, _, text in (pair.partition("=") for pair in pairs)}
 
 
 def _confirm(preview: dict[str, Any]) -> bool:
@@ -174,6 +160,8 @@ def _place(cell: dict[str, Any]) -> str:
 
 
 def _outcome(outcome: dict[str, Any]) -> Table | str:
+    if outcome.get("next"):
+        return f"request {outcome['request']}: {outcome['state']}. {outcome['next']}"
     if not outcome["models"]:
         return f"Erased already: {', '.join(sorted(set(outcome.get('already_erased_by', {}).values())))}"
     table = _models_table(outcome["models"])

@@ -26,6 +26,10 @@ COMMANDS = {
     "models": ("expunge.cli.training:models", "List models, their versions and their lineage."),
     "status": ("expunge.cli.training:status", "Say whether weights are current or superseded."),
     "forget": ("expunge.cli.erasure:forget", "Make models forget a person, samples or a class."),
+    "request": (
+        "expunge.cli.request:request",
+        "The queue of erasure requests, with their deadlines.",
+    ),
     "repair": ("expunge.cli.erasure:repair", "Finish what a deferred erasure left to do."),
     "audit": (
         "expunge.cli.audit:audit",

@@ -290,6 +290,7 @@ class ErasableModel:
                 **counts(self.samples),
                 plan_digest=self.plan.digest,
                 digest=states_digest(states),
+                parts=[tensor_digest(s) for s in states] if file.is_dir() else None,
                 weights=str(file.relative_to(self.workspace.root)),
                 composition=composition.as_json(),
                 **columns,

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the queue: what waits together is executed together, each request with its own evidence."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import clock, states
+from expunge.catalog import requests as queue
+from expunge.catalog.models import get_request
+from expunge.catalog.states import State
+from expunge.catalog.tables import RequestRow
+from expunge.errors import BusyError, ExpungeError, InputError, Preempted
+from expunge.intake import actor_name, approve
+from expunge.outcome import Request
+from expunge.pipeline import Order, execute, forget
+from expunge.progress import Progress
+from expunge.repair import repair
+from expunge.requests import delete_originals, fail, settle
+from expunge.scoping import Ask
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a run is about.
+
+    Attributes:
+        ids: Requests by name.
+        due: Those that must be executed now: due within the lead time of the workspace.
+        every: Everything that is approved, and every repair that waits.
+    """
+
+    ids: Sequence[str] = ()
+    due: bool = False
+    every: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Requests that could not be finished, and why."""
+
+    ids: Sequence[str]
+    error: ExpungeError
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run did.
+
+    Attributes:
+        outcomes: Of each request, in the form of ``forget --json``.
+        batches: The outcomes again, as the requests were executed together.
+        failed: What could not be done.
+    """
+
+    outcomes: dict[str, dict[str, Any]]
+    batches: list[list[dict[str, Any]]]
+    failed: list[Failure]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``request run --json`` prints."""
+        together = [
+            {"dataset": joint[-1]["dataset"], "requests": [o["request"] for o in joint]}
+            for joint in self.batches
+        ]
+        failed = [{"requests": list(f.ids), **f.error.as_json()} for f in self.failed]
+        return {"requests": list(self.outcomes.values()), "batches": together, "failed": failed}
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """The requests to work on, by what is to be done."""
+
+    fresh: list[Order]
+    underway: list[tuple[str, list[str]]]  # with their models
+    ending: list[tuple[str, bool]]  # with whether originals are to be deleted
+
+
+def run(
+    workspace: Workspace,
+    chosen: Chosen,
+    progress: Progress,
+    actor: str | None = None,
+    began: float | None = None,
+) -> Ran:
+    """Execute requests: first finish what was begun, then all that fits together as one batch.
+
+    Raises:
+        InputError: If nothing was chosen, or a request that was named cannot be run.
+    """
+    began = time.monotonic() if began is None else began
+    who = actor_name(actor)
+    if sum((bool(chosen.ids), chosen.due, chosen.every)) != 1:
+        raise InputError("What shall run?", "Name requests, or give --due or --all.", "Choose one of them.")
+    work = _choose(workspace, chosen)
+    outcomes: dict[str, dict[str, Any]] = {}
+    failed: list[Failure] = []
+    for request_id, models in work.underway:
+        _take_up(workspace, request_id, models, progress, outcomes, failed)
+    for request_id, delete in work.ending:
+        if delete:
+            delete_originals(workspace, request_id)
+        outcomes[request_id] = settle(workspace, request_id, None, resumed=True)
+    batches: list[list[dict[str, Any]]] = []
+    for orders in _grouped(work.fresh):
+        batches += [joint for joint in _batch(workspace, orders, progress, began, who, failed) if joint]
+    outcomes.update({outcome["request"]: outcome for joint in batches for outcome in joint})
+    return Ran(outcomes, batches, failed)
+
+
+def run_one(workspace: Workspace, request: Request | str, actor: str | None = None) -> dict[str, Any]:
+    """Approve a request if one person may, run it alone, and return its outcome as ``forget`` does.
+
+    Raises:
+        ExpungeError: What keeps it from being executed.
+    """
+    request_id = request if isinstance(request, str) else request.id
+    if isinstance(request, Request) and not request.record.get("samples"):
+        return forget(workspace, request.ask, Progress(quiet=True), actor=actor)  # erased before
+    with workspace.session() as session:
+        scoped = get_request(session, request_id).state == State.SCOPED
+    if scoped and not workspace.settings.approval.four_eyes:
+        approve(workspace, request_id, actor)
+    done = run(workspace, Chosen(ids=(request_id,)), Progress(quiet=True), actor)
+    for failure in done.failed:
+        raise failure.error
+    return {"already_erased_by": {}, **done.outcomes[request_id]}
+
+
+def _choose(workspace: Workspace, chosen: Chosen) -> _Queue:
+    at, rules = workspace.clock(), workspace.settings.rules
+    fresh, underway, ending = [], [], []
+    with workspace.session() as session:
+        queue.check_clock(session, at, rules)
+        if chosen.ids:
+            rows = [get_request(session, request_id) for request_id in dict.fromkeys(chosen.ids)]
+            for row in rows:
+                _check_runnable(row)
+        else:
+            rows = queue.in_states(session, (State.APPROVED, *states.UNDERWAY, *states.ENDING))
+        for row in rows:
+            deadline = row.due or clock.due(row.received, rules)
+            pressing = not chosen.due or clock.pressing(deadline, at, rules)
+            if row.state in states.ENDING:
+                asked = row.selection.get("asked") or {}
+                ending.append((row.id, bool(asked.get("delete_originals"))))
+            elif row.version_after is None:
+                if row.state != State.CLOSED and pressing:
+                    fresh.append(Order(row.id, Ask.from_record(row.method, row.selection)))
+            elif row.state in states.UNDERWAY and (pressing or not row.selection.get("defer")):
+                underway.append((row.id, list(row.selection["models"])))
+    return _Queue(fresh, underway, ending)
+
+
+def _check_runnable(row: RequestRow) -> None:
+    if row.state in (State.OPEN, State.SCOPED):
+        raise InputError(
+            f"{row.id} is not approved.", "", f"Approve it with: expunge request approve {row.id}"
+        )
+    if row.state in (State.REFUSED, State.CLOSED):
+        raise InputError(f"{row.id} is {row.state}.", "There is nothing to run.", "")
+
+
+def _take_up(
+    workspace: Workspace,
+    request_id: str,
+    models: list[str],
+    progress: Progress,
+    outcomes: dict[str, dict[str, Any]],
+    failed: list[Failure],
+) -> None:
+    """Finish what an earlier command began: it was killed, it failed, or it left the repair for later."""
+    with workspace.session() as session:
+        row = get_request(session, request_id)
+        still = row.state in states.UNDERWAY
+        delete = bool((row.selection.get("asked") or {}).get("delete_originals"))
+    try:
+        if still and models:
+            repair(workspace, models, progress)
+        if delete:
+            delete_originals(workspace, request_id)
+        outcomes[request_id] = settle(workspace, request_id, None, resumed=True)
+    except ExpungeError as error:
+        if not isinstance(error, BusyError | Preempted):
+            fail(workspace, [request_id], error)
+        failed.append(Failure((request_id,), error))
+
+
+def _grouped(orders: Sequence[Order]) -> list[list[Order]]:
+    """What can be executed together: of one dataset, for the same models, in the same way.
+
+    Requests for a class are kept apart from those for people: an approximate method treats them differently.
+    Those whose repair may wait come first: a later training is theirs, too.
+    """
+    groups: dict[str, list[Order]] = {}
+    for order in orders:
+        ask = order.ask
+        how = [ask.dataset, ask.method, sorted(ask.models), ask.class_name, ask.defer, ask.settings.as_json()]
+        groups.setdefault(json.dumps(how, sort_keys=True, default=str), []).append(order)
+    return sorted(groups.values(), key=lambda orders: not orders[0].ask.defer)
+
+
+def _batch(
+    workspace: Workspace,
+    orders: Sequence[Order],
+    progress: Progress,
+    began: float,
+    actor: str,
+    failed: list[Failure],
+) -> list[list[dict[str, Any]]]:
+    """Execute requests together, or one by one where one of them does not fit: it holds up nobody."""
+    try:
+        return [execute(workspace, orders, progress, began, actor)]
+    except InputError as error:
+        if len(orders) > 1:
+            progress.say("These requests do not fit together: they are executed one by one.")
+            alone = [_batch(workspace, [order], progress, began, actor, failed) for order in orders]
+            return [joint for done in alone for joint in done]
+        fail(workspace, [orders[0].request_id], error)
+        failed.append(Failure((orders[0].request_id,), error))
+    except ExpungeError as error:
+        failed.append(Failure(tuple(order.request_id for order in orders), error))
+    return [[]]

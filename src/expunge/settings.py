@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a workspace is set to: ``settings.toml`` in it, or the defaults here where there is none."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expunge.catalog.clock import DEFAULTS, Rules, zone_of
+from expunge.errors import InputError
+
+FILE = "settings.toml"  # also known to workspace.py, which must not import pydantic
+Days = Annotated[int, Field(ge=0, le=365)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClockSettings(_Section):
+    """``[clock]``: see :class:`expunge.catalog.clock.Rules`."""
+
+    months: Annotated[int, Field(ge=1, le=12)] = DEFAULTS.months
+    extension_months: Annotated[int, Field(ge=0, le=12)] = DEFAULTS.extension_months
+    lead_days: Days = DEFAULTS.lead_days
+    reminder_days: tuple[Days, ...] = DEFAULTS.reminder_days
+    zone: str = DEFAULTS.zone
+    roll_to_working_day: bool = DEFAULTS.roll_to_working_day
+    holidays: tuple[date, ...] = DEFAULTS.holidays
+    tolerance_minutes: Annotated[int, Field(ge=0)] = DEFAULTS.tolerance_minutes
+
+
+class ApprovalSettings(_Section):
+    """``[approval]``: whether a second person must approve a request."""
+
+    four_eyes: bool = False
+
+
+class RefusalSettings(_Section):
+    """``[refusal]``: what article 12(4) wants told to whom a request is refused."""
+
+    complaint: str = (
+        "You may lodge a complaint with a supervisory authority, in particular where you live or work, and"
+        " seek a judicial remedy (GDPR articles 77 and 79)."
+    )
+
+
+class CatalogSettings(_Section):
+    """``[catalog]``: the URL of a PostgreSQL database, in place of the workspace's own SQLite file."""
+
+    url: Annotated[str, Field(pattern=r"^postgresql(\+\w+)?://")] | None = None
+
+
+class WorkspaceSettings(_Section):
+    """All sections; each has its defaults."""
+
+    clock: ClockSettings = ClockSettings()
+    approval: ApprovalSettings = ApprovalSettings()
+    refusal: RefusalSettings = RefusalSettings()
+    catalog: CatalogSettings = CatalogSettings()
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the legal clock."""
+        return Rules(**self.clock.model_dump())
+
+
+def load_settings(root: Path) -> WorkspaceSettings:
+    """Read a workspace's settings.
+
+    Args:
+        root: The folder ``.expunge``.
+
+    Raises:
+        InputError: If the file is no TOML, has an unknown key, or a value that does not fit.
+    """
+    file = root / FILE
+    try:
+        content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return WorkspaceSettings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{file} cannot be read.", str(error), "Correct it, or delete it.") from error
+    try:
+        settings = WorkspaceSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{where} in {file} does not fit.", first["msg"], "See docs/requests.md for what may be set."
+        ) from error
+    zone_of(settings.clock.zone)
+    return settings

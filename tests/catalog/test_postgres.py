@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same models, migrations and queue on a real PostgreSQL server, where one is installed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from requests_kit import PEOPLE, Clock, Paper, add_people
+
+from expunge import batch, intake
+from expunge.catalog.datasets import get_version
+from expunge.errors import ExpungeError, InputError, StorageError
+from expunge.progress import Progress
+from expunge.scoping import Ask
+from expunge.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+def binary(name: str) -> str | None:
+    """Return a program of the server's, also where the system keeps it off the path."""
+    places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
+    return shutil.which(name) or (str(places[0]) if places else None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server of the test's own, on a socket; returns the URL of its databases, but for their name."""
+    pytest.importorskip("pg8000", reason="NOT TESTED: pg8000 is not installed")
+    if binary("initdb") is None or binary("pg_ctl") is None:
+        pytest.skip("NOT TESTED: there is no PostgreSQL server on this machine")
+    folder = Path(tempfile.mkdtemp(prefix="expunge-pg-"))
+    as_user: dict[str, str] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        as_user["user"] = "postgres" if any(e.pw_name == "postgres" for e in pwd.getpwall()) else "nobody"
+        os.chown(folder, pwd.getpwnam(as_user["user"]).pw_uid, -1)
+    data, quiet = folder / "data", {"check": True, "stdout": subprocess.DEVNULL, **as_user}
+    init = [
+        str(binary("initdb")),
+        "-A",
+        "trust",
+        "-U",
+        "expunge",
+        "--locale=C",
+        "-E",
+        "UTF8",
+        "-D",
+        str(data),
+    ]
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    control = [str(binary("pg_ctl")), "-w", "-D", str(data)]
+    try:
+        subprocess.run(init, cwd=folder, **quiet)  # type: ignore[call-overload]
+        log = str(folder / "log")
+        subprocess.run([*control, "-l", log, "-o", options, "start"], cwd=folder, **quiet)  # type: ignore[call-overload]
+        yield f"postgresql+pg8000://expunge@/{{}}?unix_sock={folder}/.s.PGSQL.5432"
+    finally:
+        subprocess.run(
+            [*control, "-m", "immediate", "stop"], cwd=folder, stdout=subprocess.DEVNULL, **as_user
+        )  # type: ignore[call-overload]
+        shutil.rmtree(folder)
+
+
+def sql(server: str, statement: str) -> None:
+    """Run a statement outside of a transaction."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(server.format("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def url(server: str, request: pytest.FixtureRequest) -> str:
+    """An empty database."""
+    name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:60]
+    sql(server, f'CREATE DATABASE "{name}"')
+    return server.format(name)
+
+
+@pytest.fixture
+def workspace(url: str, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace whose catalog is in it."""
+    workspace = Workspace.init(tmp_path, url)
+    workspace.clock = Clock()
+    yield workspace
+    workspace._engine.dispose()
+
+
+def test_migrations_lead_to_the_tables(workspace: Workspace) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from expunge.catalog.tables import Base
+
+    with workspace._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    assert not workspace.catalog.exists()
+
+
+def test_the_queue(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_people(workspace, PEOPLE)
+    paper = Paper(workspace)
+    paper.install(monkeypatch)
+    for who in PEOPLE[:2]:
+        found = intake.open_request(workspace, Ask(subjects=(who,)), intake.Opening(key=who))
+        assert found["received"] == "2026-01-31T09:00:00+00:00", "in UTC, whatever the server's zone"
+        intake.approve(workspace, found["request"])
+    with pytest.raises(InputError, match="idempotency key"):
+        intake.open_request(workspace, Ask(subjects=(PEOPLE[3],)), intake.Opening(key=PEOPLE[0]))
+    ran = batch.run(workspace, batch.Chosen(every=True), Progress(quiet=True))
+    assert [o["state"] for o in ran.outcomes.values()] == ["closed", "closed"]
+    assert [o["digest"] for o in ran.outcomes[found["request"]]["models"]] == [paper.newest().digest] * 2
+    with pytest.raises(InputError, match="cannot become"):
+        intake.approve(workspace, found["request"])
+    assert {r["state"] for r in workspace.query("SELECT state FROM request")} == {"closed"}
+    assert Workspace.open(workspace.root).query("SELECT count(*) AS n FROM version") == [{"n": 3}]
+
+
+def test_the_same_digests_as_sqlite(workspace: Workspace, tmp_path: Path) -> None:
+    other = Workspace.init(tmp_path / "sqlite")
+    for made in (workspace, other):
+        add_people(made, ("b", "A", "ä", "_", "a"))
+    with workspace.session() as one, other.session() as two:
+        assert get_version(one, "shop").digest == get_version(two, "shop").digest
+
+
+def _forget(root: str, who: str) -> str:
+    from expunge import pipeline
+
+    try:
+        return str(
+            pipeline.forget(Workspace(Path(root)), Ask(subjects=(who,)), Progress(quiet=True))["state"]
+        )
+    except ExpungeError as error:
+        return error.what
+
+
+def test_writers_take_turns(workspace: Workspace) -> None:
+    add_people(workspace, PEOPLE)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        done = pool.starmap(_forget, [(str(workspace.root), who) for who in PEOPLE[:4]])
+    assert done == ["closed"] * 4
+    with workspace.session() as session:
+        assert get_version(session, "shop").number == 5
+
+
+def test_what_is_refused(server: str, url: str, tmp_path: Path) -> None:
+    sql(server, "CREATE DATABASE sorted TEMPLATE template0 LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'")
+    Workspace.init(tmp_path / "bytes", server.format("sorted"))._engine.dispose()
+    with pytest.raises(StorageError, match="cannot be opened"):
+        Workspace.init(tmp_path / "none", server.format("no_such_database"))
+    with pytest.raises(InputError, match=r"catalog\.url"):
+        Workspace.init(tmp_path / "mysql", "mysql://somewhere")
+    with pytest.raises(InputError, match="settings or a catalog already"):
+        Workspace.init(tmp_path / "bytes", url)
+    old = Workspace.init(tmp_path / "old")
+    (old.root / "settings.toml").write_text(f'[catalog]\nurl = "{url}"\n')
+    with pytest.raises(InputError, match="two catalogs"), Workspace.open(old.root).session():
+        pass
+
+
+def test_a_language_sorts_otherwise(server: str, tmp_path: Path) -> None:
+    """The negative control of the check of the collation."""
+    locales = subprocess.run(["locale", "-a"], capture_output=True, text=True).stdout.split()
+    language = next((name for name in locales if name.lower().startswith("en_us.utf")), None)
+    if language is None:
+        sql(server, "CREATE DATABASE german TEMPLATE template0")
+        sql(server, "UPDATE pg_database SET datcollate = 'de_DE.UTF-8' WHERE datname = 'german'")
+    else:
+        sql(
+            server, f"CREATE DATABASE german TEMPLATE template0 LC_COLLATE '{language}' LC_CTYPE '{language}'"
+        )
+    with pytest.raises(StorageError, match=r"rules of a language|cannot be opened"):
+        Workspace.init(tmp_path, server.format("german"))

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the queue share: a clock, a data set without files, and models that take no training.
+
+A model of paper is a digest of the samples that are retained, so two ways of forgetting that end with the
+same samples end with the same digest, as the exact machinery promises for real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from expunge import batch, pipeline
+from expunge.catalog import models as catalog
+from expunge.catalog.datasets import add_version, get_version, load_samples
+from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.progress import Progress
+from expunge.requests import settle
+from expunge.workspace import Workspace
+
+PEOPLE = tuple(f"person-{i}" for i in range(8))
+START = datetime(2026, 1, 31, 9, tzinfo=UTC)
+
+
+class Clock:
+    """Tells the time that it was set to."""
+
+    def __init__(self, at: datetime = START) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def go(self, **span: float) -> None:
+        """Let time pass (or run back)."""
+        self.at += timedelta(**span)
+
+
+def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") -> None:
+    """Add a data set in which every person has two samples, and nobody has two."""
+    samples = [
+        Sample(path, "train", hashlib.sha256(f"{name}/{path}".encode()).hexdigest(), "", None, who, False)
+        for path, who in [
+            *((f"train/{p}-{k}.png", (p,)) for p in people for k in range(2)),
+            ("train/free-0.png", ()),
+            ("train/free-1.png", ()),
+        ]
+    ]
+    found = Scan(
+        Path("/nowhere"), DatasetConfig("yolo", ("a", "b")), tuple(sorted(samples, key=lambda s: s.path))
+    )
+    with workspace.session(write=True) as session:
+        add_version(session, name, found, key=workspace.key)
+
+
+@dataclass
+class Paper:
+    """Models of paper in a workspace."""
+
+    workspace: Workspace
+    names: tuple[str, ...] = ("m", "z")
+    trainings: int = 0
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Publish the models, and put paper in the place of what would train."""
+        for name in self.names:
+            with self.workspace.session(write=True) as session:
+                catalog.ensure_model(session, name, "detect")
+            self.publish(name, None)
+        self.replace(patch)
+
+    def replace(self, patch: pytest.MonkeyPatch) -> None:
+        """Put paper in the place of what would train."""
+        patch.setattr(pipeline, "affected_by", self._affected)
+        patch.setattr(pipeline, "_executions", self._executions)
+        patch.setattr(batch, "repair", self._repair)
+
+    def digest(self) -> str:
+        """What every model is now: a function of the samples that are retained."""
+        with self.workspace.session() as session:
+            version = get_version(session, "shop")
+            paths = [s.path for s in load_samples(session, version, without_erased=True)]
+        return "sha256:" + hashlib.sha256("\n".join(paths).encode()).hexdigest()
+
+    def newest(self, name: str = "m") -> catalog.Published:
+        """A model's newest version."""
+        with self.workspace.session() as session:
+            return catalog.find_model(session, name)
+
+    def publish(self, name: str, request_id: str | None) -> catalog.Published:
+        """Write a model down."""
+        self.trainings += 1
+        digest = self.digest()
+        with self.workspace.session(write=True) as session:
+            model_id, version = catalog.ensure_model(session, name, "detect"), get_version(session, "shop")
+            number = catalog.next_number(session, model_id)
+            catalog.publish(
+                session, model_id, number=number, parent=number - 1 or None, dataset_id=version.dataset_id,
+                dataset_version=version.number, retained_digest=digest[7:71], samples=1, subjects=1,
+                plan_digest=None, method="exact", guarantee="exact", state="current", digest=digest,
+                weights=f"models/{name}/{name}-{number}.pt", composition=None, metrics=None, cost=None,
+                cpu_seconds=1.0, request_id=request_id,
+            )  # fmt: skip
+        return self.newest(name)
+
+    def _affected(
+        self, workspace: Workspace, ask: Any, scope: Any, locked: Sequence[str] = (), gone: Any = None
+    ) -> list[Any]:
+        found = [self.newest(name) for name in locked or self.names]
+        return [
+            SimpleNamespace(published=p, after=SimpleNamespace(retained=p.retained_digest)) for p in found
+        ]
+
+    def _executions(
+        self, workspace: Workspace, started: Any, found: Sequence[Any], *rest: Any
+    ) -> list[PaperExecution]:
+        return [PaperExecution(self, a.published, started[-1][0].request_id) for a in found]
+
+    def _repair(self, workspace: Workspace, names: Sequence[str], progress: Progress) -> None:
+        with workspace.session() as session:
+            waiting = catalog.unfinished(session)
+        for name in names:
+            if self.newest(name).digest != self.digest():
+                self.publish(name, waiting[-1].id)
+        for w in waiting:
+            if set(w.models) <= set(names):
+                settle(workspace, w.id, None, resumed=True)
+
+
+@dataclass
+class PaperExecution:
+    """Brings a model of paper to what is retained."""
+
+    paper: Paper
+    before: catalog.Published
+    request_id: str
+
+    def publish_interim(self) -> None:
+        """There is none: the version before is withdrawn."""
+        with self.paper.workspace.session(write=True) as session:
+            catalog.supersede(session, catalog.ensure_model(session, self.before.name, "detect"))
+
+    def repair(self, defer: bool = False) -> dict[str, Any]:
+        """Publish, unless that shall wait."""
+        entry = {
+            "model": self.before.label, "parent": self.before.label, "parent_digest": self.before.digest,
+            "method": "exact", "digest": None, "weights": None, "plan": None, "cost_predicted": None,
+            "cost_measured": None, "metrics_before": None, "metrics_after": None, "verdict": None,
+            "guarantee": "none", "interim": None, "composition": None,
+        }  # fmt: skip
+        if defer:
+            return entry
+        now = self.paper.publish(self.before.name, self.request_id)
+        return {**entry, "model": now.label, "digest": now.digest, "guarantee": "exact"}

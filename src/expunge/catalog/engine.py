@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from expunge.errors import InputError, StorageError
 
-HEAD = "0002"  # the newest revision under migrations/versions
+HEAD = "0003"  # the newest revision under migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 30_000
 REFUSALS = {

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -34,7 +34,11 @@ class DatasetRow(Base):
 
 
 class VersionRow(Base):
-    """An immutable version; its rows are the samples with arrived <= number < removed."""
+    """An immutable version; its rows are the samples with arrived <= number < removed.
+
+    ``root``: the Merkle root of its rows' salted commitments, once it was asked for. Where the catalog has
+    forgotten a row of the version, ``digest`` is the root too: an unsalted digest would let guesses be tested.
+    """
 
     __tablename__ = "version"
     __table_args__ = (UniqueConstraint("dataset_id", "number"),)
@@ -44,6 +48,7 @@ class VersionRow(Base):
     parent: Mapped[int | None]
     request_id: Mapped[str | None] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))
+    root: Mapped[str | None] = mapped_column(String(64))
     config: Mapped[dict[str, Any]]
     samples: Mapped[int]
     subjects: Mapped[int]
@@ -70,6 +75,23 @@ class SampleRow(Base):
     removed: Mapped[int | None]
     removal: Mapped[str | None] = mapped_column(String(10))  # erased | gone | changed
     request_id: Mapped[str | None] = mapped_column(String(64))
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary)  # 32 random bytes
+
+
+class OpaqueLeaf(Base):
+    """What is left of a sample row that the catalog has forgotten: its commitment, whose salt is gone.
+
+    It stands in the manifests of the versions arrived <= number < removed, as the row did.
+    """
+
+    __tablename__ = "opaque_leaf"
+    __table_args__ = (Index("opaque_leaf_request", "request_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    request_id: Mapped[str] = mapped_column(String(64))
+    leaf: Mapped[bytes] = mapped_column(LargeBinary)
+    arrived: Mapped[int]
+    removed: Mapped[int]
 
 
 class SubjectRow(Base):

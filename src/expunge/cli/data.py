@@ -171,7 +171,7 @@ def _described(version: Version, counts: dict[str, Any]) -> dict[str, Any]:
         "dataset": version.label,
         "samples": version.samples,
         "subjects": version.subjects,
-        "digest": f"sha256:{version.digest}",
+        "digest": f"sha256:{version.digest}" if version.digest else None,
         "kind": version.config.kind,
         "splits": counts["splits"],
         "classes": list(version.config.names),

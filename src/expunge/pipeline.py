@@ -18,11 +18,12 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
+from expunge.evidence.keys import signing_key
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.progress import Progress
 from expunge.repair import repair
-from expunge.requests import delete_originals, settle
+from expunge.requests import delete_originals, settle, settle_executed
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -200,6 +201,7 @@ def _execute_all(
     began: float,
 ) -> dict[str, Any]:
     request_id, selection = f"r-{secrets.token_hex(8)}", scope.selection
+    signing_key(workspace)  # without it there would be no certificate in the end
     ids = _model_ids(workspace, found)
     for a in found:
         if isinstance(a, Adopted):
@@ -273,6 +275,7 @@ def _execute_all(
     outcome = settle(workspace, request_id, entries)
     for other in _waiting(workspace, locks):
         settle(workspace, other, None)  # what it waited for was done with this one
+    settle_executed(workspace, besides=request_id)
     return {**outcome, "already_erased_by": selection.already_erased_by}
 
 

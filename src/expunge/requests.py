@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from expunge.catalog import models as catalog
+from expunge.catalog.datasets import get_version, load_erased
+from expunge.catalog.forgetting import forget_rows, scrub
 from expunge.catalog.models import Published
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
 from expunge.data.yolo import label_file
+from expunge.errors import BusyError
 from expunge.evidence import certificate
 from expunge.exact.fingerprint import fingerprint
-from expunge.exact.model import plan_file
+from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.plan import load_plan
+from expunge.progress import Progress
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -38,8 +42,10 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
     """
     with workspace.session() as session:
         row = catalog.get_request(session, request_id)
-        known = {k: getattr(row, k) for k in ("selection", "method", "version_before", "version_after")}
-        received, stored = row.received.isoformat(timespec="seconds"), dict(row.result or {})
+        if row.state == "closed":  # its rows are gone: there is nothing that could change
+            return dict(row.result or {})
+        known = {k: getattr(row, k) for k in ("selection", "dataset_id", "version_after")}
+        stored = dict(row.result or {})
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
         current = {p.name: p for p in catalog.live(session)}
     asked = known["selection"]
@@ -54,35 +60,72 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
     ]
     left = sum(1 for _ in originals(workspace, request_id))
     done = all(m["digest"] and m.get("accepted", True) for m in models)
-    state = "running" if not done else "executed" if left else "closed"
-    before, after = f"{name}@{known['version_before']}", f"{name}@{known['version_after']}"
-    path = workspace.certificates / f"{request_id}.json"
-    statement = certificate.build(
-        request=request_id,
-        received=received,
-        method=known["method"],
-        dataset_before=before,
-        dataset_after=after,
-        samples=asked["samples"],
-        subjects=asked["subjects"],
-        models=[{**m, "cost": {k: m[f"cost_{k}"] for k in ("predicted", "measured")}} for m in models],
-        environment=_environment(workspace, models),
-        state=state,
-    )
-    certificate.save(path, statement)
+    closing = done and not left and not holders(workspace, request_id)
     outcome = {
         "request": request_id,
-        "dataset": after,
+        "dataset": f"{name}@{known['version_after']}",
         "samples": asked["samples"],
         "models": models,
-        "certificate": str(path),
-        "state": state,
+        "certificate": str(certificate.path_of(workspace, request_id)),
+        "state": "executed" if done else "running",
         "originals_left": left,
     }
+    if closing:
+        _record(workspace, request_id, outcome)  # what is known only here outlives a crash from now on
+        forget_rows(workspace, request_id)
+        with contextlib.suppress(BusyError):  # somebody reads what is to be overwritten: not closed yet
+            scrub(workspace)
+            outcome["state"] = "closed"
+    environment = _environment(workspace, models)
+    certificate.issue(
+        workspace,
+        request_id,
+        models=models,
+        state=str(outcome["state"]),
+        environment=environment,
+        forgotten=outcome["state"] == "closed",
+    )
+    _record(workspace, request_id, outcome)
+    return outcome
+
+
+def settle_executed(workspace: Workspace, besides: str | None = None) -> None:
+    """Close the requests that waited for nothing but originals, or for a model that their user left out."""
+    with workspace.session() as session:
+        query = select(RequestRow.id).where(RequestRow.state == "executed").order_by(RequestRow.received)
+        waiting = list(session.scalars(query))
+    for request_id in waiting:
+        if request_id != besides:
+            settle(workspace, request_id, None)
+
+
+def holders(workspace: Workspace, request_id: str) -> list[str]:
+    """Return the live models that still hold what a request erased: those that its user left out, say.
+
+    As long as there is one, the catalog must know the rows: how else could that model forget them?
+    """
+    with workspace.session() as session:
+        row = catalog.get_request(session, request_id)
+        after = row.version_after or 0
+        live = [p for p in catalog.live(session, row.dataset_id) if p.dataset_version < after]
+    return [p.name for p in live if _holds(workspace, p, request_id)]
+
+
+def _holds(workspace: Workspace, published: Published, request_id: str) -> bool:
+    if published.plan_digest is not None:
+        model = ErasableModel.open(workspace, published, Progress(quiet=True))
+        return model.retained != published.retained_digest
+    with workspace.session() as session:
+        version = get_version(session, published.dataset, published.dataset_version)
+        erased = load_erased(session, version)
+    saw = any(by == request_id and sample.split == "train" for sample, by in erased)
+    return saw and request_id not in (published.composition or {}).get("forgotten", [])
+
+
+def _record(workspace: Workspace, request_id: str, outcome: dict[str, Any]) -> None:
     with workspace.session(write=True) as session:
         row = catalog.get_request(session, request_id)
-        row.result, row.state = outcome, state
-    return outcome
+        row.result, row.state = outcome, str(outcome["state"])
 
 
 def originals(workspace: Workspace, request_id: str) -> Iterator[Path]:

@@ -95,9 +95,7 @@ def test_any_tree(entries: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
     first = data.draw(st.integers(1, size))
     root = merkle.tree_hash(entries)
-    assert merkle.verify_inclusion(
-        entries[index], index, size, merkle.inclusion_proof(entries, index), root
-    )
+    assert merkle.verify_inclusion(entries[index], index, size, merkle.inclusion_proof(entries, index), root)
     proof = merkle.consistency_proof(entries, first)
     assert merkle.verify_consistency(first, size, merkle.tree_hash(entries[:first]), root, proof)
 

@@ -46,7 +46,8 @@ def ensure_salts(session: Session, dataset_id: int) -> None:
     set_salt = update(table).where(table.c.id == bindparam("row")).values(salt=bindparam("fresh"))
     while ids := session.scalars(query.limit(BATCH)).all():
         session.execute(
-            set_salt, [{"row": row, "fresh": salt} for row, salt in zip(ids, fresh_salts(len(ids)), strict=True)]
+            set_salt,
+            [{"row": row, "fresh": salt} for row, salt in zip(ids, fresh_salts(len(ids)), strict=True)],
         )
 
 

@@ -53,7 +53,7 @@ def forget_rows(workspace: Workspace, request_id: str) -> int:
         dataset_id = request.dataset_id
         ensure_salts(session, dataset_id)
         spans = {
-            row: (arrived, removed)
+            row: (arrived, int(removed or 0))
             for row, arrived, removed in session.execute(
                 select(SampleRow.id, SampleRow.arrived, SampleRow.removed).where(erased)
             )

@@ -37,7 +37,7 @@ class VersionRow(Base):
     """An immutable version; its rows are the samples with arrived <= number < removed.
 
     ``root``: the Merkle root of its rows' salted commitments, once it was asked for. Where the catalog has
-    forgotten a row of the version, ``digest`` is the root too: an unsalted digest would let guesses be tested.
+    forgotten a row of the version, ``digest`` is empty: an unsalted one would let guesses be tested.
     """
 
     __tablename__ = "version"

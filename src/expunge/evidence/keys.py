@@ -194,8 +194,7 @@ def read_private(path: Path) -> SigningKey:
         raise StorageError(
             "The signing key cannot be read.",
             f"{path}: {error.strerror or type(error).__name__}",
-            f"Restore it from a backup, or name its folder with {VARIABLE}. If it is lost: expunge keys rotate"
-            " --lost",
+            f"Restore it, or name its folder with {VARIABLE}. If it is lost: expunge keys rotate --lost",
         ) from error
     if file & (stat.S_IRWXG | stat.S_IRWXO):
         raise InputError(

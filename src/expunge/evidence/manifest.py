@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from expunge.catalog.commitments import BATCH, commitment, ensure_salts, salts_of
 from expunge.catalog.tables import OpaqueLeaf, SampleRow, VersionRow
 from expunge.catalog.versions import in_version, iter_rows
+from expunge.errors import InputError
 from expunge.evidence.merkle import tree_hash
 
 ALGORITHM = "RFC 9162 tree over sorted HMAC-SHA256(salt, row), one random 256-bit salt per sample"
@@ -51,8 +52,8 @@ def leaves(session: Session, dataset_id: int, number: int) -> list[bytes]:
 def root_of(session: Session, dataset_id: int, number: int) -> Tree:
     """Return a version's tree; its root is kept, since a version never changes."""
     row = _version(session, dataset_id, number)
+    ensure_salts(session, dataset_id)
     if row.root is None:
-        ensure_salts(session, dataset_id)
         row.root = tree_of(leaves(session, dataset_id, number)).root
         session.flush()
     return Tree(row.root, row.samples)
@@ -60,16 +61,18 @@ def root_of(session: Session, dataset_id: int, number: int) -> Tree:
 
 def removed_leaves(session: Session, dataset_id: int, request_id: str, number: int) -> list[bytes]:
     """Return the commitments of what a request took out of a version."""
-    ensure_salts(session, dataset_id)
     erased = (
-        in_version(dataset_id, number) & (SampleRow.request_id == request_id) & (SampleRow.removal == "erased")
+        in_version(dataset_id, number)
+        & (SampleRow.request_id == request_id)
+        & (SampleRow.removal == "erased")
     )
     rows = dict(iter_rows(session, erased))
     salts = salts_of(session, rows)
     query = select(OpaqueLeaf.leaf).where(
         OpaqueLeaf.request_id == request_id, OpaqueLeaf.arrived <= number, OpaqueLeaf.removed > number
     )
-    return [*(commitment(salts[row], sample) for row, sample in rows.items()), *session.scalars(query)]
+    known = (commitment(salts[row], sample) for row, sample in rows.items() if row in salts)
+    return [*known, *session.scalars(query)]
 
 
 def parent_of(session: Session, dataset_id: int, number: int) -> int:
@@ -93,5 +96,5 @@ def _retained(session: Session, dataset_id: int, number: int) -> Iterator[bytes]
     )
     for (row, sample), (same, salt) in zip(iter_rows(session, here), session.execute(query), strict=True):
         if row != same or salt is None:
-            raise RuntimeError("the catalog changed while it was read")
+            raise InputError("A row of the catalog has no salt.", "Its commitment cannot be computed.", "")
         yield commitment(salt, sample)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Salts of samples, salted roots of versions, and the opaque leaves of rows that the catalog has forgotten."""
+"""Salts of samples, roots of versions, and the opaque leaves of rows that the catalog has forgotten."""
 
 from __future__ import annotations
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from robust import scenes, world
 from robust.commands import Nursery, Shop
+
+from expunge.evidence.certificate import predicate_of
 
 
 def test_originals_stay_without_the_word(shop: Shop) -> None:
@@ -42,7 +43,7 @@ def test_delete_originals_later(shop: Shop) -> None:
     assert shop.ok("forget", "--subject", "s03")["state"] == "executed"
     outcome = shop.ok("forget", "--subject", "s03", "--delete-originals")
     assert (outcome["state"], outcome["originals_left"]) == ("closed", 0)
-    assert json.loads(Path(outcome["certificate"]).read_text())["state"] == "closed"
+    assert predicate_of(Path(outcome["certificate"]))["state"] == "closed"
     assert not list(shop.data.rglob("s03_*"))
 
 

@@ -95,7 +95,7 @@ def append(workspace: Workspace, events: Sequence[Event]) -> None:
         known = {entry.event.id for entry in entries}
         fresh = [event for event in events if event.id not in known]
         if fresh:
-            lines = [_line(len(entries) + i, event) for i, event in enumerate(fresh)]
+            lines = [line_of(len(entries) + i, event) for i, event in enumerate(fresh)]
             with disk_errors("The log"), open(folder / ENTRIES, "ab") as file:
                 for line in lines:
                     file.write(line + b"\n")
@@ -131,12 +131,12 @@ def parse(content: bytes, *, torn_ok: bool = False) -> list[Entry]:
     return [_entry(index, line) for index, line in enumerate(lines)]
 
 
-def sign_head(entries: Sequence[Entry], key: SigningKey) -> dsse.Envelope:
-    """Return a tree head of the entries, signed now."""
+def sign_head(entries: Sequence[Entry], key: SigningKey, time: str | None = None) -> dsse.Envelope:
+    """Return a signed tree head of the entries, as of a time (None: now)."""
     head = {
         "root": tree_hash(entry.line for entry in entries).hex(),
         "size": len(entries),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": time or datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return dsse.sign(HEAD_TYPE, json.dumps(head, sort_keys=True).encode(), key)
 
@@ -199,7 +199,8 @@ def _canonical(value: dict[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _line(index: int, event: Event) -> bytes:
+def line_of(index: int, event: Event) -> bytes:
+    """Return an event's line in the log, without its end."""
     stated = {
         "index": index,
         "event": event.id,

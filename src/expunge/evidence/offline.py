@@ -165,18 +165,25 @@ def _head(entries: Sequence[log.Entry], head: bytes | None, trusted: Mapping[str
 
 
 def _read_head(content: bytes, trusted: Mapping[str, PublicKey]) -> log.TreeHead:
+    """Read a tree head whose signature holds.
+
+    Raises:
+        ValueError: With what is wrong.
+    """
     try:
-        found = log.parse_head(content)
+        envelope = dsse.parse(content)
     except dsse.Malformed as error:
         raise ValueError(f"the tree head cannot be read: {error}") from error
     except ValueError as error:
         raise ValueError("the tree head cannot be read: it is no JSON object") from error
-    key = trusted.get(found.envelope.key_id)
+    if envelope.payload_type != log.HEAD_TYPE:
+        raise ValueError(f"this is no tree head: its payload type is {envelope.payload_type[:60]!r}")
+    key = trusted.get(envelope.key_id)
     if key is None:
-        raise ValueError(f"the tree head is signed by {short(found.envelope.key_id)}, which is not trusted")
-    if not dsse.signature_holds(found.envelope, key):
+        raise ValueError(f"the tree head is signed by {short(envelope.key_id)}, which is not trusted")
+    if not dsse.signature_holds(envelope, key):
         raise ValueError("the tree head's signature does not fit: it was changed after signing")
-    return found
+    return log.parse_head(content)
 
 
 def _entry(entries: Sequence[log.Entry], payload: bytes, request: str) -> list[Check]:

@@ -275,9 +275,8 @@ def _wrong_guarantees(predicate: Predicate) -> str | None:
             return (
                 f"{entry.model}: '{entry.guarantee}' is for models with a plan, which no audit has to judge"
             )
-        if entry.guarantee == "audited" and (
-            entry.audit is None or entry.verdict not in ("pass", "no-power")
-        ):
+        passed = entry.verdict in ("pass", "no-power") or entry.method == "retrain"
+        if entry.guarantee == "audited" and (entry.audit is None or not passed):
             return f"{entry.model}: 'audited' without an audit that passed, or could tell nothing"
         if entry.guarantee == "exact" and entry.digest is None:
             return f"{entry.model}: 'exact' without a digest"

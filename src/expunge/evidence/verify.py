@@ -65,7 +65,8 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
             "Without a workspace only the file of a certificate can be verified.",
             "Name a certificate, or the workspace with --workspace.",
         )
-    content, head, trusted = _material(workspace, means)
+    home = _home(workspace, means)
+    content, head, trusted = _material(home, means)
     if workspace is not None and is_request:
         with workspace.session() as session:
             catalog.get_request(session, target)
@@ -80,7 +81,7 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
         named = path.stem if log.REQUEST.fullmatch(path.stem) else None
         read = check_certificate(path, trusted, named)
         checks = [*read.checks, *check_log(content, head, earlier, trusted, read)]
-        checks += _of_certificate(_home(workspace, means), read, means, progress)
+        checks += _of_certificate(home, read, means, progress)
     else:
         assert workspace is not None
         with workspace.session() as session:

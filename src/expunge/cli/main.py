@@ -28,6 +28,8 @@ COMMANDS = {
     "forget": ("expunge.cli.erasure:forget", "Make models forget a person, samples or a class."),
     "repair": ("expunge.cli.erasure:repair", "Finish what a deferred erasure left to do."),
     "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
+    "report": ("expunge.cli.evidence:report", "Write what was done for a request, for people to read."),
+    "keys": ("expunge.cli.evidence:keys", "Show or change the key that signs certificates."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

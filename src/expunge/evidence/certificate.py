@@ -70,7 +70,12 @@ def issue(
         envelope = dsse.sign(statement.PAYLOAD_TYPE, statement.encode(_finite(body)), key)
         write_atomically(path, envelope.as_bytes(), "The certificate")
     digest = hashlib.sha256(envelope.payload).hexdigest()
-    log.append(workspace, [log.Event(digest, "certified", request_id, digest)])
+    events = [log.Event(digest, "certified", request_id, digest)]
+    if forgotten:
+        gone = hashlib.sha256(f"rows-forgotten {request_id}".encode()).hexdigest()
+        root = body["manifest"]["removed"]["root"]
+        events.insert(0, log.Event(gone, "rows-forgotten", request_id, root))
+    log.append(workspace, events)
     return path
 
 

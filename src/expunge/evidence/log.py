@@ -8,7 +8,6 @@ off and written again; a fault before the last line is no crash, and is never re
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 ENTRIES, HEAD = "events.jsonl", "tree-head.json"
 HEAD_TYPE = "application/vnd.expunge.tree-head+json"
-ROTATION_TYPE = "application/vnd.expunge.key-rotation+json"
 ROTATED = "key-rotated"
 REQUEST = re.compile(r"r-[0-9a-f]{16}")
 KIND = re.compile(r"[a-z][a-z-]{0,39}")
@@ -157,45 +155,8 @@ def parse_head(content: bytes) -> TreeHead:
     return TreeHead(head["size"], str(head["root"]), str(head["time"]), envelope)
 
 
-def rotation(old: SigningKey, new: PublicKey) -> Event:
-    """Return the event by which the old key names the one that follows it."""
-    data = {
-        "old": old.public.key_id,
-        "new": base64.b64encode(new.pem).decode(),
-    }
-    signature = old.sign(dsse.pae(ROTATION_TYPE, _canonical(data)))
-    digest = new.key_id.removeprefix("sha256:")
-    return Event(
-        digest, ROTATED, commitment=digest, data={**data, "sig": base64.b64encode(signature).decode()}
-    )
-
-
-def successors(entries: Sequence[Entry], trusted: PublicKey) -> dict[str, PublicKey]:
-    """Return, by id, the trusted key and those that it names as following it, directly or in steps."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    found = {trusted.key_id: trusted}
-    for entry in entries:
-        data = entry.event.data or {}
-        signer = found.get(data.get("old", ""))
-        if entry.event.kind != ROTATED or signer is None:
-            continue
-        try:
-            signature = base64.b64decode(data["sig"], validate=True)
-            raw = load_pem_public_key(base64.b64decode(data["new"], validate=True))
-        except (KeyError, ValueError):
-            continue
-        signed = {k: data[k] for k in ("old", "new")}
-        if isinstance(raw, Ed25519PublicKey) and signer.holds(
-            signature, dsse.pae(ROTATION_TYPE, _canonical(signed))
-        ):
-            key = PublicKey(raw)
-            found[key.key_id] = key
-    return found
-
-
-def _canonical(value: dict[str, Any]) -> bytes:
+def canonical(value: dict[str, Any]) -> bytes:
+    """Return the one JSON text of a value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -210,7 +171,7 @@ def line_of(index: int, event: Event) -> bytes:
         "time": event.time or datetime.now(UTC).isoformat(timespec="seconds"),
         **({"data": event.data} if event.data else {}),
     }
-    line = _canonical(stated)
+    line = canonical(stated)
     _entry(index, line)  # nothing is written that could not be read
     return line
 

@@ -15,6 +15,7 @@ from expunge.evidence import certificate, log, manifest, statement
 from expunge.evidence.check import Check
 from expunge.evidence.keys import PublicKey, public_keys, read_public
 from expunge.evidence.offline import Read, check_certificate, check_log, read_file
+from expunge.evidence.rotation import successors
 from expunge.exact.composition import Composition
 from expunge.exact.model import ErasableModel, states_digest
 from expunge.exact.replay import replay as run_replay
@@ -114,7 +115,7 @@ def _material(
         return content, head, public_keys(workspace)
     given = read_public(means.public_key)
     try:
-        return content, head, log.successors(log.parse(content or b"", torn_ok=True), given)
+        return content, head, successors(log.parse(content or b"", torn_ok=True), given)
     except log.BrokenLog:
         return content, head, {given.key_id: given}
 

@@ -25,11 +25,7 @@ def traces(shop: Shop) -> dict[str, bytes]:
     for path, image, label, salt in rows:
         found |= {path: path.encode(), f"{path} name": Path(path).stem.encode()}
         found |= {f"{path} image": image.encode(), f"{path} label": label.encode()}
-        found |= {
-            f"{path} bytes": bytes.fromhex(image),
-            f"{path} salt": salt,
-            f"{path} hex": salt.hex().encode(),
-        }
+        found |= {f"{path} bytes": bytes.fromhex(image), f"{path} salt": salt}
     return found
 
 

@@ -152,6 +152,17 @@ def test_after_is_before_minus_these(workspace: Workspace) -> None:
         assert len(session.scalars(select(OpaqueLeaf.leaf)).all()) == 4, "also that of the changed picture"
 
 
+def test_both_roots_from_one_reading(workspace: Workspace) -> None:
+    """The parent's root that comes along is the one that its own rows give."""
+    with workspace.session(write=True) as session:
+        gone = manifest.removed_leaves(session, 1, REQUEST, 2)
+        manifest.root_of(session, 1, 3, gone)
+        stored = dict(session.execute(text("SELECT number, root FROM version")).tuples().all())
+        assert stored[1] is None
+        assert stored[2] == manifest.tree_of(manifest.leaves(session, 1, 2)).root
+    assert trees(workspace) == recomputed(workspace)
+
+
 def test_the_catalog_forgets(workspace: Workspace) -> None:
     """No byte of the person stays in any file, while the catalog goes on to know what it must."""
     trees(workspace)

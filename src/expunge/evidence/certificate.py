@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
+from expunge.catalog.commitments import ensure_salts
 from expunge.catalog.tables import DatasetRow
 from expunge.data.digest import file_digest
 from expunge.errors import InputError
@@ -124,9 +125,10 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
         name = session.get_one(DatasetRow, row.dataset_id).name
         number = row.version_after or row.version_before
         parent = manifest.parent_of(session, row.dataset_id, number) if row.version_after else number
+        ensure_salts(session, row.dataset_id)
+        gone = manifest.removed_leaves(session, row.dataset_id, request_id, parent)
+        after = manifest.root_of(session, row.dataset_id, number, gone if row.version_after else ())
         before = manifest.root_of(session, row.dataset_id, parent)
-        after = manifest.root_of(session, row.dataset_id, number)
-        gone = manifest.tree_of(manifest.removed_leaves(session, row.dataset_id, request_id, parent))
         due, extended = getattr(row, "due", None), getattr(row, "extended", None)
         return {
             "dates": {
@@ -142,7 +144,7 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
                 "algorithm": manifest.ALGORITHM,
                 "before": before.as_json(),
                 "after": after.as_json(),
-                "removed": gone.as_json(),
+                "removed": manifest.tree_of(gone).as_json(),
             },
         }
 

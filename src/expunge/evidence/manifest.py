@@ -7,7 +7,7 @@ determine the root, and their places tell nothing about the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,24 @@ def leaves(session: Session, dataset_id: int, number: int) -> list[bytes]:
     return [*found, *session.scalars(query)]
 
 
-def root_of(session: Session, dataset_id: int, number: int) -> Tree:
-    """Return a version's tree; its root is kept, since a version never changes."""
+def root_of(session: Session, dataset_id: int, number: int, plus: Sequence[bytes] = ()) -> Tree:
+    """Return a version's tree; its root is kept, since a version never changes.
+
+    Args:
+        session: A session that may write.
+        dataset_id: Which dataset.
+        number: Which version.
+        plus: Leaves by which its parent is larger, where that is all: then the parent's root is computed with
+            it, since reading the rows is what takes time.
+    """
     row = _version(session, dataset_id, number)
     ensure_salts(session, dataset_id)
     if row.root is None:
-        row.root = tree_of(leaves(session, dataset_id, number)).root
+        found = leaves(session, dataset_id, number)
+        row.root = tree_of(found).root
+        parent = _version(session, dataset_id, row.parent) if row.parent and plus else None
+        if parent is not None and parent.root is None:
+            parent.root = tree_of([*found, *plus]).root
         session.flush()
     return Tree(row.root, row.samples)
 

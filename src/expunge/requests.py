@@ -24,6 +24,8 @@ from expunge.exact.plan import load_plan
 from expunge.progress import Progress
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from expunge.workspace import Workspace
 
 FINAL = ("exact", "audited")
@@ -42,8 +44,8 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
     """
     with workspace.session() as session:
         row = catalog.get_request(session, request_id)
-        if row.state == "closed":  # its rows are gone: there is nothing that could change
-            return dict(row.result or {})
+        if row.state == "closed" and not _rows_left(session, request_id):
+            return dict(row.result or {})  # there is nothing that could change
         known = {k: getattr(row, k) for k in ("selection", "dataset_id", "version_after")}
         stored = dict(row.result or {})
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
@@ -90,10 +92,17 @@ def settle(workspace: Workspace, request_id: str, entries: list[dict[str, Any]] 
 
 
 def settle_executed(workspace: Workspace, besides: str | None = None) -> None:
-    """Close the requests that waited for nothing but originals, or for a model that their user left out."""
+    """Close the requests that waited for nothing but originals, or for a model that their user left out.
+
+    Those that an earlier version closed go with them: it had not let the catalog forget.
+    """
     with workspace.session() as session:
-        query = select(RequestRow.id).where(RequestRow.state == "executed").order_by(RequestRow.received)
-        waiting = list(session.scalars(query))
+        query = select(RequestRow.id, RequestRow.state).order_by(RequestRow.received)
+        waiting = [
+            request_id
+            for request_id, state in session.execute(query)
+            if state == "executed" or (state == "closed" and _rows_left(session, request_id))
+        ]
     for request_id in waiting:
         if request_id != besides:
             settle(workspace, request_id, None)
@@ -109,6 +118,12 @@ def holders(workspace: Workspace, request_id: str) -> list[str]:
         after = row.version_after or 0
         live = [p for p in catalog.live(session, row.dataset_id) if p.dataset_version < after]
     return [p.name for p in live if _holds(workspace, p, request_id)]
+
+
+def _rows_left(session: Session, request_id: str) -> bool:
+    """Whether the catalog still knows what a request erased."""
+    query = select(SampleRow.id).where(SampleRow.request_id == request_id, SampleRow.removal == "erased")
+    return session.scalar(query.limit(1)) is not None
 
 
 def _holds(workspace: Workspace, published: Published, request_id: str) -> bool:

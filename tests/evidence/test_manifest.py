@@ -22,8 +22,11 @@ from expunge.catalog.forgetting import MARKER, forget_rows, scrub
 from expunge.catalog.tables import OpaqueLeaf, RequestRow, SampleRow, SubjectRow
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.errors import BusyError, InputError
-from expunge.evidence import manifest
+from expunge.evidence import log, manifest
 from expunge.evidence.merkle import tree_hash
+from expunge.evidence.verify import Means, verify
+from expunge.progress import Progress
+from expunge.requests import settle, settle_executed
 from expunge.workspace import Workspace
 
 MARK = "Zylphia-Quandt"
@@ -157,7 +160,7 @@ def test_both_roots_from_one_reading(workspace: Workspace) -> None:
     with workspace.session(write=True) as session:
         gone = manifest.removed_leaves(session, 1, REQUEST, 2)
         manifest.root_of(session, 1, 3, gone)
-        stored = dict(session.execute(text("SELECT number, root FROM version")).tuples().all())
+        stored = {row[0]: row[1] for row in session.execute(text("SELECT number, root FROM version"))}
         assert stored[1] is None
         assert stored[2] == manifest.tree_of(manifest.leaves(session, 1, 2)).root
     assert trees(workspace) == recomputed(workspace)
@@ -190,6 +193,44 @@ def test_the_catalog_forgets(workspace: Workspace) -> None:
             add_version(session, "shop", scan_of([copy, *OTHERS]), key=workspace.key)
         assert add_version(session, "shop", scan_of(OTHERS), key=workspace.key).label == "shop@3"
     assert forget_rows(workspace, REQUEST) == 0, "twice does no harm"
+
+
+@pytest.mark.parametrize("state", ["executed", "closed"])
+def test_a_request_without_any_model(workspace: Workspace, state: str) -> None:
+    """It closes as well; so does one that an earlier version closed without letting the catalog forget."""
+    with workspace.session(write=True) as session:
+        session.get_one(RequestRow, REQUEST).state = state
+    sought = words(workspace)
+    settle_executed(workspace)
+    with workspace.session() as session:
+        outcome = session.get_one(RequestRow, REQUEST).result or {}
+    assert outcome["state"] == "closed"
+    assert found_in(workspace.root, sought) == set()
+    result = verify(workspace, REQUEST, Means(), Progress(quiet=True))
+    assert result["valid"], result
+    assert {c["name"] for c in result["checks"] if c["ok"] is None} == {"consistency", "witness"}
+    before = {f: f.read_bytes() for f in workspace.root.rglob("*") if f.is_file() and "sqlite" not in f.name}
+    assert settle(workspace, REQUEST, None) == outcome
+    settle_executed(workspace)
+    assert before == {f: f.read_bytes() for f in before}, "closed is closed"
+
+
+def test_a_newer_statement_needs_a_change(workspace: Workspace) -> None:
+    """Settling twice signs once; what is not closed says so."""
+    (workspace.root.parent / "train").mkdir()
+    with workspace.session(write=True) as session:
+        session.execute(text("UPDATE dataset SET root = :root"), {"root": str(workspace.root.parent)})
+    (workspace.root.parent / MINE[0].path).touch()
+    outcome = settle(workspace, REQUEST, None)
+    assert (outcome["state"], outcome["originals_left"]) == ("executed", 1)
+    first = Path(outcome["certificate"]).read_bytes()
+    assert settle(workspace, REQUEST, None) == outcome
+    assert Path(outcome["certificate"]).read_bytes() == first
+    assert len(log.entries_of(workspace)) == 1
+    (workspace.root.parent / MINE[0].path).unlink()
+    assert settle(workspace, REQUEST, None)["state"] == "closed"
+    kinds = [entry.event.kind for entry in log.entries_of(workspace)]
+    assert kinds == ["certified", "rows-forgotten", "certified"]
 
 
 def test_without_overwriting_it_would_still_be_there(workspace: Workspace) -> None:

@@ -28,3 +28,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("opaque_leaf_request", "opaque_leaf", ["request_id"])
+    erased = sa.text("request_id IS NOT NULL")
+    op.create_index("sample_request", "sample", ["request_id"], sqlite_where=erased, postgresql_where=erased)

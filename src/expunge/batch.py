@@ -16,11 +16,12 @@ from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import BusyError, ExpungeError, InputError, Preempted
 from expunge.intake import actor_name, approve
+from expunge.originals import delete_originals
 from expunge.outcome import Request
 from expunge.pipeline import Order, execute, forget
 from expunge.progress import Progress
 from expunge.repair import repair
-from expunge.requests import delete_originals, fail, settle
+from expunge.requests import fail, settle
 from expunge.scoping import Ask
 
 if TYPE_CHECKING:

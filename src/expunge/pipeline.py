@@ -19,13 +19,15 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
+from expunge.evidence.keys import signing_key
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.intake import Opening, actor_name, add_row, new_id, open_request
+from expunge.originals import delete_originals
 from expunge.progress import Progress
 from expunge.references import destroy_references
 from expunge.repair import repair
-from expunge.requests import delete_originals, fail, settle
+from expunge.requests import fail, settle, settle_executed
 from expunge.scoping import Ask, Scope, affected_by, check_method, concerned, preview, scope_in, scope_of
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ def execute(
         found = affected_by(workspace, first, scopes[0], tuple(locks), gone) if locks and gone else []
         ids = _model_ids(workspace, found)
         _check_environments(found, ids, first, progress)
+        signing_key(workspace)  # without it there would be no certificate in the end
         started = _erase(workspace, orders, scopes, sorted(locks), actor)
         try:
             return _execute_all(workspace, started, found, ids, locks, progress, began)
@@ -240,6 +243,7 @@ def _execute_all(
         outcomes.append({**outcome, "already_erased_by": scope.selection.already_erased_by})
     for other in _waiting(workspace, locks, {order.request_id for order, _ in started}):
         settle(workspace, other, None)  # what it waited for was done with this one
+    settle_executed(workspace, besides={order.request_id for order, _ in started})
     return outcomes
 
 

@@ -15,7 +15,7 @@ from expunge.exact.model import ErasableModel
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.progress import Progress
-from expunge.requests import settle
+from expunge.requests import settle, settle_executed
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -68,6 +68,7 @@ def repair(
         )
         for w in waiting
     ]
+    settle_executed(workspace)
     return {"models": entries, "requests": [{"request": r["request"], "state": r["state"]} for r in requests]}
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 from robust import scenes, world
 from robust.commands import Shop
+
+from expunge.evidence import certificate, dsse, statement
+from expunge.evidence.keys import signing_key
+from expunge.workspace import Workspace
 
 OTHER = "sha256:" + "0" * 64
 
@@ -33,20 +37,38 @@ def test_untouched(erased: Any) -> None:
     assert valid
     assert answers["certificate"] is True
     assert answers["request"] is True
+    for name in ("key", "signature", "statement", "dates", "subjects", "guarantees", "manifest", "roots"):
+        assert answers[name] is True, name
+    for name in ("log", "log: tree head", "log: entry"):
+        assert answers[name] is True, name
+    assert answers["consistency"] is answers["witness"] is None
     for label in ("m@2", "m@3"):
-        for name in ("catalog", "statement", "weights", "retained data", "checkpoints"):
+        for name in ("catalog", "statement", "files", "weights", "retained data", "checkpoints"):
             assert answers[f"{label}: {name}"] is True, (label, name)
     request = erased.certificate.stem
     assert checks(erased.shop, request) == (valid, answers), "by the request's id, too"
     elsewhere = shutil.copy(erased.certificate, erased.shop.folder / "copy.json")
+    del answers["which request"]  # a file of that name cannot be asked whose it should be
     assert checks(erased.shop, elsewhere) == (valid, answers)
 
 
-# Changes of the certificate, and the check that fails where its checksum was made to fit again.
+def resign(erased: Any, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change what is stated, and sign it with the workspace's own key, as who has it could."""
+    key = signing_key(Workspace(erased.shop.root))
+    payload = json.loads(certificate.read(erased.certificate).payload)
+    change(payload["predicate"])
+    predicate = payload["predicate"]
+    payload["subject"] = [{"name": n, "digest": d} for n, d in statement.subjects(predicate).items()]
+    envelope = dsse.sign(statement.PAYLOAD_TYPE, json.dumps(payload).encode(), key)
+    erased.certificate.write_bytes(envelope.as_bytes())
+
+
+# What the signer could state falsely, and the checks, besides the log's, that contradict.
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str | None]] = {
     "a digest": (lambda c: c["models"][0].update(digest=OTHER), "m@3: weights"),
+    "a file": (lambda c: c["models"][0].update(weights={"m-3.pt": "0" * 64}), "m@3: files"),
     "an interim's digest": (lambda c: c["models"][0]["interim"].update(digest=OTHER), "m@2: catalog"),
-    "a guarantee": (lambda c: c["models"][0].update(guarantee="certified"), "m@3: statement"),
+    "a guarantee": (lambda c: c["models"][0].update(guarantee="exact-interim"), "m@3: statement"),
     "a plan": (lambda c: c["models"][0].update(plan="0" * 64), "m@3: statement"),
     "a composition": (
         lambda c: c["models"][0].update(composition={"stages": {}, "polish": False, "public": False}),
@@ -58,49 +80,93 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str | None]] = {
     "an entry removed": (lambda c: c["models"].clear(), "request"),
     "an entry added": (lambda c: c["models"].append({**c["models"][0], "model": "ghost@1"}), "request"),
     "an interim removed": (lambda c: c["models"][0].update(interim=None), None),
-    "the request": (lambda c: c.update(request="r-0000000000000000"), "request"),
+    "the request": (lambda c: c.update(request="r-0000000000000000"), "which request"),
     "the counts": (lambda c: c["removed"].update(samples=1), "request"),
     "the dataset": (lambda c: c["dataset"].update(after="shop@1"), "request"),
-    "the date": (lambda c: c.update(received="2001-01-01T00:00:00+00:00"), "request"),
+    "the date": (lambda c: c["dates"].update(received="2001-01-01T00:00:00+00:00"), "request"),
+    "the root before": (lambda c: c["manifest"]["before"].update(root="0" * 64), "roots"),
+    "the root after": (lambda c: c["manifest"]["after"].update(root="0" * 64), "roots"),
+    "the leaves removed": (lambda c: c["manifest"]["removed"].update(root="0" * 64), "roots"),
     "the state": (lambda c: c.update(state="closed"), None),
     "what is not covered": (lambda c: c["not_covered"].clear(), None),
-    "the format": (lambda c: c.update(format="expunge-certificate/0"), "certificate"),
-    "a field added": (lambda c: c.update(note="all is well"), None),
 }
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-def test_a_changed_certificate(erased: Any, kind: str) -> None:
-    """The checksum notices; and where somebody corrects that, the catalog contradicts what it knows."""
+def test_a_false_statement_by_the_signer(erased: Any, kind: str) -> None:
+    """The log does not know it; and where the catalog does, it tells another story."""
     change, contradicted = CHANGES[kind]
-    content = json.loads(erased.certificate.read_text())
-    change(content)
-    erased.certificate.write_text(json.dumps(content))
+    resign(erased, change)
     valid, answers = checks(erased.shop, erased.certificate)
     assert not valid
-    assert answers["certificate"] is False
-    body = {k: v for k, v in content.items() if k != "checksum"}
-    text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    content["checksum"]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    erased.certificate.write_text(json.dumps(content))
-    valid, answers = checks(erased.shop, erased.certificate)
-    if contradicted is None:
-        assert valid, "unsigned: a forger who corrects the checksum is found by a signature alone"
-    else:
-        assert not valid
+    assert answers["signature"] is True
+    assert answers["log: entry"] is False
+    if contradicted is not None:
         assert answers[contradicted] is False, answers
 
 
-@pytest.mark.parametrize(
-    "change", [lambda c: c.pop("checksum"), lambda c: c.update(checksum="x"), lambda c: c["checksum"].clear()]
-)
-def test_a_checksum_removed(erased: Any, change: Callable[[dict[str, Any]], Any]) -> None:
-    content = json.loads(erased.certificate.read_text())
-    change(content)
-    erased.certificate.write_text(json.dumps(content))
+def test_changed_after_signing(erased: Any) -> None:
+    """What is not authentic is not even looked at."""
+    envelope = json.loads(erased.certificate.read_text())
+    payload = json.loads(base64.b64decode(envelope["payload"]))
+    payload["predicate"]["state"] = "closed"
+    envelope["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
+    erased.certificate.write_text(json.dumps(envelope))
     valid, answers = checks(erased.shop, erased.certificate)
     assert not valid
-    assert answers == {"certificate": False}, "what it says is not even looked at"
+    assert answers["signature"] is False
+    assert not {"statement", "request", "log: entry", "m@3: weights"} & set(answers)
+
+
+def test_the_certificate_of_another_request(erased: Any) -> None:
+    """Put in the place of one's own: it is asked for by id, or by the file's name."""
+    second = erased.shop.ok("forget", "--subject", "s04")
+    shutil.copy(second["certificate"], erased.certificate)
+    for target in (erased.certificate, erased.certificate.stem):
+        valid, answers = checks(erased.shop, target)
+        assert not valid
+        assert answers["which request"] is False
+
+
+def test_an_earlier_certificate_of_the_request(erased: Any) -> None:
+    """It stays valid, and the log tells that there is a later one."""
+    early = Path(shutil.copy(erased.certificate, erased.shop.folder / "early.json"))
+    closed = erased.shop.ok("forget", "--subject", "s03", "--delete-originals")
+    assert closed["state"] == "closed"
+    valid, answers = checks(erased.shop, early)
+    assert valid
+    assert answers["newest"] is None
+    valid, answers = checks(erased.shop, erased.certificate)
+    assert valid
+    assert "newest" not in answers
+
+
+def test_offline_without_a_workspace(erased: Any, tmp_path: Path) -> None:
+    """Elsewhere, with the public key, the log and an earlier tree head; nothing else is there."""
+    shop, outside = erased.shop, tmp_path / "outside"
+    (outside / "copy").mkdir(parents=True)
+    shutil.copy(shop.root / "log/tree-head.json", outside / "then.json")
+    closed = shop.ok("forget", "--subject", "s03", "--delete-originals")
+    for file in (shop.root / "log").glob("[et]*"):
+        shutil.copy(file, outside / "copy" / file.name)
+    (public,) = (shop.root / "keys/public").iterdir()
+    target = str(shutil.copy(closed["certificate"], outside / "certificate.json"))
+    there = Shop(shop.nursery, outside)
+    options = ("--public-key", str(public), "--log", "copy/events.jsonl", "--tree-head", "then.json")
+    valid, answers = checks(there, target, *options)
+    assert valid
+    assert answers["log: entry"] is answers["log: tree head"] is answers["consistency"] is True
+    assert answers["request"] is answers["roots"] is answers["m@3"] is None
+    there.refused("verify", target)
+
+
+def test_another_key(erased: Any, tmp_path: Path) -> None:
+    """A key that the workspace does not know is no reason to trust."""
+    foreign = world.untrained(erased.shop.nursery, tmp_path / "foreign")
+    (public,) = (foreign.root / "keys/public").iterdir()
+    valid, answers = checks(erased.shop, erased.certificate, "--public-key", str(public))
+    assert not valid
+    assert answers["key"] is False
 
 
 def test_the_acceptance_forgery(erased: Any) -> None:
@@ -194,8 +260,12 @@ def test_another_workspace(erased: Any, tmp_path: Path) -> None:
     other = world.untrained(erased.shop.nursery, tmp_path / "other")
     valid, answers = checks(other, erased.certificate)
     assert not valid
-    assert answers["request"] is False
-    assert answers["m@3: known"] is False
+    assert answers["key"] is False
+    (public,) = (erased.shop.root / "keys/public").iterdir()
+    valid, answers = checks(other, erased.certificate, "--public-key", str(public))
+    assert valid
+    assert answers["signature"] is True
+    assert answers["log"] is answers["request"] is None, "its own log and catalog are not the signer's"
 
 
 def test_a_later_erasure_supersedes(erased: Any) -> None:
@@ -237,7 +307,8 @@ def test_names_nobody(erased: Any) -> None:
     rows = shop.sql("SELECT path, image_digest, label_digest FROM sample")
     sought = {p for row in rows for p in row if p} | {Path(path).stem for path, _, _ in rows}
     sought |= set(scenes.PEOPLE) | {str(shop.folder), "data.yaml"}
-    content = erased.certificate.read_bytes()
+    content = erased.certificate.read_bytes() + certificate.read(erased.certificate).payload
+    content += b"".join(f.read_bytes() for f in (shop.root / "log").iterdir())
     found = {word for word in sought if word.encode() in content and not word.isdigit()}
     assert found == set()
     catalog = (shop.root / "catalog.sqlite").read_bytes()

@@ -119,7 +119,7 @@ def warm_up() -> None:
     from expunge.catalog.datasets import add_version
     from expunge.data.scan import scan
     from expunge.data.subjects import attach, read_subjects
-    from expunge.evidence.verify import verify
+    from expunge.evidence.verify import Means, verify
     from expunge.exact import replay, runner, worker
     from expunge.exact.planner import Options
     from expunge.progress import Progress
@@ -152,7 +152,7 @@ def warm_up() -> None:
         options = Options(str(scenes.architecture(folder)), 2, 2, 2, 32, 4)
         training.train(workspace, "shop", "m", options=options, progress=quiet)
         pipeline.forget(workspace, pipeline.Ask(subjects=("s03",)), quiet)
-        verify(workspace, "m", replay=False, progress=quiet)
+        verify(workspace, "m", Means(), quiet)
         workspace._engine.dispose()  # SQLite must not have a file open across a fork
     runner._parallel = original
     runner.subprocess = SimpleNamespace(Popen=Forked, PIPE=PIPE)  # type: ignore[assignment]

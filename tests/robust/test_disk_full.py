@@ -25,6 +25,8 @@ MOMENTS = {
     "forget: checkpoint": (world.FORGET, "worker", r"checkpoints/.*tmp$"),
     "forget: model": (world.FORGET, "command", r"models/m/\.m-3.*tmp$"),
     "forget: certificate": (world.FORGET, "command", r"certificates/.*tmp$"),
+    "forget: log": (world.FORGET, "command", r"log/events\.jsonl$"),
+    "forget: tree head": (world.FORGET, "command", r"log/.*tmp$"),
 }
 
 

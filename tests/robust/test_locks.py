@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -15,6 +14,8 @@ from typing import Any
 import pytest
 from robust import world
 from robust.commands import PATIENCE_SECONDS, Running, Shop, until
+
+from expunge.evidence.certificate import predicate_of
 
 
 def hold(what: str) -> None:
@@ -139,7 +140,7 @@ def test_a_forget_preempts_a_repair(shop: Shop, both_forgotten: str, command: st
     assert states == {first: "executed", outcome["request"]: "executed"}, "their originals are still there"
     for request in states:
         assert shop.ok("verify", request)["valid"]
-        entries = json.loads((shop.root / "certificates" / f"{request}.json").read_text())["models"]
+        entries = predicate_of(shop.root / "certificates" / f"{request}.json")["models"]
         assert [e["digest"] for e in entries] == [both_forgotten]
 
 

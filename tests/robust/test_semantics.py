@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pytest
 from robust import scenes, world
 from robust.commands import Nursery, Shop, until
 
+from expunge.evidence.certificate import predicate_of
+
 
 def certificate(outcome: dict[str, Any]) -> dict[str, Any]:
     """The certificate that a command names."""
-    value: dict[str, Any] = json.loads(Path(outcome["certificate"]).read_text())
-    return value
+    return predicate_of(Path(outcome["certificate"]))
 
 
 def stages(shop: Shop, *argv: str) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from sqlalchemy import Table, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from expunge.catalog.commitments import fresh_salts
 from expunge.catalog.difference import Difference, compare, merge_config
 from expunge.catalog.engine import begin_write
 from expunge.catalog.suppression import SuppressionList
@@ -230,8 +231,9 @@ def _record(session: Session, dataset: DatasetRow, found: Difference, scan: Scan
                     "class_name": sample.class_name,
                     "public": sample.public,
                     "arrived": number,
+                    "salt": salt,
                 }
-                for offset, sample in enumerate(batch)
+                for offset, (sample, salt) in enumerate(zip(batch, fresh_salts(len(batch)), strict=True))
             ],
         )
         pairs = [

@@ -6,7 +6,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -56,7 +67,11 @@ class DatasetRow(Base):
 
 
 class VersionRow(Base):
-    """An immutable version; its rows are the samples with arrived <= number < removed."""
+    """An immutable version; its rows are the samples with arrived <= number < removed.
+
+    ``root``: the Merkle root of its rows' salted commitments, once it was asked for. Where the catalog has
+    forgotten a row of the version, ``digest`` is empty: an unsalted one would let guesses be tested.
+    """
 
     __tablename__ = "version"
     __table_args__ = (UniqueConstraint("dataset_id", "number"),)
@@ -66,6 +81,7 @@ class VersionRow(Base):
     parent: Mapped[int | None]
     request_id: Mapped[str | None] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))
+    root: Mapped[str | None] = mapped_column(String(64))
     config: Mapped[dict[str, Any]]
     samples: Mapped[int]
     subjects: Mapped[int]
@@ -79,6 +95,12 @@ class SampleRow(Base):
     __table_args__ = (
         Index("sample_path", "dataset_id", "path"),
         Index("sample_image", "image_digest"),
+        Index(
+            "sample_request",
+            "request_id",
+            sqlite_where=text("request_id IS NOT NULL"),
+            postgresql_where=text("request_id IS NOT NULL"),
+        ),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
@@ -92,6 +114,23 @@ class SampleRow(Base):
     removed: Mapped[int | None]
     removal: Mapped[str | None] = mapped_column(String(10))  # erased | gone | changed
     request_id: Mapped[str | None] = mapped_column(String(64))
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary)  # 32 random bytes
+
+
+class OpaqueLeaf(Base):
+    """What is left of a sample row that the catalog has forgotten: its commitment, whose salt is gone.
+
+    It stands in the manifests of the versions arrived <= number < removed, as the row did.
+    """
+
+    __tablename__ = "opaque_leaf"
+    __table_args__ = (Index("opaque_leaf_request", "request_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    request_id: Mapped[str] = mapped_column(String(64))
+    leaf: Mapped[bytes] = mapped_column(LargeBinary)
+    arrived: Mapped[int]
+    removed: Mapped[int]
 
 
 class SubjectRow(Base):

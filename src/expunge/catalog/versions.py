@@ -14,7 +14,14 @@ from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from expunge.catalog.tables import DatasetRow, SampleRow, SampleSubjectRow, SubjectRow, VersionRow
+from expunge.catalog.tables import (
+    DatasetRow,
+    OpaqueLeaf,
+    SampleRow,
+    SampleSubjectRow,
+    SubjectRow,
+    VersionRow,
+)
 from expunge.data.types import DatasetConfig, Sample, Version
 from expunge.errors import InputError
 
@@ -226,9 +233,14 @@ def summarize(session: Session, version: Version) -> dict[str, Any]:
     )
     public = session.scalar(select(func.count()).where(condition, SampleRow.public)) or 0
     erased = session.scalar(select(func.count()).where(condition, SampleRow.removal == "erased")) or 0
+    forgotten = select(func.count()).where(
+        OpaqueLeaf.dataset_id == version.dataset_id,
+        OpaqueLeaf.arrived <= version.number,
+        OpaqueLeaf.removed > version.number,
+    )
     return {
         "splits": dict(session.execute(splits).all()),
         "classes": dict(session.execute(classes).all()),
         "public": public,
-        "erased_since": erased,
+        "erased_since": erased + (session.scalar(forgotten) or 0),
     }

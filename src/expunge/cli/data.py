@@ -22,13 +22,32 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
 @click.option("--catalog", metavar="URL", help="A PostgreSQL database for a new workspace's catalog.")
+@click.option(
+    "--key", metavar="PEM", type=click.Path(path_type=Path), help="Sign with this Ed25519 key. [a new one]"
+)
 @common_options
-def init(context: Context, folder: str, catalog: str | None) -> None:
-    """Make a workspace in a folder (the current one by default)."""
+def init(context: Context, folder: str, catalog: str | None, key: Path | None) -> None:
+    """Make a workspace in a folder (the current one by default), and a key to sign its certificates."""
+    from expunge.evidence import keys
     from expunge.workspace import Workspace
 
+    if key is not None:
+        keys.read_private(key)  # refused before anything is made
     workspace = Workspace.init(folder, catalog)
-    context.emit({"workspace": str(workspace.root)}, lambda: f"Workspace: {workspace.root}")
+    if key is not None and keys.public_path(workspace) is None:
+        keys.install(workspace, key)
+    signer = keys.signing_key(workspace).public
+    if key is not None and signer.key_id != keys.read_private(key).public.key_id:
+        raise InputError(
+            "The workspace has another signing key already.",
+            "Its certificates would not verify under the new one alone.",
+            "Change it with: expunge keys rotate --key PEM",
+        )
+    public = str(keys.public_path(workspace))
+    context.emit(
+        {"workspace": str(workspace.root), "key": signer.key_id, "public_key": public},
+        lambda: f"Workspace: {workspace.root}\nPublic key, for whoever verifies certificates: {public}",
+    )
 
 
 @click.group()
@@ -234,7 +253,7 @@ def _described(version: Version, counts: dict[str, Any]) -> dict[str, Any]:
         "dataset": version.label,
         "samples": version.samples,
         "subjects": version.subjects,
-        "digest": f"sha256:{version.digest}",
+        "digest": f"sha256:{version.digest}" if version.digest else None,
         "kind": version.config.kind,
         "splits": counts["splits"],
         "classes": list(version.config.names),

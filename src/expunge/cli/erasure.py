@@ -11,6 +11,7 @@ import click
 
 from expunge.cli.output import BEGAN, Context, common_options
 from expunge.cli.selecting import hyperparameters, lines
+from expunge.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -116,14 +117,35 @@ def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
 
 @click.command()
 @click.argument("target")
+@click.option(
+    "--public-key",
+    metavar="PEM",
+    type=click.Path(path_type=Path),
+    help="Of the signer, from a source you trust.",
+)
+@click.option("--log", metavar="FILE", type=click.Path(path_type=Path), help="A copy of the signer's log.")
+@click.option(
+    "--tree-head", metavar="FILE", type=click.Path(path_type=Path), help="Of the log, kept from before."
+)
 @click.option("--replay", is_flag=True, help="Train again from what is retained, and compare digests.")
 @common_options
-def verify(context: Context, target: str, replay: bool) -> int:
-    """Check a certificate, a request id or MODEL@V (exit 1 if a check fails)."""
+def verify(context: Context, target: str, **options: Any) -> int:
+    """Check a certificate, a request id or MODEL@V (exit 1 if a check fails).
+
+    A certificate needs no workspace: the signer's public key is enough. The log shows that it was published,
+    and an earlier tree head that nothing published was taken back since.
+    """
     from expunge.evidence import verify as evidence
     from expunge.progress import Progress
 
-    result = evidence.verify(context.workspace(), target, replay=replay, progress=Progress())
+    means = evidence.Means(**options)
+    try:
+        workspace = context.workspace()
+    except InputError:
+        if context.workspace_path is not None or means.public_key is None:
+            raise
+        workspace = None
+    result = evidence.verify(workspace, target, means, Progress())
     context.emit(result, lambda: _check_table(result))
     return 0 if result["valid"] else 1
 

@@ -38,6 +38,8 @@ COMMANDS = {
     "verify": ("expunge.cli.erasure:verify", "Check a certificate, a request or a model, also by replay."),
     "purge": ("expunge.cli.purge:purge", "Delete what forgotten data has left behind."),
     "export": ("expunge.cli.export:export", "Write a model in another format, checked against its weights."),
+    "report": ("expunge.cli.evidence:report", "Write what was done for a request, for people to read."),
+    "keys": ("expunge.cli.evidence:keys", "Show or change the key that signs certificates."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

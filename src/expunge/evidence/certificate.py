@@ -1,120 +1,206 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The statement of what was done. Not signed yet: its checksum finds accidents, not forgers."""
+"""Issues certificates: gathers what was done, signs it, saves it, and commits to it in the log."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from expunge.catalog import models as catalog
+from expunge.catalog.commitments import ensure_salts
+from expunge.catalog.tables import DatasetRow
+from expunge.data.digest import file_digest
 from expunge.errors import InputError
+from expunge.evidence import dsse, log, manifest, statement
+from expunge.evidence.keys import signing_key
 from expunge.exact.checkpoint import write_atomically
-from expunge.exact.hashing import json_digest
 
-FORMAT = "expunge-certificate/1"
-GUARANTEES = {
-    "exact": (
-        "These bytes equal the result of the stated plan on the retained data; whoever holds the data, the "
-        "plan, the initial weights and the environment can repeat it."
-    ),
-    "exact-interim": (
-        "These bytes are a function of the retained data, the plan and the stage at which each shard stands; "
-        "no byte of the forgotten data entered them. A final model follows. The stop itself tells where the "
-        "forgotten data lived, and whoever holds the models before and after can infer what was deleted."
-    ),
-    "audited": (
-        "The weights were adjusted by the stated method. The figures beside it compare the forgotten with "
-        "data that no model saw; they found no difference above the stated bounds, or could not have found "
-        "one where the verdict is no-power. This does not show that nothing is left."
-    ),
-    "none": "No statement is made.",
-}
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
 AUDIT = ("method", "reasons", "warnings", "figures", "utility", "hyperparameters", "seed", "seconds", "tried")
-NOT_COVERED = (
-    "copies of earlier models, exports and backups outside the workspace",
-    "models fine-tuned elsewhere from an earlier version",
-    "what a pre-trained checkpoint had seen before this training",
-    "choices made by people after looking at the forgotten data (class list, settings, capacities)",
-    "requests chosen by somebody who had seen the model before",
-)
+KEPT = ("model", "parent", "method", "digest", "parent_digest", "plan", "guarantee", "composition", "verdict")
 
 
-def build(
+def issue(
+    workspace: Workspace,
+    request_id: str,
     *,
-    request: str,
-    received: str,
-    method: str,
-    dataset_before: str,
-    dataset_after: str,
-    samples: int,
-    subjects: int,
     models: list[dict[str, Any]],
-    environment: dict[str, Any],
     state: str,
-) -> dict[str, Any]:
-    """Return a certificate. It holds counts, versions and digests of weights; no id, path or picture."""
-    kept = (
-        "model",
-        "parent",
-        "method",
-        "digest",
-        "parent_digest",
-        "plan",
-        "guarantee",
-        "composition",
-        "cost",
-        "verdict",
-    )
-    entries = []
-    for model in models:
-        entry = {k: model.get(k) for k in kept}
-        if audit := model.get("audit"):
-            entry["audit"] = {k: audit[k] for k in AUDIT}
-        interim = model.get("interim")
-        entry["interim"] = (
-            {k: interim.get(k) for k in ("model", "digest", "composition")} if interim else None
-        )
-        entries.append(entry)
-    body = {
-        "format": FORMAT,
-        "signed": False,
-        "request": request,
-        "received": received,
-        "issued": datetime.now(UTC).isoformat(timespec="seconds"),
+    environment: dict[str, Any],
+    forgotten: bool,
+    purged: list[dict[str, Any]] | None = None,
+    deployments: list[dict[str, Any]] | None = None,
+) -> Path:
+    """Sign what was done for a request, as of now; where that is what was signed last, nothing changes.
+
+    Args:
+        workspace: Where the request is known.
+        request_id: Which request.
+        models: What was done for each model, as in ``forget --json``.
+        state: The request's state.
+        environment: By plan, the environment in which its models were made.
+        forgotten: Whether the catalog has forgotten the rows.
+        purged: What was deleted, and what a user has to look after elsewhere.
+        deployments: Where the models are known to run.
+
+    Returns:
+        The certificate's file.
+    """
+    entries = [_entry(workspace, model) for model in models]
+    body: dict[str, Any] = {
+        **_of_request(workspace, request_id),
+        "request": request_id,
         "state": state,
-        "method": method,
-        "dataset": {"before": dataset_before, "after": dataset_after},
-        "removed": {"samples": samples, "subjects": subjects},
         "models": entries,
-        "guarantees": {k: v for k, v in GUARANTEES.items() if k != "none"},
+        "guarantees": {k: v for k, v in statement.GUARANTEES.items() if k != "none"},
         "environment": environment,
-        "not_covered": list(NOT_COVERED),
+        "purged": purged or [],
+        "deployments": deployments or [],
+        "catalog": {"forgotten": forgotten, "suppression": statement.SUPPRESSION},
+        "not_covered": list(statement.NOT_COVERED),
     }
-    return {**body, "checksum": {"sha256": json_digest(body)}}
+    key, path = signing_key(workspace), path_of(workspace, request_id)
+    envelope = _unchanged(path, body, key.public.key_id)
+    if envelope is None:
+        body["dates"] = {**body["dates"], "issued": workspace.clock().isoformat(timespec="seconds")}
+        envelope = dsse.sign(statement.PAYLOAD_TYPE, statement.encode(_finite(body)), key)
+        write_atomically(path, envelope.as_bytes(), "The certificate")
+    digest = hashlib.sha256(envelope.payload).hexdigest()
+    events = [log.Event(digest, "certified", request_id, digest)]
+    if forgotten:
+        gone = hashlib.sha256(f"rows-forgotten {request_id}".encode()).hexdigest()
+        root = body["manifest"]["removed"]["root"]
+        events.insert(0, log.Event(gone, "rows-forgotten", request_id, root))
+    log.append(workspace, events)
+    return path
 
 
-def save(path: Path, certificate: dict[str, Any]) -> None:
-    """Write a certificate."""
-    write_atomically(path, (json.dumps(certificate, indent=1) + "\n").encode(), "The certificate")
+def path_of(workspace: Workspace, request_id: str) -> Path:
+    """Return where the certificate of a request lies."""
+    return workspace.certificates / f"{request_id}.json"
 
 
-def load(path: Path) -> tuple[dict[str, Any], bool]:
-    """Read a certificate and whether its checksum holds.
+def read(path: Path) -> dsse.Envelope:
+    """Read a certificate's envelope; nothing in it is verified.
 
     Raises:
-        InputError: If it is no certificate at all.
+        InputError: If it is no JSON object at all.
+        dsse.Malformed: If it is another object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        form = content.get("format")
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read.", str(error.strerror), "Check the path.") from error
-    except (ValueError, AttributeError) as error:
+    try:
+        return dsse.parse(content)
+    except dsse.Malformed:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is not a certificate.", "It is not a JSON object.", "Check the path."
+            f"{path} is not a certificate.", "It is not a JSON object, or it breaks off.", "Check the path."
         ) from error
-    body = {k: v for k, v in content.items() if k != "checksum"}
-    checksum = content.get("checksum")
-    stated = checksum.get("sha256") if isinstance(checksum, dict) else None
-    return content, form == FORMAT and stated == json_digest(body)
+
+
+def predicate_of(path: Path) -> dict[str, Any]:
+    """Return what a certificate says, without verifying it: to show it to people.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return statement.decode(read(path).payload).predicate.model_dump()
+    except dsse.Malformed as error:
+        raise InputError(f"{path} is not a certificate.", f"Of it: {error}.", "Check the path.") from error
+
+
+def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
+    """Dates, counts and roots from the catalog."""
+    with workspace.session(write=True) as session:
+        row = catalog.get_request(session, request_id)
+        name = session.get_one(DatasetRow, row.dataset_id).name
+        number = row.version_after or row.version_before
+        parent = manifest.parent_of(session, row.dataset_id, number) if row.version_after else number
+        ensure_salts(session, row.dataset_id)
+        gone = manifest.removed_leaves(session, row.dataset_id, request_id, parent)
+        after = manifest.root_of(session, row.dataset_id, number, gone if row.version_after else ())
+        before = manifest.root_of(session, row.dataset_id, parent)
+        return {
+            "dates": {
+                "received": date(row.received),
+                "issued": "",
+                "due": date(row.due) if row.due else None,
+                "extended": str(row.extension["told"]) if row.extension else None,
+            },
+            "method": row.method,
+            "dataset": {"before": f"{name}@{parent}", "after": f"{name}@{number}"},
+            "removed": {k: int(row.selection[k]) for k in ("samples", "subjects")},
+            "manifest": {
+                "algorithm": manifest.ALGORITHM,
+                "before": before.as_json(),
+                "after": after.as_json(),
+                "removed": manifest.tree_of(gone).as_json(),
+            },
+        }
+
+
+def date(moment: datetime) -> str:
+    """Return ISO 8601 in UTC; the catalog keeps UTC without saying so."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _entry(workspace: Workspace, model: dict[str, Any]) -> dict[str, Any]:
+    entry = {k: model.get(k) for k in KEPT}
+    audit, interim = model.get("audit"), model.get("interim")
+    return {
+        **entry,
+        "weights": files_of(workspace, model["model"]) if model["digest"] else {},
+        "parent_weights": files_of(workspace, model["parent"]) if model.get("parent") else {},
+        "cost": {k: model.get(f"cost_{k}") for k in ("predicted", "measured")},
+        "audit": {k: audit[k] for k in AUDIT} if audit else None,
+        "interim": {
+            **{k: interim.get(k) for k in ("model", "digest", "composition")},
+            "weights": files_of(workspace, interim["model"]),
+        }
+        if interim
+        else None,
+    }
+
+
+def files_of(workspace: Workspace, label: str) -> dict[str, str]:
+    """Return the SHA-256 of each file of a published version, by name; none where they are gone."""
+    with workspace.session() as session:
+        try:
+            path = workspace.root / catalog.find_model(session, label).weights
+        except InputError:
+            return {}
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return {file.name: file_digest(file) for file in files}
+
+
+def _unchanged(path: Path, body: dict[str, Any], key_id: str) -> dsse.Envelope | None:
+    """The last certificate, if it says the same of the same key and only its date would differ."""
+    try:
+        envelope = read(path)
+        stated = statement.decode(envelope.payload).predicate.model_dump()
+    except (InputError, dsse.Malformed):
+        return None
+    if envelope.key_id != key_id:
+        return None
+    issued = stated["dates"]["issued"]
+    same = _finite({**body, "dates": {**body["dates"], "issued": issued}}) == stated
+    return envelope if same else None
+
+
+def _finite(value: Any) -> Any:
+    """The same as plain JSON, in which there is no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

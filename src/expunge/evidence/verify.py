@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a certificate, a request or a model, each with its own answer; replay is the strongest."""
+"""Verifies a certificate, a request or a model: each check with its own answer; replay is the strongest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
 from expunge.catalog.tables import DatasetRow
 from expunge.errors import InputError
-from expunge.evidence import certificate
+from expunge.evidence import certificate, log, manifest, statement
+from expunge.evidence.check import Check
+from expunge.evidence.keys import PublicKey, public_keys, read_public
+from expunge.evidence.offline import Read, check_certificate, check_log, read_file
+from expunge.evidence.rotation import successors
 from expunge.exact.composition import Composition
 from expunge.exact.model import ErasableModel, states_digest
 from expunge.exact.replay import replay as run_replay
@@ -23,104 +27,197 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Check:
-    """One question and its answer: True, False, or None where it could not be checked."""
+class Means:
+    """What a verifier brings along (the options of ``expunge verify``).
 
-    name: str
-    ok: bool | None
-    detail: str
+    Attributes:
+        public_key: PEM file of the key to trust; None: the keys that the workspace records.
+        log: A copy of the log; None: the workspace's.
+        tree_head: A tree head that was kept from before.
+        replay: Train again.
+    """
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the check as outsiders read it."""
-        return {"name": self.name, "ok": self.ok, "detail": self.detail}
+    public_key: Path | None = None
+    log: Path | None = None
+    tree_head: Path | None = None
+    replay: bool = False
 
 
-def verify(workspace: Workspace, target: str, *, replay: bool, progress: Progress) -> dict[str, Any]:
+def verify(workspace: Workspace | None, target: str, means: Means, progress: Progress) -> dict[str, Any]:
     """Verify a certificate file, a request id, or ``MODEL[@V]``.
+
+    Args:
+        workspace: For the checks that compare with what is known here; a certificate can do without.
+        target: What to verify.
+        means: What to verify it with.
+        progress: Where a replay reports.
 
     Returns:
         ``valid`` (no check failed, and at least one held) and ``checks``.
 
     Raises:
-        InputError: If the target is none of these.
+        InputError: If the target is none of these, or there is no key to verify with.
     """
-    checks: list[Check] = []
     path = Path(target)
-    if target.startswith("r-") and not path.is_file():
+    is_request = log.REQUEST.fullmatch(target) is not None and not path.is_file()
+    if workspace is None and (is_request or not path.is_file()):
+        raise InputError(
+            f"{target} is no file, and there is no workspace that could know it.",
+            "Without a workspace only the file of a certificate can be verified.",
+            "Name a certificate, or the workspace with --workspace.",
+        )
+    home = _home(workspace, means)
+    content, head, trusted = _material(home, means)
+    if workspace is not None and is_request:
         with workspace.session() as session:
             catalog.get_request(session, target)
-        path = workspace.certificates / f"{target}.json"
+        path = certificate.path_of(workspace, target)
+        if not path.is_file():
+            raise InputError(
+                f"The request {target} has no certificate.", "", "One is made when it is executed."
+            )
+    earlier = read_file(means.tree_head, "The tree head") if means.tree_head else None
+    checks: list[Check]
     if path.is_file():
-        content, intact = certificate.load(path)
-        checks.append(
-            Check("certificate", intact, "unsigned; its checksum holds" if intact else "it was changed")
-        )
-        if intact:
-            checks += _of_certificate(workspace, content, replay, progress)
+        named = path.stem if log.REQUEST.fullmatch(path.stem) else None
+        read = check_certificate(path, trusted, named)
+        checks = [*read.checks, *check_log(content, head, earlier, trusted, read)]
+        checks += _of_certificate(home, read, means, progress)
     else:
+        assert workspace is not None
         with workspace.session() as session:
             published = catalog.find_model(session, target)
-        checks += _of_model(workspace, published, published.digest, replay, progress)
+        checks = _of_model(workspace, published, published.digest, means.replay, progress)
+        if means.log is not None or earlier is not None:
+            checks += check_log(content, head, earlier, trusted, None)
     valid = all(c.ok is not False for c in checks) and any(c.ok for c in checks)
     return {"target": target, "valid": valid, "checks": [c.as_json() for c in checks]}
 
 
-def _of_certificate(
-    workspace: Workspace, content: dict[str, Any], replay: bool, progress: Progress
-) -> list[Check]:
-    checks = [_request(workspace, content)]
-    for entry in content["models"]:
-        named = [(entry["model"], entry["digest"])] if entry["digest"] else []
-        if entry["interim"]:
-            named.insert(0, (entry["interim"]["model"], entry["interim"]["digest"]))
-        for label, digest in named:
+def _material(
+    workspace: Workspace | None, means: Means
+) -> tuple[bytes | None, bytes | None, dict[str, PublicKey]]:
+    """The log, its tree head, and the trusted keys by id: never one that a certificate brings along."""
+    content, folder = None, workspace.root / "log" if workspace is not None else None
+    if means.log is not None:
+        content, folder = read_file(means.log, "The log"), means.log.parent
+    elif folder is not None and (folder / log.ENTRIES).is_file():
+        content = (folder / log.ENTRIES).read_bytes()
+    beside = folder / log.HEAD if folder is not None else None
+    head = beside.read_bytes() if beside is not None and beside.is_file() else None
+    if means.public_key is None:
+        if workspace is None:
+            raise InputError(
+                "There is no key to verify with.",
+                "A key that comes with a certificate proves nothing.",
+                "Give the signer's public key, from a source that you trust: --public-key PEM",
+            )
+        return content, head, public_keys(workspace)
+    given = read_public(means.public_key)
+    try:
+        return content, head, successors(log.parse(content or b"", torn_ok=True), given)
+    except log.BrokenLog:
+        return content, head, {given.key_id: given}
+
+
+def _home(workspace: Workspace | None, means: Means) -> Workspace | None:
+    """The workspace, if it is that of the signer: another one knows nothing of the certificate."""
+    if workspace is None or means.public_key is None:
+        return workspace
+    return workspace if read_public(means.public_key).key_id in public_keys(workspace) else None
+
+
+def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progress: Progress) -> list[Check]:
+    if read.statement is None:
+        return []
+    said = read.statement.predicate
+    labels = [e.model for e in said.models]
+    if workspace is None:
+        why = "only in the workspace that the certificate comes from"
+        return [Check(name, None, why) for name in ("request", "roots", *labels)]
+    checks = [_request(workspace, said), _roots(workspace, said)]
+    for entry in said.models:
+        for shown in (entry.interim, entry):
+            if shown is None or not shown.digest:
+                continue
             try:
                 with workspace.session() as session:
-                    published = catalog.find_model(session, label)
+                    published = catalog.find_model(session, shown.model)
             except InputError as error:
-                checks.append(Check(f"{label}: known", False, error.what))
+                checks.append(Check(f"{shown.model}: known", False, error.what))
                 continue
-            stated = entry if digest == entry["digest"] else entry["interim"]
-            checks.append(_statement(workspace, published, entry, stated))
-            checks += _of_model(workspace, published, digest, replay, progress)
+            checks.append(_statement(workspace, published, entry, shown))
+            checks.append(_files(workspace, shown))
+            checks += _of_model(workspace, published, shown.digest, means.replay, progress)
     return checks
 
 
-def _request(workspace: Workspace, content: dict[str, Any]) -> Check:
+def _request(workspace: Workspace, said: statement.Predicate) -> Check:
     """Whether the catalog knows this request as the certificate tells it."""
     try:
         with workspace.session() as session:
-            row = catalog.get_request(session, str(content["request"]))
+            row = catalog.get_request(session, said.request)
             name = session.get_one(DatasetRow, row.dataset_id).name
-            asked, received = row.selection, row.received.isoformat(timespec="seconds")
-            versions = {"before": f"{name}@{row.version_before}", "after": f"{name}@{row.version_after}"}
+            asked, after, received = row.selection, row.version_after, certificate.date(row.received)
     except InputError as error:
         return Check("request", False, error.what)
-    models = {str(entry["model"]).partition("@")[0] for entry in content["models"]}
     same = (
-        received == content["received"]
-        and versions == content["dataset"]
-        and content["removed"] == {k: asked[k] for k in ("samples", "subjects")}
-        and models == set(asked["models"])
+        received == said.dates.received
+        and said.dataset.after == f"{name}@{after}"
+        and said.removed.model_dump() == {k: asked[k] for k in ("samples", "subjects")}
+        and {entry.model.partition("@")[0] for entry in said.models} == set(asked["models"])
     )
     return Check("request", same, f"the catalog {'agrees' if same else 'tells another story'}")
 
 
+def _roots(workspace: Workspace, said: statement.Predicate) -> Check:
+    """Whether the roots compute from the leaves, and after = before minus what was removed."""
+    try:
+        with workspace.session() as session:
+            row = catalog.get_request(session, said.request)
+            before, after = (int(label.rpartition("@")[2]) for label in said.dataset.model_dump().values())
+            leaves = {n: manifest.leaves(session, row.dataset_id, n) for n in (before, after)}
+            gone = manifest.removed_leaves(session, row.dataset_id, said.request, before)
+    except (InputError, ValueError):
+        return Check("roots", False, "the catalog does not have the versions' leaves")
+    stated = said.manifest
+    pairs = ((stated.before, leaves[before]), (stated.after, leaves[after]), (stated.removed, gone))
+    for name, (tree, found) in zip(("before", "after", "removed"), pairs, strict=True):
+        if manifest.tree_of(found).as_json() != tree.model_dump():
+            return Check("roots", False, f"the leaves '{name}' give another root than the certificate states")
+    if set(leaves[before]) - set(gone) != set(leaves[after]):
+        return Check("roots", False, "the leaves after are not those before minus those removed")
+    return Check("roots", True, f"after = before minus {len(gone)} leaves; both roots compute")
+
+
 def _statement(
-    workspace: Workspace, published: Published, entry: dict[str, Any], stated: dict[str, Any]
+    workspace: Workspace,
+    published: Published,
+    entry: statement.Model,
+    shown: statement.Model | statement.Interim,
 ) -> Check:
     """Whether the certificate says of a version what the catalog says."""
     with workspace.session() as session:
         history = {p.label: p.digest for p in catalog.history(session, published.name)}
-    interim = stated is not entry
     same = (
-        (interim or entry["guarantee"] == published.guarantee)
-        and entry["plan"] == published.plan_digest
-        and stated["composition"] == published.composition
-        and entry["parent_digest"] == history.get(entry["parent"])
+        (shown is not entry or entry.guarantee == published.guarantee)
+        and entry.plan == published.plan_digest
+        and shown.composition == published.composition
+        and entry.parent_digest == history.get(entry.parent or "")
     )
     detail = f"plan, guarantee, composition and parent are {'those' if same else 'not those'} of the catalog"
     return Check(f"{published.label}: statement", same, detail)
+
+
+def _files(workspace: Workspace, shown: statement.Model | statement.Interim) -> Check:
+    """Whether the files have the SHA-256 that the certificate is about."""
+    found, name = certificate.files_of(workspace, shown.model), f"{shown.model}: files"
+    if not found:
+        return Check(name, None, "the file is gone (purged?)")
+    if not shown.weights:
+        return Check(name, None, "it was gone already when the certificate was made")
+    same = found == shown.weights
+    return Check(name, same, f"the SHA-256 of {len(found)} files is {'as' if same else 'not as'} stated")
 
 
 def _of_model(

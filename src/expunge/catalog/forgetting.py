@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalog forgets: rows of erased samples become opaque leaves, and no byte of them stays on the disk.
+
+What a modern disk keeps beneath the file system, and what backups hold, is beyond its reach.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from expunge.catalog.commitments import commitment, ensure_salts, salts_of
+from expunge.catalog.models import live
+from expunge.catalog.selection import in_chunks
+from expunge.catalog.tables import (
+    Base,
+    ModelRow,
+    ModelVersionRow,
+    OpaqueLeaf,
+    RequestRow,
+    SampleRow,
+    SampleSubjectRow,
+    SubjectRow,
+    VersionRow,
+)
+from expunge.catalog.versions import iter_rows
+from expunge.errors import BusyError, StorageError
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+MARKER = "catalog.scrub"  # there is something to be overwritten that was deleted
+KEPT = ("samples", "subjects", "models", "defer", "settings")  # of a request's selection: counts, no names
+PATIENCE_SECONDS = 30.0
+
+
+def forget_rows(workspace: Workspace, request_id: str) -> int:
+    """Turn what a request erased into opaque leaves, in one transaction; returns how many rows there were.
+
+    :func:`scrub` must follow; the marker tells a later process if this one dies in between.
+    """
+    (workspace.root / MARKER).touch(mode=0o600)
+    with workspace.session(write=True) as session:
+        request = session.get_one(RequestRow, request_id)
+        request.selection = {k: v for k, v in request.selection.items() if k in KEPT}
+        request.note = request.key_mac = request.body_mac = None
+        erased = (SampleRow.request_id == request_id) & (SampleRow.removal == "erased")
+        dataset_id = request.dataset_id
+        ensure_salts(session, dataset_id)
+        spans = {
+            row: (arrived, int(removed or 0))
+            for row, arrived, removed in session.execute(
+                select(SampleRow.id, SampleRow.arrived, SampleRow.removed).where(erased)
+            )
+        }
+        if not spans:
+            return 0
+        salts = salts_of(session, spans)
+        leaves: list[dict[str, Any]] = [
+            {
+                "dataset_id": dataset_id,
+                "request_id": request_id,
+                "leaf": commitment(salts[row], sample),
+                "arrived": spans[row][0],
+                "removed": spans[row][1],
+            }
+            for row, sample in iter_rows(session, erased)
+        ]
+        leaves.sort(key=lambda leaf: leaf["leaf"])  # the order of paths is not kept either
+        session.execute(insert(cast(Table, OpaqueLeaf.__table__)), leaves)
+        _delete(session, SampleRow.__table__, sorted(spans))
+        _drop_subjects_without_samples(session, dataset_id)
+        _withdraw_digests(session, dataset_id, set(spans.values()))
+        return len(spans)
+
+
+def scrub(workspace: Workspace) -> None:
+    """Overwrite what was deleted: the write-ahead log is emptied and the database written anew.
+
+    Raises:
+        BusyError: If another process kept reading the database.
+        StorageError: If the disk refuses.
+    """
+    marker = workspace.root / MARKER
+    if not marker.exists():
+        return
+    try:
+        with closing(
+            sqlite3.connect(workspace.catalog, timeout=PATIENCE_SECONDS, isolation_level=None)
+        ) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("VACUUM")
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StorageError(
+                "What was deleted from the catalog could not be overwritten.",
+                str(error),
+                "Free some space, then run the command again: the request is closed when it is done.",
+            ) from error
+        busy = 1
+    if busy:
+        raise BusyError(
+            "What was deleted from the catalog could not be overwritten yet.",
+            "Another process has been reading the catalog all the time.",
+            "Run the command again: the request is closed when it is done.",
+        )
+    marker.unlink(missing_ok=True)
+
+
+def is_scrubbed(root: Path) -> bool:
+    """Whether nothing deleted waits to be overwritten."""
+    return not (root / MARKER).exists()
+
+
+def _delete(session: Session, table: Any, ids: Sequence[int]) -> None:
+    """Delete rows, and before them whatever refers to them, in whichever table."""
+    for other in reversed(Base.metadata.sorted_tables):
+        for column in other.columns:
+            if column.references(table.c.id):
+                for chunk in in_chunks(ids):
+                    session.execute(delete(other).where(column.in_(chunk)))
+    for chunk in in_chunks(ids):
+        session.execute(delete(table).where(table.c.id.in_(chunk)))
+
+
+def _drop_subjects_without_samples(session: Session, dataset_id: int) -> None:
+    present = select(SampleSubjectRow.subject_id).where(SampleSubjectRow.subject_id == SubjectRow.id).exists()
+    query = select(SubjectRow.id).where(SubjectRow.dataset_id == dataset_id, ~present)
+    _delete(session, SubjectRow.__table__, session.scalars(query).all())
+
+
+def _withdraw_digests(session: Session, dataset_id: int, spans: set[tuple[int, int]]) -> None:
+    """Blank the unsalted digests that cover the rows: with all else known, they would confirm a guess."""
+    for arrived, removed in spans:
+        session.execute(
+            update(VersionRow)
+            .where(
+                VersionRow.dataset_id == dataset_id,
+                VersionRow.number >= arrived,
+                VersionRow.number < removed,
+            )
+            .values(digest="")
+        )
+    last = max(removed for _, removed in spans)
+    for published in live(session, dataset_id):
+        model = select(ModelRow.id).where(ModelRow.name == published.name).scalar_subquery()
+        session.execute(
+            update(ModelVersionRow)
+            .where(
+                ModelVersionRow.model_id == model,
+                ModelVersionRow.state == "superseded",
+                ModelVersionRow.dataset_id == dataset_id,
+                ModelVersionRow.dataset_version < last,
+                ModelVersionRow.retained_digest != published.retained_digest,
+            )
+            .values(retained_digest="")
+        )

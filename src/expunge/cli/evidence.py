@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands ``report`` and ``keys``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from expunge.cli.output import Context, common_options
+
+
+@click.command()
+@click.argument("request")
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it. [REQUEST.html]"
+)
+@click.option("--pictures", is_flag=True, help="Show the forgotten pictures, as far as they are still there.")
+@common_options
+def report(context: Context, request: str, out: Path | None, pictures: bool) -> None:
+    """Write what was done for a request as one HTML file, for people to read.
+
+    It names nobody and shows no picture, unless that is asked for: then the file is personal data itself.
+    """
+    from expunge.evidence.report import write
+    from expunge.originals import originals
+
+    workspace = context.workspace()
+    files = originals(workspace, request) if pictures else None
+    target = write(workspace, request, out or Path(f"{request}.html"), files)
+    context.emit({"request": request, "report": str(target)}, lambda: f"Report: {target}")
+
+
+@click.group()
+def keys() -> None:
+    """Show or change the key that signs certificates."""
+
+
+@keys.command()
+@common_options
+def show(context: Context) -> None:
+    """Show the public key, which verifiers need, and where it lies."""
+    from expunge.evidence import keys as store
+
+    workspace = context.workspace()
+    public = store.signing_key(workspace).public
+    path = store.public_path(workspace)
+    result = {
+        "key": public.key_id,
+        "public_key": str(path),
+        "pem": public.pem.decode(),
+        "earlier": sorted(store.public_keys(workspace).keys() - {public.key_id}),
+    }
+    context.emit(result, lambda: f"{public.key_id}\n{path}\n{public.pem.decode().rstrip()}")
+
+
+@keys.command()
+@click.option("--key", metavar="PEM", type=click.Path(path_type=Path), help="The new key. [one is made]")
+@click.option("--lost", is_flag=True, help="The old key is gone, so it cannot name the new one.")
+@common_options
+def rotate(context: Context, key: Path | None, lost: bool) -> None:
+    """Sign with another key from now on.
+
+    The old key signs an entry of the log that names the new one, so whoever trusts the old key can trust the
+    new one. With --lost that cannot be: hand out the new public key then.
+    """
+    from expunge.evidence import keys as store
+    from expunge.evidence.rotation import rotate as change
+
+    workspace = context.workspace()
+    public = change(workspace, key, lost=lost)
+    path = str(store.public_path(workspace))
+    context.emit({"key": public.key_id, "public_key": path}, lambda: f"{public.key_id}\n{path}")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request's record says of each model: brought up to date, or found again after a crash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from expunge.catalog import models as catalog
+from expunge.catalog.models import Published
+from expunge.exact.fingerprint import fingerprint
+from expunge.exact.model import plan_file
+from expunge.exact.plan import load_plan
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+FINAL = ("exact", "audited")
+
+
+def gather(
+    workspace: Workspace,
+    asked: list[str],
+    stored: list[dict[str, Any]],
+    new: list[dict[str, Any]],
+    current: dict[str, Published],
+) -> list[dict[str, Any]]:
+    """Return the entry of each model that a request concerns.
+
+    Args:
+        workspace: Where models are known.
+        asked: Names of the models that it concerns.
+        stored: The entries on record.
+        new: What was just done.
+        current: The newest version of every live model.
+    """
+    done = {_name(m["model"]): m for m in new if _name(m["model"]) in asked}
+    known = [_name(m["model"]) for m in stored]
+    models = [m for m in stored if _name(m["model"]) not in done]
+    models = sorted([*models, *done.values()], key=lambda m: _position(known, _name(m["model"])))
+    present = {_name(m["model"]) for m in models}
+    models = [_refreshed(workspace, m, current.get(_name(m["model"]))) for m in models]
+    return models + [_recovered(workspace, current[n]) for n in asked if n not in present and n in current]
+
+
+def _position(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _name(label: str) -> str:
+    return str(label).partition("@")[0]
+
+
+def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
+    """An entry whose repair was pending, once a later training has published the final model."""
+    waits = not entry["digest"] or not entry.get("accepted", True)
+    if not waits or now is None or not _final(now):
+        return entry
+    measured = (now.cost or {}).get("measured")
+    final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True}
+    return {**entry, **_published(workspace, now), **final}
+
+
+def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
+    """The entry of a request whose command was killed before it could record one."""
+    with workspace.session() as session:
+        parent = [p for p in catalog.history(session, now.name) if p.number == now.parent]
+    entry = {
+        "parent": parent[0].label if parent else None,
+        "parent_digest": parent[0].digest if parent else None,
+        "method": now.method,
+        "plan": now.plan_digest,
+        "cost_predicted": (now.cost or {}).get("predicted"),
+        "cost_measured": (now.cost or {}).get("measured"),
+        "metrics_before": parent[0].metrics if parent else None,
+        "metrics_after": now.metrics,
+        "verdict": None,
+        "interim": None,
+        **_published(workspace, now),
+    }
+    if _final(now):
+        return entry
+    if now.plan_digest is None:  # adopted: there is nothing clean to show before the result
+        return {**entry, "digest": None, "weights": None, "guarantee": "none"}
+    shown = {k: entry[k] for k in ("model", "digest", "weights", "composition")}
+    interim = {**shown, "seconds": None, "metrics": now.metrics}
+    return {**entry, "digest": None, "weights": None, "interim": interim}
+
+
+def _final(now: Published) -> bool:
+    """Whether a model's newest version is a result; one that was withdrawn until the repair is none."""
+    return now.guarantee in FINAL and now.state != "superseded"
+
+
+def _published(workspace: Workspace, now: Published) -> dict[str, Any]:
+    return {
+        "model": now.label,
+        "digest": now.digest,
+        "weights": str(workspace.root / now.weights),
+        "guarantee": now.guarantee,
+        "composition": now.composition,
+    }
+
+
+def environment(workspace: Workspace, models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return by plan the environment in which it is executed here."""
+    plans = {m["plan"] for m in models if m.get("plan")}
+    made = [load_plan(plan_file(workspace, digest)) for digest in sorted(plans)]
+    return {digest: fingerprint(p.threads, p.isa) for digest, p in zip(sorted(plans), made, strict=True)}

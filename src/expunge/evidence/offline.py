@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks that need no workspace: a certificate under a public key, and a log with its tree heads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.errors import InputError
+from expunge.evidence import certificate, dsse, log, merkle, statement
+from expunge.evidence.check import Check
+from expunge.evidence.keys import PublicKey
+
+SEMANTIC = {
+    "dates": "they are dates with a zone, in a possible order",
+    "subjects": "the digests in 'subject' are those of the models and of the manifest",
+    "guarantees": "each guarantee fits its model, with the definition of this format",
+    "manifest": "leaves before, less those removed, are the leaves after",
+}
+UNWITNESSED = (
+    "not witnessed: no third party has signed or dated a tree head, so the one who signs could show different"
+    " logs to different people"
+)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A certificate whose signature holds, and what it says; None where something was wrong."""
+
+    checks: list[Check]
+    payload: bytes | None = None
+    statement: statement.Statement | None = None
+
+
+def check_certificate(path: Path, trusted: Mapping[str, PublicKey], expected: str | None) -> Read:
+    """Check a certificate from the outside in; what is not authentic is not interpreted.
+
+    Args:
+        path: The file.
+        trusted: Public keys by their ids.
+        expected: The request whose certificate it should be, where that is known.
+
+    Raises:
+        InputError: If the file is no JSON object.
+    """
+    try:
+        envelope = certificate.read(path)
+    except dsse.Malformed as error:
+        return Read([Check("certificate", False, _told_old(path, str(error)))])
+    checks = [Check("certificate", True, "a DSSE envelope with one signature")]
+    kind = envelope.payload_type
+    right = kind == statement.PAYLOAD_TYPE
+    checks.append(
+        Check(
+            "payload type", right, kind if right else f"{kind[:80]!r} instead of {statement.PAYLOAD_TYPE!r}"
+        )
+    )
+    key = trusted.get(envelope.key_id)
+    if key is None:
+        known = ", ".join(short(k) for k in trusted) or "none"
+        checks.append(
+            Check(
+                "key",
+                False,
+                f"it names the key {short(envelope.key_id)}, which is not trusted; trusted: {known}",
+            )
+        )
+        others = [k for k in trusted.values() if dsse.signature_holds(envelope, k)]
+        detail = "it would hold with a trusted key: the name of the key was changed" if others else (
+            "it is of none of the trusted keys"
+        )  # fmt: skip
+        checks.append(Check("signature", bool(others), detail))
+        return Read(checks)
+    checks.append(Check("key", True, f"the key {short(key.key_id)} is trusted"))
+    holds = dsse.signature_holds(envelope, key)
+    detail = "it is of this key and for these bytes" if holds else (
+        "it does not fit: payload, payload type or signature was changed after signing"
+    )  # fmt: skip
+    checks.append(Check("signature", holds, detail))
+    if not (right and holds):
+        return Read(checks)
+    try:
+        found = statement.decode(envelope.payload)
+    except dsse.Malformed as error:
+        return Read([*checks, Check("statement", False, str(error))])
+    checks.append(Check("statement", True, f"in-toto Statement v1 of {statement.PREDICATE}"))
+    wrong = statement.faults(found)
+    checks += [Check(name, name not in wrong, wrong.get(name, detail)) for name, detail in SEMANTIC.items()]
+    stated = found.predicate.request
+    if expected is not None:
+        same = stated == expected
+        detail = "it is of the request asked for" if same else f"it is the certificate of {stated}"
+        checks.append(Check("which request", same, detail))
+    return Read(checks, envelope.payload, found)
+
+
+def check_log(
+    content: bytes | None,
+    head: bytes | None,
+    earlier: bytes | None,
+    trusted: Mapping[str, PublicKey],
+    read: Read | None,
+) -> list[Check]:
+    """Check a log, that it commits to a certificate, and that it continues an earlier state of itself.
+
+    Args:
+        content: The log's lines; None: there is no log to look at.
+        head: The signed tree head that came with it.
+        earlier: A tree head that the verifier kept from before.
+        trusted: Public keys by their ids.
+        read: The certificate.
+    """
+    witness = Check("witness", None, UNWITNESSED)
+    if content is None:
+        checks = [Check("log", None, "no log was given: --log FILE"), _consistency(None, earlier, trusted)]
+        return [*checks, witness]
+    try:
+        entries = log.parse(content)
+    except log.BrokenLog as error:
+        return [Check("log", False, str(error)), Check("consistency", None, "the log is broken"), witness]
+    checks = [Check("log", True, f"{len(entries)} entries, in their order"), _head(entries, head, trusted)]
+    if read is not None and read.payload is not None and read.statement is not None:
+        checks += _entry(entries, read.payload, read.statement.predicate.request)
+    return [*checks, _consistency(entries, earlier, trusted), witness]
+
+
+def short(key_id: str) -> str:
+    """The beginning of a key's id."""
+    return f"{key_id[:19]}…"
+
+
+def _told_old(path: Path, reason: str) -> str:
+    try:
+        found = dsse.load_strictly(path.read_bytes())
+    except ValueError:
+        return reason
+    if str(found.get("format", "")).startswith("expunge-certificate/"):
+        return "it is not signed: an earlier version made it, or somebody took the signature off"
+    return reason
+
+
+def _head(entries: Sequence[log.Entry], head: bytes | None, trusted: Mapping[str, PublicKey]) -> Check:
+    name = "log: tree head"
+    if head is None:
+        return Check(name, None, "no signed tree head lies beside the log (tree-head.json)")
+    try:
+        found = _read_head(head, trusted)
+    except ValueError as error:
+        return Check(name, False, str(error))
+    if found.size > len(entries):
+        return Check(
+            name, False, f"entries are missing: {found.size} were signed, the log has {len(entries)}"
+        )
+    root = merkle.tree_hash(entry.line for entry in entries[: found.size]).hex()
+    if root != found.root:
+        return Check(
+            name, False, "the entries are not those that were signed: changed, replaced or reordered"
+        )
+    behind = len(entries) - found.size
+    if behind:
+        return Check(name, False, f"the last {behind} entries are not signed")
+    return Check(name, True, f"signed by {short(found.envelope.key_id)} for all {found.size} entries")
+
+
+def _read_head(content: bytes, trusted: Mapping[str, PublicKey]) -> log.TreeHead:
+    """Read a tree head whose signature holds.
+
+    Raises:
+        ValueError: With what is wrong.
+    """
+    try:
+        envelope = dsse.parse(content)
+    except dsse.Malformed as error:
+        raise ValueError(f"the tree head cannot be read: {error}") from error
+    except ValueError as error:
+        raise ValueError("the tree head cannot be read: it is no JSON object") from error
+    if envelope.payload_type != log.HEAD_TYPE:
+        raise ValueError(f"this is no tree head: its payload type is {envelope.payload_type[:60]!r}")
+    key = trusted.get(envelope.key_id)
+    if key is None:
+        raise ValueError(f"the tree head is signed by {short(envelope.key_id)}, which is not trusted")
+    if not dsse.signature_holds(envelope, key):
+        raise ValueError("the tree head's signature does not fit: it was changed after signing")
+    return log.parse_head(content)
+
+
+def _entry(entries: Sequence[log.Entry], payload: bytes, request: str) -> list[Check]:
+    digest = hashlib.sha256(payload).hexdigest()
+    certified = [e for e in entries if e.event.kind == "certified" and e.event.request == request]
+    mine = [e for e in certified if e.event.commitment == digest]
+    if not mine:
+        return [Check("log: entry", False, "no entry of this request commits to this certificate")]
+    lines = [entry.line for entry in entries]
+    proof = merkle.inclusion_proof(lines, mine[0].index)
+    root = merkle.tree_hash(lines)
+    held = merkle.verify_inclusion(mine[0].line, mine[0].index, len(lines), proof, root)
+    checks = [Check("log: entry", held, f"entry {mine[0].index} commits to it")]
+    if certified[-1].event.commitment != digest:
+        checks.append(Check("newest", None, "a later certificate of this request is in the log"))
+    return checks
+
+
+def _consistency(
+    entries: Sequence[log.Entry] | None, earlier: bytes | None, trusted: Mapping[str, PublicKey]
+) -> Check:
+    name = "consistency"
+    if earlier is None:
+        return Check(name, None, "no earlier tree head was given: --tree-head FILE")
+    if entries is None:
+        return Check(name, None, "a tree head alone says nothing: give the log, too (--log FILE)")
+    try:
+        before = _read_head(earlier, trusted)
+    except ValueError as error:
+        return Check(name, False, str(error))
+    if before.size > len(entries):
+        return Check(
+            name, False, f"entries are missing: there were {before.size}, the log has {len(entries)}"
+        )
+    lines = [entry.line for entry in entries]
+    proof = merkle.consistency_proof(lines, before.size)
+    try:
+        old = bytes.fromhex(before.root)
+    except ValueError:
+        old = b""
+    held = merkle.verify_consistency(before.size, len(lines), old, merkle.tree_hash(lines), proof)
+    if not held:
+        return Check(
+            name, False, f"the log was forked: its first {before.size} entries are not those of then"
+        )
+    return Check(name, True, f"it continues what was signed at {before.time} with {before.size} entries")
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{what} {path} cannot be read.", error.strerror or type(error).__name__, "Check the path."
+        ) from error

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a certificate says: an in-toto Statement v1 (https://in-toto.io/Statement/v1) with our own predicate.
+
+The models below are the format. Reading is strict: a field more or less, or of another type, is no
+certificate, since a signature is worth only as much as what the reader made of it.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expunge.evidence.dsse import Malformed, load_strictly
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://expunge.dev/erasure/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+TENSORS, MANIFEST = "expunge_tensors_v1", "expunge_manifest_v1"  # digests that are no file's hash
+
+Guarantee = Literal["exact", "exact-interim", "audited", "none"]
+GUARANTEES: dict[str, str] = {
+    "exact": (
+        "These bytes equal the result of the stated plan on the retained data; whoever holds the data, the "
+        "plan, the initial weights and the environment can repeat it."
+    ),
+    "exact-interim": (
+        "These bytes are a function of the retained data, the plan and the stage at which each shard stands; "
+        "no byte of the forgotten data entered them. A final model follows. The stop itself tells where the "
+        "forgotten data lived, and whoever holds the models before and after can infer what was deleted."
+    ),
+    "audited": (
+        "The weights were adjusted by the stated method. The figures beside it compare the forgotten with "
+        "data that no model saw; they found no difference above the stated bounds, or could not have found "
+        "one where the verdict is no-power. This does not show that nothing is left."
+    ),
+    "none": "No statement is made.",
+}
+SUPPRESSION = {
+    "what": "keyed digests (HMAC-SHA256) of subject ids, paths and image bytes: pseudonymous personal data",
+    "purpose": "that what was erased is recognised and refused when somebody adds it again",
+    "retention": "as long as the workspace takes in data, or until the person agrees anew",
+}
+NOT_COVERED = (
+    "copies of earlier models, exports and backups outside the workspace",
+    "models fine-tuned elsewhere from an earlier version",
+    "what a pre-trained checkpoint had seen before this training",
+    "choices made by people after looking at the forgotten data (class list, settings, capacities)",
+    "requests chosen by somebody who had seen the model before",
+    "the user's own files, such as the table of subjects, and what a disk keeps beneath its file system",
+)
+
+
+class Part(BaseModel):
+    """A part of a statement: nothing missing, nothing more, no conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Subject(Part):
+    """What the statement is about: a file of weights, or a manifest."""
+
+    name: str
+    digest: dict[str, str] = Field(min_length=1)
+
+
+class Dates(Part):
+    """When, ISO 8601 with a zone. ``due``, ``extended``: the legal clock, where one is kept."""
+
+    received: str
+    issued: str
+    due: str | None = None
+    extended: str | None = None
+
+
+class Versions(Part):
+    """Labels of the dataset's versions."""
+
+    before: str
+    after: str
+
+
+class Removed(Part):
+    """How much went."""
+
+    samples: int
+    subjects: int
+
+
+class TreeOf(Part):
+    """A salted Merkle root and the number of its leaves."""
+
+    root: str = Field(pattern="^[0-9a-f]{64}$")
+    leaves: int
+
+
+class Manifest(Part):
+    """The roots: ``after`` = ``before`` minus the leaves of ``removed``."""
+
+    algorithm: str
+    before: TreeOf
+    after: TreeOf
+    removed: TreeOf
+
+
+class Interim(Part):
+    """The model that was published at once."""
+
+    model: str
+    digest: str
+    weights: dict[str, str]
+    composition: dict[str, Any] | None
+
+
+class Model(Part):
+    """What was done for one model. ``weights``: SHA-256 of each file, by its name."""
+
+    model: str
+    parent: str | None
+    method: str
+    digest: str | None
+    weights: dict[str, str]
+    parent_digest: str | None
+    parent_weights: dict[str, str]
+    plan: str | None
+    guarantee: Guarantee
+    composition: dict[str, Any] | None
+    cost: dict[str, float | None]
+    verdict: str | None
+    audit: dict[str, Any] | None
+    interim: Interim | None
+
+
+class Catalog(Part):
+    """What the catalog still knows of the person, and why."""
+
+    forgotten: bool
+    suppression: dict[str, str]
+
+
+class Predicate(Part):
+    """The erasure."""
+
+    request: str = Field(pattern="^r-[0-9a-f]{16}$")
+    state: str
+    dates: Dates
+    method: str
+    dataset: Versions
+    removed: Removed
+    manifest: Manifest
+    models: list[Model]
+    guarantees: dict[str, str]
+    environment: dict[str, Any]
+    purged: list[dict[str, Any]]
+    deployments: list[dict[str, Any]]
+    catalog: Catalog
+    not_covered: list[str]
+
+
+class Statement(Part):
+    """The whole."""
+
+    type: str = Field(alias="_type")
+    subject: list[Subject] = Field(min_length=1)
+    predicate_type: str = Field(alias="predicateType")
+    predicate: Predicate
+
+
+def encode(predicate: dict[str, Any]) -> bytes:
+    """Return the payload for a predicate: its subjects are what it names with a digest."""
+    statement = {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": digest} for name, digest in subjects(predicate).items()],
+        "predicateType": PREDICATE,
+        "predicate": predicate,
+    }
+    payload = json.dumps(statement, sort_keys=True, allow_nan=False).encode()
+    decode(payload)  # nothing is signed that could not be read
+    return payload
+
+
+def decode(payload: bytes) -> Statement:
+    """Read a payload.
+
+    Raises:
+        Malformed: If it is not such a statement; the message says in what.
+    """
+    try:
+        found = load_strictly(payload)
+    except Malformed:
+        raise
+    except ValueError as error:
+        raise Malformed("the payload is no JSON object") from error
+    for field, wanted in (("_type", STATEMENT), ("predicateType", PREDICATE)):
+        if found.get(field) != wanted:
+            raise Malformed(f"{field} is {str(found.get(field))[:80]!r} instead of {wanted!r}")
+    try:
+        return Statement.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(step)[:40] for step in first["loc"])
+        raise Malformed(f"{place}: {first['msg']}") from error
+
+
+def subjects(predicate: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what a predicate is about, by name: files of weights, interim and final, and the manifest."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in predicate["models"]:
+        for shown in (entry["interim"], entry):
+            if not shown or not shown["digest"]:
+                continue
+            tensors = {TENSORS: str(shown["digest"]).removeprefix("sha256:")}
+            files = shown["weights"]
+            if len(files) <= 1:
+                found[shown["model"]] = {
+                    **({"sha256": next(iter(files.values()))} if files else {}),
+                    **tensors,
+                }
+            else:
+                found[shown["model"]] = tensors
+                found |= {f"{shown['model']}/{name}": {"sha256": d} for name, d in files.items()}
+    found[predicate["dataset"]["after"]] = {MANIFEST: predicate["manifest"]["after"]["root"]}
+    return found
+
+
+def faults(statement: Statement) -> dict[str, str]:
+    """Return what is wrong in a readable statement, by the name of the check that finds it."""
+    found: dict[str, str] = {}
+    predicate = statement.predicate
+    if problem := _wrong_dates(predicate.dates):
+        found["dates"] = problem
+    wanted = subjects(predicate.model_dump())
+    stated = {subject.name: subject.digest for subject in statement.subject}
+    if stated != wanted or len(stated) != len(statement.subject):
+        names = sorted(n for n in stated.keys() | wanted.keys() if stated.get(n) != wanted.get(n))
+        found["subjects"] = f"the digests of {', '.join(names) or 'a name given twice'} contradict the models"
+    if problem := _wrong_guarantees(predicate):
+        found["guarantees"] = problem
+    before, after, removed = predicate.manifest.before, predicate.manifest.after, predicate.manifest.removed
+    if before.leaves - removed.leaves != after.leaves or not 0 <= removed.leaves <= before.leaves:
+        found["manifest"] = (
+            f"{before.leaves} leaves before, less {removed.leaves}, are not {after.leaves} after"
+        )
+    elif removed.leaves == 0 and before.root != after.root:
+        found["manifest"] = "nothing was removed, and yet the root changed"
+    elif removed.leaves and before.root == after.root:
+        found["manifest"] = "something was removed, and yet the root is the same"
+    return found
+
+
+def _wrong_dates(dates: Dates) -> str | None:
+    read: dict[str, datetime] = {}
+    for name, text in dates.model_dump().items():
+        if text is None:
+            continue
+        try:
+            read[name] = datetime.fromisoformat(text)
+        except ValueError:
+            return f"'{name}' is no date"
+        if read[name].tzinfo is None:
+            return f"'{name}' has no time zone"
+    for name in ("issued", "due", "extended"):
+        if name in read and read[name] < read["received"]:
+            return f"'{name}' lies before 'received'"
+    return None
+
+
+def _wrong_guarantees(predicate: Predicate) -> str | None:
+    for entry in predicate.models:
+        if entry.guarantee in ("exact", "exact-interim") and (
+            entry.plan is None or entry.verdict is not None
+        ):
+            return (
+                f"{entry.model}: '{entry.guarantee}' is for models with a plan, which no audit has to judge"
+            )
+        passed = entry.verdict in ("pass", "no-power") or entry.method == "retrain"
+        if entry.guarantee == "audited" and (entry.audit is None or not passed):
+            return f"{entry.model}: 'audited' without an audit that passed, or could tell nothing"
+        if entry.guarantee == "exact" and entry.digest is None:
+            return f"{entry.model}: 'exact' without a digest"
+        if (
+            entry.guarantee != "none"
+            and predicate.guarantees.get(entry.guarantee) != GUARANTEES[entry.guarantee]
+        ):
+            return f"{entry.model}: the definition of '{entry.guarantee}' is not the one of this format"
+    return None

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signing keys of the tests lie in a folder of their own, not among those of whoever runs them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+KEYS = tempfile.mkdtemp(prefix="expunge-test-keys-")
+os.environ["EXPUNGE_KEYS"] = KEYS
+atexit.register(shutil.rmtree, KEYS, ignore_errors=True)

@@ -15,6 +15,7 @@ from expunge import batch, docket, intake, pipeline
 from expunge.batch import Chosen, Ran
 from expunge.catalog.datasets import get_version
 from expunge.errors import InputError, StorageError
+from expunge.evidence.certificate import predicate_of
 from expunge.intake import Opening
 from expunge.progress import Progress
 from expunge.scoping import Ask
@@ -58,7 +59,7 @@ def test_together_is_one_training_and_each_has_its_certificate(workspace: Worksp
     digest = paper.newest().digest
     for number, request in enumerate(requests, 2):
         assert steps(workspace, request) == WHOLE
-        statement = json.loads((workspace.certificates / f"{request}.json").read_text())
+        statement = predicate_of(workspace.certificates / f"{request}.json")
         assert statement["removed"] == {"samples": 2, "subjects": 1}
         assert statement["dataset"] == {"before": f"shop@{number - 1}", "after": f"shop@{number}"}
         assert [m["digest"] for m in statement["models"]] == [digest, digest]
@@ -128,7 +129,7 @@ def test_overlapping_requests(workspace: Workspace, paper: Paper) -> None:
     assert ran.outcomes[third]["already_erased_by"] == {PEOPLE[0]: first}
     assert set(states(workspace).values()) == {"closed"}
     assert Path(ran.outcomes[second]["certificate"]).is_file()
-    stated = json.loads(Path(ran.outcomes[third]["certificate"]).read_text())
+    stated = predicate_of(Path(ran.outcomes[third]["certificate"]))
     assert stated["removed"]["samples"] == 0
     assert [m["digest"] for m in stated["models"]] == [paper.newest().digest] * 2, "what it waited for"
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from expunge.catalog import requests as catalog
 from expunge.catalog.models import history
 from expunge.catalog.states import LEGAL, State
 from expunge.catalog.tables import RequestEventRow
+from expunge.evidence.certificate import predicate_of
 from expunge.intake import Opening
 from expunge.progress import Progress
 from expunge.scoping import Ask
@@ -97,7 +97,7 @@ def story(root: Path) -> tuple[dict[int, list[str]], str, int]:
     with workspace.session() as session:
         published = {p.digest for p in history(session)}
     for request in order:
-        statement = json.loads((workspace.certificates / f"{request}.json").read_text())
+        statement = predicate_of(workspace.certificates / f"{request}.json")
         assert {m["digest"] for m in statement["models"]} <= published
         assert statement["state"] == "closed"
     workspace._engine.dispose()

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from requests_kit import PEOPLE, Clock, Paper, add_people
+from sqlalchemy import select
 
 from expunge import batch, intake, pipeline
 from expunge.catalog.models import find_model
+from expunge.catalog.requests import mac
 from expunge.catalog.states import ENDING, LEGAL, UNDERWAY, WAITING, State
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.errors import ExpungeError, InputError, StorageError
@@ -70,6 +72,10 @@ class Office(RuleBasedStateMachine):
     @rule(people=who, key=st.sampled_from(["", "a", "b"]), defer=st.booleans())
     def open(self, people: tuple[str, ...], key: str, defer: bool) -> None:
         ask = Ask(subjects=people, defer=defer)
+        with self.workspace.session() as session:  # a closed request has forgotten its key too
+            known = session.scalars(select(RequestRow.key_mac)).all()
+        held = {k: v for k, v in self.keys.items() if mac(self.workspace.key, "key", k) in known}
+        self.keys = held
         same = self.keys.get(key) == (str(defer), people)
         opening = Opening(key=key or None, actor="ann")
         if key in self.keys and not same:

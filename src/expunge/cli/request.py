@@ -203,13 +203,16 @@ def _queue(found: dict[str, Any]) -> Table | str:
     if not found["requests"]:
         return "No request is open."
     table = Table()
-    for column in ("request", "state", "dataset", "samples", "received", "due", "days left"):
+    table.add_column("request", min_width=18)  # an id that is cut off is of no use
+    for column in ("state", "dataset", "samples"):
         table.add_column(column)
+    table.add_column("due", min_width=10)
+    table.add_column("days left")
     for r in found["requests"]:
         left = "–" if r["days_left"] is None else str(r["days_left"])
         left += " OVERDUE" if r["overdue"] else " (remind)" if r["remind"] else ""
         cells = (r["request"], r["state"], r["dataset"], str(r["samples"]))
-        table.add_row(*cells, r["received"][:10], r["due"][:10], left)
+        table.add_row(*cells, r["due"][:10], left)
     table.caption = "\n".join(
         f"{w['model']}: {len(w['requests'])} wait; together {w['together']:.1%} of a retrain, one by one "
         f"{w['one_by_one']:.1%}; run by {w['run_by'][:10]} for {w['bound_by']}"
@@ -240,8 +243,9 @@ def _ran(result: dict[str, Any]) -> Table | str:
     if not result["requests"] and not result["failed"]:
         return "Nothing has to run now."
     table = Table()
-    for column in ("request", "state", "models", "certificate"):
-        table.add_column(column)
+    table.add_column("request", min_width=18)
+    for column in ("state", "models", "certificate"):
+        table.add_column(column, overflow="fold")
     for r in result["requests"]:
         models = ", ".join(m["model"] for m in r["models"]) or "–"
         table.add_row(r["request"], r["state"], models, str(r["certificate"] or "–"))

@@ -132,6 +132,7 @@ def main() -> int:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
+        os.environ["EXPUNGE_KEYS"] = str(work / "keys")  # the key of a workspace that is thrown away
         data = faces_data.prepare(work / "faces", "few").root
         for seed in range(arguments.seeds):
             if arguments.method == "exact":

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from expunge import audit
     from expunge.tasks.yolo_model import YOLO
     from expunge.unlearning.api import train_references, unlearn
+    from expunge.verification import verify
     from expunge.workspace import Workspace
 
-__all__ = ["YOLO", "Workspace", "audit", "train_references", "unlearn"]
+__all__ = ["YOLO", "Workspace", "audit", "train_references", "unlearn", "verify"]
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -19,6 +20,7 @@ _WHERE = {
     "Workspace": "expunge.workspace",
     "train_references": "expunge.unlearning.api",
     "unlearn": "expunge.unlearning.api",
+    "verify": "expunge.verification",
 }
 
 

@@ -62,6 +62,9 @@ class Detectors:
         text = "path: .\ntrain: images/train\nval: images/val\nnames: [disc, box, bar]\n"
         (self.folder / "data" / "data.yaml").write_text(text)
         found = scan(self.folder / "data" / "data.yaml")
+        for i in range(sizes.forget):
+            _misname(self.folder / "data", f"forget{i:04d}", f"wrong{i:04d}", generator)
+        counts = {**counts, "wrong": sizes.forget}
         rows = {name: [s for s in found.samples if f"/{name}" in s.path] for name in counts}
         weights = self.folder / "start.pt"
         file = self.folder / "tiny-yolo26n.yaml"
@@ -80,8 +83,11 @@ class Detectors:
         def data(samples: Sequence[Sample]) -> Samples:
             return samples_of(opened, found.root, found.config, samples)
 
-        self.forget, self.retain, self.unseen, self.guard = (data(rows[name]) for name in counts)
+        self.forget, self.retain, self.unseen, self.guard = (
+            data(rows[name]) for name in ("forget", "retain", "unseen", "guard")
+        )
         self.both = data([*rows["retain"], *rows["forget"]])
+        self.wrong = data([*rows["retain"], *rows["wrong"]])
         self.half = data([*rows["retain"], *rows["forget"][: sizes.forget // 2]])
 
     def __enter__(self) -> Detectors:
@@ -126,3 +132,13 @@ def _draw(root: Path, split: str, name: str, generator: np.random.Generator, noi
         path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(image)
     label.write_text("\n".join(lines) + "\n")
+
+
+def _misname(root: Path, name: str, wrong: str, generator: np.random.Generator) -> None:
+    """Copy a picture of the training split under another name, with other names for what is in it."""
+    shutil.copy(root / "images/train" / f"{name}.png", root / "images/train" / f"{wrong}.png")
+    lines = []
+    for line in (root / "labels/train" / f"{name}.txt").read_text().splitlines():
+        kind, rest = line.split(" ", 1)
+        lines.append(f"{(int(kind) + int(generator.integers(1, 3))) % 3} {rest}")
+    (root / "labels/train" / f"{wrong}.txt").write_text("\n".join(lines) + "\n")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from expunge.audit.verdict import OUTPUTS, least_utility
-from expunge.tasks.protocol import Batch, Samples, Task
+from expunge.tasks.protocol import Samples, Task
 from expunge.unlearning.auditing import Answers
 from expunge.unlearning.judging import losses_of
 
@@ -45,62 +45,35 @@ def noised(task: Task, model: nn.Module, guard: Samples, allowed_drop: float, se
     return twin
 
 
-def _edited(
-    task: Task,
-    model: nn.Module,
-    sets: Sets,
-    push: Callable[[nn.Module, Batch, float, torch.Generator], torch.Tensor],
-    *,
-    enough: float,
-    head_only: bool,
-    lr: float,
-    seed: int,
-) -> nn.Module:
-    """Return the model after descent on retained data and a push on the forget set, batch by batch.
+def head_edit(task: Task, model: nn.Module, sets: Sets, lr: float, seed: int) -> nn.Module:
+    """Return the model with a head that was trained away from the forget set (NegGrad+ on the last layer).
 
-    It ends when the median loss on the forget set is ``enough`` times that on the guard data.
+    It ends when the median loss on the forget set is that on the guard data; a sample with twice that loss
+    is left alone.
     """
     twin = task.clone(model)
     head = {id(p) for p in task.layers(twin)[-1].parameters()}
-    for parameter in task.parameters(twin).values():
-        parameter.requires_grad_(not head_only or id(parameter) in head)
-    learns = [p for p in twin.parameters() if p.requires_grad]
+    changeable = list(task.parameters(twin).values())
+    learns = [p for p in changeable if id(p) in head]
+    for parameter in changeable:
+        parameter.requires_grad_(id(parameter) in head)
     optimizer = torch.optim.Adam(learns, lr=lr)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(ROUNDS):
-        goal = enough * float(np.median(losses_of(task, twin, sets.guard)))
+        goal = float(np.median(losses_of(task, twin, sets.guard)))
         if np.median(losses_of(task, twin, sets.forget)) >= goal:
             break
         for rows in torch.randperm(len(sets.forget), generator=generator).split(BATCH):
             kept = torch.randint(0, len(sets.retain), (len(rows),), generator=generator)
-            gone = task.collate([sets.forget[i] for i in rows.tolist()])
+            gone = task.loss(twin, task.collate([sets.forget[i] for i in rows.tolist()]))
             down = task.loss(twin, task.collate([sets.retain[i] for i in kept.tolist()])).mean()
             optimizer.zero_grad(set_to_none=True)
-            (down + push(twin, gone, goal, generator)).backward()
+            (down - 0.5 * gone.clamp(max=2 * goal).mean()).backward()
             optimizer.step()
+    for parameter in changeable:
+        parameter.requires_grad_(True)
     task.ready(twin)
     return twin
-
-
-def head_edit(task: Task, model: nn.Module, sets: Sets, lr: float, seed: int) -> nn.Module:
-    """Return the model with a head that was trained away from the forget set (NegGrad+ on the last layer).
-
-    A sample with twice the loss that is aimed at is left alone.
-    """
-
-    def push(twin: nn.Module, gone: Batch, goal: float, generator: torch.Generator) -> torch.Tensor:
-        return -0.5 * task.loss(twin, gone).clamp(max=2 * goal).mean()
-
-    return _edited(task, model, sets, push, enough=1.0, head_only=True, lr=lr, seed=seed)
-
-
-def over_forgotten(task: Task, model: nn.Module, sets: Sets, lr: float, seed: int) -> nn.Module:
-    """Return the model after it was taught wrong targets for the forget set, beyond what is unknown."""
-
-    def push(twin: nn.Module, gone: Batch, goal: float, generator: torch.Generator) -> torch.Tensor:
-        return task.loss(twin, task.wrong_targets(model, gone, generator)).mean()
-
-    return _edited(task, model, sets, push, enough=4.0, head_only=False, lr=lr, seed=seed)
 
 
 def destroyed(task: Task, model: nn.Module, seed: int) -> nn.Module:

@@ -47,6 +47,7 @@ class World(Protocol):
     guard: Samples
     both: Samples
     half: Samples
+    wrong: Samples
     lr: float
 
     def train(self, part: Samples, names: Sequence[str]) -> list[nn.Module]:
@@ -74,6 +75,9 @@ class Digits:
         self.forget, self.retain, self.unseen, self.guard = (TensorDataset(x[i], y[i]) for i in parts)
         everything, some = torch.cat(parts[:2]), torch.cat([parts[0][: sizes.forget // 2], parts[1]])
         self.both, self.half = TensorDataset(x[everything], y[everything]), TensorDataset(x[some], y[some])
+        shift = torch.randint(1, 10, (sizes.forget,), generator=generator)
+        false = torch.cat([(y[parts[0]] + shift) % 10, y[parts[1]]])
+        self.wrong = TensorDataset(x[everything], false)
         self.task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
         self.start = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
         self.trial, self.sizes, self.lr = trial, sizes, sizes.lr

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Subset
 
-from expunge.audit.gate import against_null
+from expunge.audit.gate import bounds
 from expunge.audit.scores import Scores
 from expunge.audit.verdict import Figure
 from expunge.exact.trainer import isolated_rng
@@ -108,8 +108,9 @@ def relearn_figure(
 ) -> Figure | None:
     """Return the figure ``relearn_steps``; it is shown, and never judged. None: there is no null.
 
-    ρ = (candidate − null) / (original − null). The null are the references' own steps for H (``full``), else
-    the steps that the same model needs for unseen data.
+    ρ = (candidate − null) / (0 − null) = 1 − candidate / null. The null are the references' own steps for H
+    (``full``), with the interval of their order statistics; else the steps that the model itself needs for
+    unseen data, with Student's prediction interval, since there are few such sets.
 
     Args:
         original, candidate, references: As :meth:`Relearning.steps` gives them.
@@ -117,27 +118,45 @@ def relearn_figure(
         full: Whether the references are the null.
         n: Samples in H.
     """
-    others = np.array([r[0] for r in references]) if full else candidate[1:]
-    if len(others) < 2:
+    from scipy.stats import t
+
+    null, own = (np.array([r[0] for r in references]),) * 2 if full else (candidate[1:], original[1:])
+    count, steps = len(null), float(candidate[0])
+    if count < 2:
         return None
-    # Fewer steps are the trace, so the signs are turned for the residual, and back for the reader.
-    found = against_null(
-        "relearn_steps",
-        (-float(original[0]), -(others if full else original[1:])),
-        (-float(candidate[0]), -others),
-        independent=len(others),
-        level=level,
+    if full:
+        low, high = bounds(null, level)
+        least = low
+    else:
+        wide = float(t.ppf((1 + level) / 2, count - 1)) * np.sqrt(1 + 1 / count)
+        low, high = (float(null.mean() + sign * wide * null.std(ddof=1)) for sign in (-1, 1))
+        least = float(own.mean() - wide * own.std(ddof=1))
+    centre, spread = float(null.mean()), float(null.std(ddof=1)) * np.sqrt(1 + 1 / count)
+    away = abs(steps - centre)
+    return Figure(
+        name="relearn_steps",
         view=RELEARN,
+        original=float(original[0]),
+        candidate=steps,
+        baseline=centre,
+        null=(low, high),
+        original_interval=(float(original[0]),) * 2,
+        rho=_left(steps, centre),
+        rho_interval=(_left(steps, low), _left(steps, high)),
+        p=float(t.sf(away / spread, count - 1)) if spread > 0 else float(away == 0),
+        power=float(original[0]) < least,
         n_forget=n,
-        n_unseen=n * len(others) if not full else 0,
+        n_unseen=0 if full else n * count,
         units="references" if full else "sets of unseen data",
+        n_null=count,
+        level=level,
+        judged=False,
     )
-    turned = {name: -getattr(found, name) + 0.0 for name in ("original", "candidate", "baseline")}
-    spans = {
-        name: (-high + 0.0, -low + 0.0)
-        for name, (low, high) in (("null", found.null or (0, 0)), ("original_interval", found.original_interval))
-    }
-    return Figure(**{**vars(found), **turned, **spans, "judged": False})
+
+
+def _left(steps: float, null: float) -> float:
+    """1 − steps / null, −∞ where the null may be 0: then nothing bounds it."""
+    return 1 - steps / null if null > 0 else float("-inf")
 
 
 def halves(

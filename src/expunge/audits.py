@@ -183,13 +183,12 @@ def audit_model(
     name = f"{question.request}-{case.candidate.label.replace('@', '-')}-{question.level}.json"
     path = workspace.audits / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, (json.dumps(_finite(report), indent=1) + "\n").encode(), "The audit")
     if page is not None:
         from expunge.evidence.audit_page import write
 
         write(report, raw, page)
-        report["page"] = str(page)
-    write_atomically(path, (json.dumps(_finite(report), indent=1) + "\n").encode(), "The audit")
-    return {**_finite(report), "report": str(path)}
+    return {**_finite(report), "report": str(path), "page": None if page is None else str(page)}
 
 
 def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:

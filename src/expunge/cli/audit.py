@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     help="Write the report with its plots as an HTML page, for people.",
 )
 @common_options
-def audit(
-    context: Context, model: str, request: str, probes: str, page: Path | None, **values: Any
-) -> int:
+def audit(context: Context, model: str, request: str, probes: str, page: Path | None, **values: Any) -> int:
     """Judge whether a model can still tell what a request erased from data that it never saw.
 
     Ends with 1 unless the verdict is "pass". "no-power" means that the test could not have noticed.

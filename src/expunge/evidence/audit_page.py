@@ -34,8 +34,8 @@ def write(report: Mapping[str, Any], raw: Raw | None, path: Path) -> None:
     """Write the page.
 
     Args:
-        report: As ``expunge audit --json`` prints it; of an audit in Python without ``model`` and ``request``.
-        raw: The losses behind it; None: it does not rest on any.
+        report: As ``expunge audit --json`` prints it; ``model`` and ``request`` may be missing.
+        raw: The losses behind it; None: it rests on none.
         path: The file.
 
     Raises:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,7 +59,9 @@ def distributions(raw: Raw) -> str:
         drawn += svg.curve(zip(map(x, grid), map(y, curves[model, "f"]), strict=True), FORGOTTEN, 2.5)
         if len(forget[model]) <= RUG:
             drawn += "".join(
-                svg.line(x(v), floor - 7, x(v), floor, FORGOTTEN, 1.2) for v in forget[model].tolist() if grid[0] < v < grid[-1]
+                svg.line(x(v), floor - 7, x(v), floor, FORGOTTEN, 1.2)
+                for v in forget[model].tolist()
+                if grid[0] < v < grid[-1]
             )
         drawn += svg.text(LEFT, floor - 138, title, fill=svg.INK, size=14)
         label = "fit of the model to the sample, in log odds (right: knows it well)" if row else ""
@@ -103,7 +106,7 @@ def curve_of_rates(raw: Raw, level: str) -> str | None:
     if level == "full":
         entries.insert(2, ("never saw them", NULL))
     if luck > floor:
-        entries += [("where luck decides:", "#dfe4ea"), ("fewer than 10 false positives", "#ffffff")]
+        entries += [("luck: fewer than 10", "#d5dce5"), ("false positives", "#ffffff")]
     legend = "".join(
         svg.tag("rect", x=585, y=60 + 24 * i, width=14, height=4, fill=colour)
         + svg.text(606, 67 + 24 * i, name, fill=svg.INK)
@@ -198,7 +201,7 @@ def _rates(members: Scores, others: Scores, grid: Scores) -> Scores:
 
 def _stairs(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     found = points[:1]
-    for before, now in zip(points, points[1:], strict=False):
+    for before, now in itertools.pairwise(points):
         found += [(now[0], before[1]), now]
     return found
 

@@ -41,7 +41,9 @@ class Scale:
             return [self.low]
         power = 10.0 ** math.floor(math.log10(span))
         step = next(power * k for k in (0.2, 0.5, 1, 2) if span / (power * k) <= 6)
-        return [round(k * step, 10) + 0.0 for k in range(math.ceil(self.low / step), int(self.high // step) + 1)]
+        return [
+            round(k * step, 10) + 0.0 for k in range(math.ceil(self.low / step), int(self.high // step) + 1)
+        ]
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
@@ -55,7 +57,9 @@ def text(x: float, y: float, words: str, *, anchor: str = "start", fill: str = S
     return tag("text", escape(words), x=x, y=y, text_anchor=anchor, fill=fill, font_size=size)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, stroke: str = LINE, width: float = 1, dash: str = "") -> str:
+def line(
+    x1: float, y1: float, x2: float, y2: float, stroke: str = LINE, width: float = 1, dash: str = ""
+) -> str:
     """Return a straight line."""
     more = {"stroke_dasharray": dash} if dash else {}
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=stroke, stroke_width=width, **more)
@@ -98,7 +102,11 @@ def axis_x(scale: Scale, y: float, top: float, label: str, *, names: Sequence[st
         for t, s in zip(ticks, said, strict=True)
     )
     middle = (scale.start + scale.end) / 2
-    return marks + line(scale.start, y, scale.end, y, SOFT) + text(middle, y + 34, label, anchor="middle", fill=INK)
+    return (
+        marks
+        + line(scale.start, y, scale.end, y, SOFT)
+        + text(middle, y + 34, label, anchor="middle", fill=INK)
+    )
 
 
 def axis_y(scale: Scale, x: float, right: float) -> str:
@@ -113,7 +121,9 @@ def number(value: float | None) -> str:
     """Return a number as people read it; infinite and missing ones as a dash."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value and abs(value) < 1e-3:
+    if abs(value) < 1e-12:
+        return "0"
+    if abs(value) < 1e-3:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.3g}"
 

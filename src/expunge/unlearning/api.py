@@ -144,7 +144,10 @@ class Report:
 
         said = {k: v for k, v in vars(self).items() if k != "raw"}
         said["figures"] = {k: v for k, v in self.figures.items() if k != "utility"}
-        said |= {"utility": self.figures["utility"], "references": {"count": self.references, "origin": "given"}}
+        said |= {
+            "utility": self.figures["utility"],
+            "references": {"count": self.references, "origin": "given"},
+        }
         write(said, self.raw, Path(path))
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model says after it went through ONNX: traced, folded, and run by ONNX Runtime.
 
-All that the model gives to its loss is exported (both heads of a YOLO26, before any selection of boxes), so the
-losses are those of the export itself.
-"""
+All that the model gives to its loss is exported (both heads of a YOLO26, before any selection of boxes), so
+the losses are those of the export itself."""
 
 from __future__ import annotations
 
@@ -64,7 +63,9 @@ class _Runtime:
     """Exports the model in the state in which it is first called, and runs the export from then on."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model, self._session, self._spec = model, None, None
+        self._model = model
+        self._session: Any = None
+        self._spec: Any = None
 
     def __call__(self, x: torch.Tensor) -> Any:
         if self._session is None:
@@ -79,7 +80,7 @@ class _Runtime:
         with torch.no_grad():
             leaves, self._spec = tree.tree_flatten(type(self._model).forward(self._model, x))
         names = [f"y{i}" for i in range(len(leaves))]
-        file = io.BytesIO()
+        file: Any = io.BytesIO()
         with warnings.catch_warnings():  # of the tracer, about shapes that are constant here
             warnings.simplefilter("ignore")
             torch.onnx.export(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linear probe: can members be told by what the last layer sees, whatever the model says of them?
 
-A ridge regression learns to tell retained from unseen samples by the model's features and their squares, and is
-then applied to the forgotten. It is cross-fitted: of two probes each learns from one half of the retained and
-one half of the unseen, and scores the other half of the unseen and half of the forgotten, so that both sides
-are scored alike, by a probe that saw neither. In a model that never saw the forget set, forgotten and unseen
-samples score the same.
+A ridge regression learns to tell retained from unseen samples by the model's features and their squares, and
+is then applied to the forgotten. It is cross-fitted: of two probes each learns from one half of the retained
+and one half of the unseen, and scores the other half of the unseen and half of the forgotten, so that both
+sides are scored alike, by a probe that saw neither. In a model that never saw the forget set, forgotten and
+unseen samples score the same.
 
 Probes of hidden layers: Alain and Bengio (2017), "Understanding intermediate layers using linear classifier
 probes". The squares are ours: members stick out by the size of their features, in no one direction.

@@ -42,5 +42,7 @@ def fake_quantise(weights: torch.Tensor, bits: int = BITS) -> torch.Tensor:
     top = 2 ** (bits - 1) - 1
     rows = weights.flatten(1)
     scale = rows.abs().amax(1, keepdim=True) / top
-    rounded = (rows / scale.clamp(min=torch.finfo(rows.dtype).tiny)).round().clamp(-top, top) * scale
+    rounded: torch.Tensor = (rows / scale.clamp(min=torch.finfo(rows.dtype).tiny)).round().clamp(
+        -top, top
+    ) * scale
     return rounded.view_as(weights)

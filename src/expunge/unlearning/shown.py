@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probes that are shown beside a verdict and never decide it: what they can find differs from model to model.
 
-``relearn``: how soon a model learns the forgotten again; ``linear``: members told by features alone; ``int8`` and
-``onnx``: the losses after the weights were rounded, or the model exported.
-"""
+``relearn``: how soon a model learns the forgotten again; ``linear``: members told by features alone;
+``int8`` and ``onnx``: the losses after the weights were rounded, or the model exported."""
 
 from __future__ import annotations
 

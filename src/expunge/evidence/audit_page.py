@@ -20,6 +20,7 @@ from expunge.evidence.svg import number
 from expunge.exact.checkpoint import write_atomically
 
 RATES = (0.01, 0.001)
+DRAWN = ("distributions", "roc", "people", "residuals")
 WORDS = {
     "membership_auc": "how often a forgotten sample looks better known than an unseen one",
     "loss_gap": "by how much the forgotten are fitted better than the unseen, on average",
@@ -68,8 +69,9 @@ def render(report: Mapping[str, Any], raw: Raw | None) -> str:
         words=WORDS,
         n=n,
         people=people,
-        drawn=_drawn(report, raw, figures) if drawable and raw is not None else {},
+        drawn=_drawn(report, raw, figures) if drawable and raw is not None else dict.fromkeys(DRAWN),
         rates=_rates(raw, report["level"]) if drawable and raw is not None else [],
+        most=plots.MOST_MARKS,
         margin=MARGIN,
         alpha=ALPHA,
         level=LEVEL,

@@ -21,6 +21,7 @@ from expunge.evidence import svg
 
 FORGOTTEN, UNSEEN, BEFORE, AFTER, NULL = "#c2410c", "#64748b", "#b45309", "#1d4ed8", "#0f766e"
 WIDE, LEFT, RIGHT = 760, 64, 740
+MOST_MARKS = 400  # people in a column of marks
 RUG = 120  # samples that are drawn one by one
 MODELS = (("original", "Before", BEFORE), ("candidate", "After", AFTER))
 
@@ -146,7 +147,9 @@ def people(raw: Raw, level: str) -> str:
         drawn += svg.text(middle, 338, f"{len(means)}", anchor="middle", size=11)
         centre = y(float(np.median(means)))
         drawn += svg.line(middle - 0.3 * wide, centre, middle + 0.3 * wide, centre, svg.INK, 1.5)
-        for k, (value, place) in enumerate(zip(means, _places(means, y, 0.42 * wide), strict=True)):
+        shown = _spread(means)
+        for k, place in zip(shown, _places(means[shown], y, 0.42 * wide), strict=True):
+            value = means[k]
             name = word if word == "forgotten" and len(means) == 1 else f"{word} {k + 1}"
             at = middle + place, y(float(value)), FORGOTTEN if word == "forgotten" else UNSEEN
             drawn += (svg.diamond if word == "forgotten" else svg.dot)(*at, f"{name}: {svg.number(value)}")
@@ -209,6 +212,13 @@ def _stairs(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _means(scores: Scores, groups: NDArray[np.int64]) -> Scores:
     inverse = np.unique(groups, return_inverse=True)[1]
     return np.asarray(np.bincount(inverse, scores) / np.bincount(inverse), dtype=np.float64)
+
+
+def _spread(values: Scores) -> list[int]:
+    """Whom to draw: everybody, or MOST_MARKS of them, evenly by rank and with both ends."""
+    order = np.argsort(values, kind="stable")
+    ranks = np.linspace(0, len(values) - 1, min(len(values), MOST_MARKS)).round().astype(int)
+    return sorted(order[ranks].tolist())
 
 
 def _places(values: Scores, y: svg.Scale, reach: float) -> list[float]:

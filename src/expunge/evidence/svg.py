@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little of SVG that plots need: scales, elements, axes. No style sheet: a plot looks the same anywhere."""
+"""The little of SVG that plots need: scales, elements, axes. No style sheet: a plot looks alike anywhere."""
 
 from __future__ import annotations
 

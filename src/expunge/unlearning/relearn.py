@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Relearn time: how soon a model knows again what it is said to have forgotten.
 
-    t(θ) = min { t : mean loss of θ_t on H ≤ mean loss of the original on H },  θ_0 = θ,  θ_{t+1} = Adam(θ_t, H)
+    t(θ) = min { t : mean loss of θ_t on H ≤ mean loss of the original on H },  θ_0 = θ,  θ_t+1 = Adam(θ_t, H)
 
-H is half of the forget set (half of its people, where there are several), at most MOST_SAMPLES samples; a
-step is one gradient over all of H, with running statistics. Between two steps t is interpolated; a model
-that is not there after MOST_STEPS counts as MOST_STEPS. The original needs 0 by definition. A model that
-never saw H needs as long as for unseen data; one that only hides H is faster.
+H is half of the forget set (half of its people, where there are several), at most MOST_SAMPLES samples. A
+step is one gradient over all of H, with running statistics. Between two steps t is interpolated; a model that
+is not there after MOST_STEPS counts as MOST_STEPS. The original needs 0 by definition. A model that never saw
+H needs as long as for unseen data; one that only hides H is faster.
 
 Golatkar, Achille and Soatto (2020), "Eternal Sunshine of the Spotless Net", and Tarun et al. (2023), "Fast
-Yet Effective Machine Unlearning", count epochs over the whole forget set, with the training's own schedule."""
+Yet Effective Machine Unlearning", count epochs over the whole forget set, with the training's own schedule.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -22,7 +23,12 @@ from expunge.progress import Progress
 from expunge.references import calibrators, references
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.audit.raw import Raw
+    from expunge.audit.verdict import Verdict
     from expunge.data.types import Sample, Version
+    from expunge.unlearning.auditing import Audit
     from expunge.workspace import Workspace
 
 REFERENCES = {"quick": 0, "standard": 2, "full": 19}
@@ -43,6 +49,7 @@ class Question:
         jobs: Trainings at once; 0: as many as the cores allow.
         threads: Threads of torch of each.
         seed: Of references, probes and resampling.
+        probes: What else to show, without judging it; see :data:`expunge.unlearning.shown.PROBES`.
     """
 
     model: str
@@ -55,6 +62,7 @@ class Question:
     jobs: int = 0
     threads: int = 1
     seed: int = 0
+    probes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +86,16 @@ class Case:
     class_name: str | None
 
 
-def audit_model(workspace: Workspace, question: Question, progress: Progress) -> dict[str, Any]:
+def audit_model(
+    workspace: Workspace, question: Question, progress: Progress, page: Path | None = None
+) -> dict[str, Any]:
     """Audit a published model.
+
+    Args:
+        workspace: Where model and request are.
+        question: What is asked.
+        progress: Is told how far it is.
+        page: Where to write the report as a page for people; None: nowhere.
 
     Returns:
         The report, in the form of ``expunge audit --json``; it is kept in the workspace.
@@ -91,10 +107,16 @@ def audit_model(workspace: Workspace, question: Question, progress: Progress) ->
     from expunge.tasks.yolo import open_model, yolo_task
     from expunge.unlearning.auditing import LEVELS, Audit
     from expunge.unlearning.selecting import Selected
+    from expunge.unlearning.shown import check_probes
     from expunge.unlearning.yolo import material_of
 
     if question.level not in LEVELS:
         raise InputError(f"There is no level '{question.level}'.", "", f"Choose one of {', '.join(LEVELS)}.")
+    check_probes(question.probes)
+    if page is not None and not page.absolute().parent.is_dir():
+        raise InputError(
+            "The page cannot be written there.", "There is no such folder.", "Make it, or name another."
+        )
     began, case = time.monotonic(), _case(workspace, question)
     files = [workspace.root / p.weights for p in (case.original, case.candidate)]
     for published, file in zip((case.original, case.candidate), files, strict=True):
@@ -138,8 +160,9 @@ def audit_model(workspace: Workspace, question: Question, progress: Progress) ->
             question.allowed_drop,
             seed=question.seed,
             on_model=lambda: progress.add(1),
+            probes=question.probes,
         )
-        verdict = audit.verdict(task.clone(candidate.module))
+        verdict, raw = _judge(audit, task.clone(candidate.module))
     finally:
         progress.end()
     report = {
@@ -161,7 +184,19 @@ def audit_model(workspace: Workspace, question: Question, progress: Progress) ->
     path = workspace.audits / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomically(path, (json.dumps(_finite(report), indent=1) + "\n").encode(), "The audit")
-    return {**_finite(report), "report": str(path)}
+    if page is not None:
+        from expunge.evidence.audit_page import write
+
+        write(report, raw, page)
+    return {**_finite(report), "report": str(path), "page": None if page is None else str(page)}
+
+
+def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:
+    """The verdict, with the losses behind it where it rests on losses."""
+    if audit.material.goal == "class":
+        return audit.verdict(candidate), None
+    answers = audit.answers(candidate)
+    return audit.verdict_of(answers), audit.raw(answers)
 
 
 def _case(workspace: Workspace, question: Question) -> Case:

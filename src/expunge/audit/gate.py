@@ -94,7 +94,7 @@ def judge(
     """
     if not utility.holds:
         return collapse(utility, level)
-    if unseen.people < max(UNSEEN, 2 * min(forget.people, FEW)) or not len(forget.original):
+    if not enough(forget, unseen):
         units = "people" if unseen.people < len(unseen.original) else "samples"
         said = (
             f"{len(forget.original)} forgotten samples against {unseen.people} unseen {units} allow no "
@@ -109,6 +109,11 @@ def judge(
     if level == "standard":  # of calibrated losses the gap tells the same as their AUC, with less noise
         figures = [replace(f, judged=f.name == "loss_gap") for f in figures]
     return conclude(figures, utility, level, CAVEATS[level])
+
+
+def enough(forget: Losses, unseen: Losses) -> bool:
+    """Say whether there are unseen people enough to conclude anything."""
+    return bool(len(forget.original)) and unseen.people >= max(UNSEEN, 2 * min(forget.people, FEW))
 
 
 def residuals(forget: Losses, unseen: Losses, level: float, seed: int, view: str = OUTPUTS) -> list[Figure]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,8 +33,20 @@ if TYPE_CHECKING:
 )
 @click.option("--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Trainings at once. [cores]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of references and resampling.")
+@click.option(
+    "--probes",
+    metavar="LIST",
+    default="",
+    help="What else to show, without judging it: relearn,linear,int8,onnx.",
+)
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report with its plots as an HTML page, for people.",
+)
 @common_options
-def audit(context: Context, model: str, request: str, **values: Any) -> int:
+def audit(context: Context, model: str, request: str, probes: str, page: Path | None, **values: Any) -> int:
     """Judge whether a model can still tell what a request erased from data that it never saw.
 
     Ends with 1 unless the verdict is "pass". "no-power" means that the test could not have noticed.
@@ -42,9 +55,14 @@ def audit(context: Context, model: str, request: str, **values: Any) -> int:
     from expunge.progress import Progress
 
     question = Question(
-        model, request, device=context.device or "cpu", threads=context.threads or 1, **values
+        model,
+        request,
+        device=context.device or "cpu",
+        threads=context.threads or 1,
+        probes=tuple(dict.fromkeys(name.strip() for name in probes.split(",") if name.strip())),
+        **values,
     )
-    report = audit_model(context.workspace(), question, Progress())
+    report = audit_model(context.workspace(), question, Progress(), page)
     context.emit(report, lambda: _table(report))
     return 0 if report["verdict"] == "pass" else 1
 

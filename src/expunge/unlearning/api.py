@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,6 +21,9 @@ from expunge.unlearning.material import Material, with_own_guard
 from expunge.unlearning.references import retrains
 from expunge.unlearning.result import Result
 from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
+
+if TYPE_CHECKING:
+    from expunge.audit.raw import Raw
 
 NOTHING: Samples = torch.utils.data.TensorDataset(torch.zeros(0))
 
@@ -122,6 +126,8 @@ class Report:
         figures: Numbers by name, each with n, interval, null and what it is for the original.
         level: ``quick``, ``standard`` or ``full``.
         failure: Of a failure: ``under-forgetting``, ``over-forgetting`` or ``utility``.
+        references: How many reference models there were.
+        raw: Losses of every sample under every model.
     """
 
     verdict: str
@@ -129,6 +135,20 @@ class Report:
     figures: dict[str, Any]
     level: str
     failure: str | None
+    references: int = 0
+    raw: Raw | None = field(default=None, repr=False, compare=False)
+
+    def save_page(self, path: Path | str) -> None:
+        """Write the report with its plots as one HTML file, for people."""
+        from expunge.evidence.audit_page import write
+
+        said = {k: v for k, v in vars(self).items() if k != "raw"}
+        said["figures"] = {k: v for k, v in self.figures.items() if k != "utility"}
+        said |= {
+            "utility": self.figures["utility"],
+            "references": {"count": self.references, "origin": "given"},
+        }
+        write(said, self.raw, Path(path))
 
 
 def audit(
@@ -144,6 +164,7 @@ def audit(
     forget_groups: Sequence[str] | None = None,
     unseen_groups: Sequence[str] | None = None,
     allowed_drop: float = ALLOWED_DROP,
+    probes: Sequence[str] = (),
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> Report:
@@ -164,6 +185,7 @@ def audit(
         level: Which of the three; without it what the references allow.
         forget_groups, unseen_groups: The person of each sample.
         allowed_drop: By how much the main metric may fall.
+        probes: What else to show, without judging it: ``relearn``, ``linear``, ``int8``, ``onnx``.
         device: Where to work; without it where the candidate is.
         seed: Of resampling and probes.
 
@@ -175,8 +197,9 @@ def audit(
     before, *asked = (task.clone(model) for model in (original, *references))
     for model in (candidate, *asked):
         _same_architecture(before, model)
-    judging = Audit(task, before, asked, material, level, allowed_drop, seed=seed)
-    verdict = judging.verdict(task.clone(candidate))
+    judging = Audit(task, before, asked, material, level, allowed_drop, seed=seed, probes=probes)
+    answers = judging.answers(task.clone(candidate))
+    verdict = judging.verdict_of(answers)
     figures = {label_of(f): f for f in verdict.figures}
     return Report(
         verdict.verdict,
@@ -184,6 +207,8 @@ def audit(
         {**figures, "utility": verdict.utility},
         verdict.level,
         verdict.failure,
+        len(references),
+        judging.raw(answers),
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from expunge.audit.gate import Losses, bounds, judge, judge_absence
-from expunge.audit.references import FULL, Asked, calibrate, judge_by_references
+from expunge.audit.gate import Losses, bounds, enough, judge, judge_absence, residuals
+from expunge.audit.raw import Raw
+from expunge.audit.references import FULL, Asked, against_references, calibrate, judge_by_references
 from expunge.audit.scores import Scores
 from expunge.audit.verdict import LEVEL, OUTPUTS, Utility, Verdict
 from expunge.errors import InputError
@@ -20,6 +22,8 @@ from expunge.tasks.protocol import Samples, Task
 from expunge.unlearning.judging import losses_of, named_of
 from expunge.unlearning.material import Material, group_numbers
 from expunge.unlearning.probes import NOISY, REFIT, noisy_losses, refit_head
+from expunge.unlearning.relearn import relearn_figure
+from expunge.unlearning.shown import Probes, Shown
 
 LEVELS = ("quick", "standard", "full")
 
@@ -31,11 +35,13 @@ class Answers:
     Attributes:
         utility: The main metric on held-out data.
         forget, unseen: Losses by view, (n,) each.
+        shown: What the probes found that are not judged.
     """
 
     utility: float
     forget: dict[str, Scores]
     unseen: dict[str, Scores]
+    shown: Shown = field(default_factory=Shown)
 
 
 @dataclass
@@ -52,6 +58,7 @@ class Audit:
         tests: How many candidates may be judged in all.
         seed: Of resampling and probes.
         on_model: Is told of every model that was asked.
+        probes: Which of :data:`~expunge.unlearning.shown.PROBES` to show besides; none of them is judged.
 
     Raises:
         InputError: If level and references do not fit, if the forget set and the unseen data overlap, or if a
@@ -67,6 +74,7 @@ class Audit:
     tests: int = 1
     seed: int = 0
     on_model: Callable[[], None] = lambda: None
+    probes: Sequence[str] = ()
     _before: Answers = field(init=False)
     _null: list[Answers] = field(init=False)
 
@@ -80,6 +88,7 @@ class Audit:
                 "It was trained on the forget set, so nothing can be judged by it.",
                 "Give models that were trained without the forget set.",
             )
+        self._probes = Probes(self.probes, self.task, self.original, self.material, self.seed)
         self._before = self.ask(self.original)
         self._null = [self.ask(reference) for reference in self.references]
 
@@ -107,9 +116,12 @@ class Audit:
             return found
 
         utility = task.evaluate(model, self.held)[task.metric]
-        answers = Answers(utility, losses(material.forget), losses(material.unseen))
+        shown = self._probes.ask(model)
+        forget, unseen = losses(material.forget), losses(material.unseen)
+        for view, (f, u) in shown.views.items():
+            forget[view], unseen[view] = f, u
         self.on_model()
-        return answers
+        return Answers(utility, forget, unseen, shown)
 
     def verdict(self, candidate: nn.Module) -> Verdict:
         """Judge a candidate."""
@@ -117,6 +129,14 @@ class Audit:
             named = named_of(self.task, candidate, self.material.forget, self.material.classes)
             after = self.task.evaluate(candidate, self.held)[self.task.metric]
             return judge_absence(named, self._utility(after), tests=self.tests)
+        return self.verdict_of(self.answers(candidate))
+
+    def answers(self, candidate: nn.Module) -> Answers:
+        """Ask a candidate that is not among its own references.
+
+        Raises:
+            InputError: If it is.
+        """
         own = model_digest(candidate)
         if any(model_digest(reference) == own for reference in self.references):
             raise InputError(
@@ -124,10 +144,43 @@ class Audit:
                 "It would be compared with itself.",
                 "Leave it out of the references.",
             )
-        return self.verdict_of(self.ask(candidate))
+        return self.ask(candidate)
 
     def verdict_of(self, after: Answers) -> Verdict:
-        """Judge what a candidate said."""
+        """Judge what a candidate said; figures of the probes are added to those that are judged."""
+        verdict = self._judged(after)
+        return replace(verdict, figures=(*verdict.figures, *self._shown(after)))
+
+    def raw(self, after: Answers) -> Raw:
+        """Return the losses behind a verdict, sample by sample."""
+        material = self.material
+        return Raw(
+            {v: (self._asked("forget", v, after), self._asked("unseen", v, after)) for v in after.forget},
+            group_numbers(material.forget_groups, len(material.forget)),
+            group_numbers(material.unseen_groups, len(material.unseen)),
+        )
+
+    def _shown(self, after: Answers) -> list[dict[str, Any]]:
+        """The figures of the probes, with what single references gave for relearning."""
+        width, full = 1 - (1 - LEVEL) / self.tests, self.level == "full"
+        found: list[dict[str, Any]] = []
+        for view in self._probes.views:
+            if full:
+                pair = self._asked("forget", view, after), self._asked("unseen", view, after)
+                figures = against_references(*pair, width, view)
+            else:
+                losses = self._losses("forget", view, after), self._losses("unseen", view, after)
+                figures = residuals(*losses, width, self.seed, view) if enough(*losses) else []
+            found += [asdict(replace(figure, judged=False)) for figure in figures]
+        if self._probes.relearning and self._before.shown.steps is not None and after.shown.steps is not None:
+            steps = [a.shown.steps for a in self._null if a.shown.steps is not None]
+            own = self._before.shown.steps, after.shown.steps
+            figure = relearn_figure(*own, steps, width, full=full, n=self._probes.relearning.n)
+            if figure is not None:
+                found.append({**asdict(figure), "references": [float(s[0]) for s in steps]})
+        return found
+
+    def _judged(self, after: Answers) -> Verdict:
         utility, views = self._utility(after.utility), self.views
         if self.level == "full":
             pairs = {

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of an audit, for people: one HTML file with nothing outside it, no script, and nobody's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from expunge.audit.raw import Raw
+from expunge.audit.roc import RateAt, tpr_at
+from expunge.audit.verdict import ALPHA, LEVEL, MARGIN, OUTPUTS, label_of
+from expunge.errors import InputError
+from expunge.evidence import audit_plots as plots
+from expunge.evidence.plain_words import in_plain_words
+from expunge.evidence.svg import number
+from expunge.exact.checkpoint import write_atomically
+
+RATES = (0.01, 0.001)
+DRAWN = ("distributions", "roc", "people", "residuals")
+WORDS = {
+    "membership_auc": "how often a forgotten sample looks better known than an unseen one",
+    "loss_gap": "by how much the forgotten are fitted better than the unseen, on average",
+    "confidence_gap": "by how much the model is surer of the forgotten than of the unseen",
+    "worst_samples": "how far the tenth of the forgotten that sticks out most does so",
+    "relearn_steps": "steps until half of the forgotten is known as well as by the original (0: known)",
+    "class_named": "how often the removed class is still named",
+}
+
+
+def write(report: Mapping[str, Any], raw: Raw | None, path: Path) -> None:
+    """Write the page.
+
+    Args:
+        report: As ``expunge audit --json`` prints it; ``model`` and ``request`` may be missing.
+        raw: The losses behind it; None: it rests on none.
+        path: The file.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    write_atomically(path, render(report, raw).encode(), "The page")
+
+
+def render(report: Mapping[str, Any], raw: Raw | None) -> str:
+    """Return the page as HTML; arguments as for :func:`write`."""
+    environment = Environment(
+        loader=PackageLoader("expunge.evidence"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "span": _span}
+    figures = [{**f, "label": label_of(f)} for f in report["figures"].values()]
+    if raw is not None:
+        people = len(set(raw.forget_groups.tolist())), len(set(raw.unseen_groups.tolist()))
+        n = {"forget": len(raw.forget_groups), "unseen": len(raw.unseen_groups), "people": people[0]}
+    else:
+        people, n = None, dict(report["n"])
+    drawable = raw is not None and n["forget"] > 0 and n["unseen"] > 1
+    return environment.get_template("audit.html.j2").render(
+        report={"model": None, "request": None, "original": None, **report},
+        plain=in_plain_words({**report, "n": n}),
+        figures=figures,
+        words=WORDS,
+        n=n,
+        people=people,
+        drawn=_drawn(report, raw, figures) if drawable and raw is not None else dict.fromkeys(DRAWN),
+        rates=_rates(raw, report["level"]) if drawable and raw is not None else [],
+        most=plots.MOST_MARKS,
+        margin=MARGIN,
+        alpha=ALPHA,
+        level=LEVEL,
+    )
+
+
+def _drawn(report: Mapping[str, Any], raw: Raw, figures: list[dict[str, Any]]) -> dict[str, str | None]:
+    level = report["level"]
+    return {
+        "distributions": plots.distributions(raw),
+        "roc": plots.curve_of_rates(raw, level),
+        "people": plots.people(raw, level),
+        "residuals": plots.residuals(figures),
+    }
+
+
+def _rates(raw: Raw, level: str) -> list[dict[str, Any]]:
+    """The true positive rates that may be shown, and why others may not, for both models."""
+    found = []
+    for model, title, _ in plots.MODELS:
+        members, others = (plots.judged_scores(part, model, level) for part in raw.views[OUTPUTS])
+        for rate in RATES:
+            try:
+                at: RateAt = tpr_at(members, others, rate)
+            except InputError as error:
+                found.append({"model": title, "fpr": rate, "value": None, "reason": error.what})
+                continue
+            found.append({"model": title, **asdict(at)})
+    return found
+
+
+def _span(bounds: Any) -> str:
+    return "–" if bounds is None else f"{number(bounds[0])} to {number(bounds[1])}"

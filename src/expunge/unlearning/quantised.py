@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model says after its weights were rounded to 8 bits, as for a small device.
+
+Simulated: the weights are rounded and kept as floats; activations and accumulators stay in full precision, so
+this is what rounding alone does, on any runtime. Symmetric, one scale for each output channel:
+
+    ŵ = s·clamp(round(w / s), −127, 127),   s = max |w of the channel| / 127
+
+Small edits can be rounded away: Zhang et al. (2025, ICLR), "Catastrophic Failure of LLM Unlearning via
+Quantization", report that language models regain most of what was unlearned at 4 bits, and less at 8.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from expunge.tasks.protocol import Task
+
+INT8 = "after INT8"
+BITS = 8
+
+
+@torch.no_grad()
+def quantised(task: Task, model: nn.Module, bits: int = BITS) -> nn.Module:
+    """Return a copy in which every parameter of two dimensions or more is rounded; biases and norms stay.
+
+    Args:
+        task: The model family.
+        model: It is not changed.
+        bits: Of a weight, at least 2.
+    """
+    twin = task.clone(model)
+    for parameter in twin.parameters():
+        if parameter.ndim >= 2 and parameter.is_floating_point():
+            parameter.copy_(fake_quantise(parameter, bits))
+    return twin
+
+
+def fake_quantise(weights: torch.Tensor, bits: int = BITS) -> torch.Tensor:
+    """Return weights (out, …) rounded to a symmetric grid of 2^bits − 1 levels for each output channel."""
+    top = 2 ** (bits - 1) - 1
+    rows = weights.flatten(1)
+    scale = rows.abs().amax(1, keepdim=True) / top
+    rounded: torch.Tensor = (rows / scale.clamp(min=torch.finfo(rows.dtype).tiny)).round().clamp(
+        -top, top
+    ) * scale
+    return rounded.view_as(weights)

@@ -4,8 +4,8 @@
     python -m benchmarks audit_cost --out benchmarks/results/audit_cost.json
 
 Process CPU time of one thread, the least of three (64 models one by one: once), on a small classifier
-(digits) and a tiny YOLO26 detector. Of the detector, references cost as many trainings as there are of them, and the
-level ``full`` is computed: the time of ``standard`` for its 4 models times 21 / 4, for all are asked alike.
+(digits) and a tiny YOLO26 detector. References of the detector cost as many trainings as there are of them;
+its level ``full`` is computed: the time of ``standard`` for 4 models, times 21 / 4, for all are asked alike.
 """
 
 from __future__ import annotations

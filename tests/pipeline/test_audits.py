@@ -83,7 +83,7 @@ def test_one_shard_is_the_model_itself(tmp_path: Path) -> None:
         asked(tale, request, model="m", level="standard")
 
 
-@pytest.mark.parametrize("story", ["classify", "detect"], indirect=True)
+@pytest.mark.parametrize("story", ["classify"], indirect=True)
 def test_probes_are_shown_and_a_page_is_written(story: Story, tmp_path: Path) -> None:
     request = story.forget("p1", models=("old",), method="finetune", settings=once())["request"]
     page = tmp_path / "page.html"

@@ -17,6 +17,7 @@ SUITES = {
     "scope": "lineage of one subject among a million samples: seconds, memory (minutes)",
     "duplicates": "hashing pictures, pairing a million hashes: seconds, memory (minutes)",
     "audit_errors": "how often the auditor errs, over hundreds of trials; can be interrupted (hours)",
+    "audit_cost": "CPU time of an audit in units of a training, by level and probe (minutes)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,23 @@ def test_one_shard_is_the_model_itself(tmp_path: Path) -> None:
     request = tale.forget("p1")["request"]
     with pytest.raises(InputError, match="no shards that could serve"):
         asked(tale, request, model="m", level="standard")
+
+
+@pytest.mark.parametrize("story", ["classify"], indirect=True)
+def test_probes_are_shown_and_a_page_is_written(story: Story, tmp_path: Path) -> None:
+    request = story.forget("p1", models=("old",), method="finetune", settings=once())["request"]
+    page = tmp_path / "page.html"
+    question = Question("old", request, epochs=1, jobs=1, probes=("relearn", "int8"))
+    report = audit_model(story.workspace, question, quiet(), page)
+    assert report["page"] == str(page)
+    assert str(page) not in Path(report["report"]).read_text()
+    html = page.read_text()
+    assert f"level {report['level']}" in html
+    assert not re.search(r"\bp\d\b", html)
+    assert not [f for f in tmp_path.rglob("*.png") if f.name in html]
+    steps = [f for f in report["figures"].values() if f["name"] == "relearn_steps"]
+    assert all(not f["judged"] for f in steps)
+    with pytest.raises(InputError, match="no probe 'deep'"):
+        asked(story, request, probes=("deep",))
+    with pytest.raises(InputError, match="no such folder"):
+        audit_model(story.workspace, question, quiet(), tmp_path / "none" / "page.html")

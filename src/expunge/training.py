@@ -303,7 +303,7 @@ def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
 
     form = None
     if (weights.is_file() and weights.suffix not in WEIGHTS) or (
-        weights.is_dir() and not any(weights.glob("*.pt"))
+        weights.is_dir() and any(weights.glob("*.xml"))  # OpenVINO writes a folder
     ):
         known = known_file(workspace, weights)
         found, form = ([known[0]], known[1]) if known else ([], None)

@@ -79,7 +79,9 @@ def content() -> list[object]:
 
 
 def test_init(tmp_path: Path) -> None:
-    assert result_of("init", tmp_path / "a") == {"workspace": str(tmp_path / "a/.expunge")}
+    made = result_of("init", tmp_path / "a")
+    assert made["workspace"] == str(tmp_path / "a/.expunge")
+    assert Path(made["public_key"]).read_text().startswith("-----BEGIN PUBLIC KEY-----")
     assert run("init", tmp_path / "a").exit_code == 0
     assert Workspace.open(tmp_path / "a").key
 

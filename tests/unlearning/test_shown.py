@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,7 +206,7 @@ def test_an_export_gives_the_same_losses_from_another_runtime(world: Trained) ->
     )
 
 
-def test_probes_are_shown_and_never_judged(world: Trained) -> None:
+def test_probes_are_shown_and_never_judged(world: Trained, tmp_path: Path) -> None:
     parts = {k: world.parts[k] for k in ("forget", "retain", "unseen")}
     plain = audit(world.retrain, original=world.original, loss=LOSS, **parts)
     full = audit(
@@ -225,6 +226,8 @@ def test_probes_are_shown_and_never_judged(world: Trained) -> None:
     assert full.figures[f"membership_auc ({LINEAR})"]["original"] > 0.6
     assert full.figures["relearn_steps (relearning)"]["references"] == []
     assert full.raw is not None
+    full.save_page(tmp_path / "audit.html")
+    assert "shown only" in (tmp_path / "audit.html").read_text()
     assert full.raw.views[INT8][0].references.shape == (0, 100)
 
 

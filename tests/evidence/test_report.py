@@ -70,13 +70,13 @@ def test_a_hostile_word_is_only_a_word() -> None:
 
 
 def test_pictures_only_when_asked_for(tmp_path: Path) -> None:
-    image = tmp_path / "ann.png"
+    image = tmp_path / "anna-with-a-name.png"
     Image.new("RGB", (400, 300), "red").save(image)
     (tmp_path / "label.txt").write_text("0 0.5 0.5 1 1")
     shown = list(report._pictures([image, tmp_path / "label.txt", tmp_path / "gone.png"]))
     assert len(shown) == 1
     assert shown[0].startswith("data:image/jpeg;base64,")
-    assert "ann" not in report.render(predicate(), shown)
+    assert "anna-with-a-name" not in report.render(predicate(), shown)
     assert "None of them is there any more" in report.render(predicate(), [])
 
 

@@ -250,6 +250,7 @@ def test_a_killed_replay_leaves_no_data_for_long(
     assert {p.name for p in scratch.iterdir()} == {here, "somebody-else"}
 
 
+@pytest.mark.slow
 def test_the_command_itself_killed(bare: Shop, undisturbed: Any) -> None:
     """The installed command, its real training processes, and no help from inside."""
     command = [sys.executable, "-m", "expunge", *world.TRAIN, "--json"]

@@ -43,7 +43,7 @@ def trained(folder: Path, task: str, epochs: int = 12) -> tuple[Any, Any, Any, d
     return found, version, plan, state.ema
 
 
-@pytest.mark.parametrize("task", ["detect", "classify"])
+@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.slow), "classify"])
 def test_metrics_equal_those_of_plain_ultralytics(tmp_path: Path, task: str) -> None:
     found, version, plan, state = trained(tmp_path, task, 60 if task == "detect" else 12)
     rows = [s for s in found.samples if s.split == "train"]

@@ -19,6 +19,7 @@ from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
+from expunge.exact.hashing import plain_json
 from expunge.progress import Progress
 from expunge.references import calibrators, references
 
@@ -183,12 +184,12 @@ def audit_model(
     name = f"{question.request}-{case.candidate.label.replace('@', '-')}-{question.level}.json"
     path = workspace.audits / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(path, (json.dumps(_finite(report), indent=1) + "\n").encode(), "The audit")
+    write_atomically(path, (json.dumps(plain_json(report), indent=1) + "\n").encode(), "The audit")
     if page is not None:
         from expunge.evidence.audit_page import write
 
         write(report, raw, page)
-    return {**_finite(report), "report": str(path), "page": None if page is None else str(page)}
+    return {**plain_json(report), "report": str(path), "page": None if page is None else str(page)}
 
 
 def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:
@@ -248,14 +249,3 @@ def _people(case: Case) -> frozenset[str]:
     """The people in the forgotten rows of whom nothing is retained: those whom the request erased."""
     left = {subject for s in case.retained for subject in s.subjects}
     return frozenset(subject for s in case.forgotten for subject in s.subjects) - left
-
-
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value

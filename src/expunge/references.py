@@ -7,7 +7,6 @@ They are trained on retained data only. Somebody forgotten later is in them: eve
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,8 +127,9 @@ def _train(jobs: Sequence[_Job], question: Question, progress: Progress) -> None
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = min(len(jobs), question.jobs or max(1, cores // question.threads))
+    from expunge.exact.runner import cores
+
+    at_once = min(len(jobs), question.jobs or max(1, cores() // question.threads))
     if question.device != "cpu":
         at_once = 1
     per_model = jobs[0].epochs * len(jobs[0].rows)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from expunge.audit.scores import Scores, auc, clopper_pearson, interval, multiplicities, wins
 from expunge.audit.verdict import (
     LEVEL,
+    MARGIN,
     OUTPUTS,
     Figure,
     Utility,
@@ -141,8 +142,6 @@ def _value(name: str, forget: Scores, unseen: Scores) -> float:
 def _bootstrap(
     name: str, forget: Losses, unseen: Losses, level: float, generator: np.random.Generator, view: str
 ) -> Figure:
-    from expunge.audit.verdict import MARGIN
-
     drawn = multiplicities(forget.groups, DRAWS, generator), multiplicities(unseen.groups, DRAWS, generator)
     zero = _zero(name)
     o, c = (_value(name, getattr(forget, m), getattr(unseen, m)) for m in ("original", "candidate"))

@@ -13,6 +13,7 @@ from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.tables import SampleRow
+from expunge.data.digest import row_of
 from expunge.data.types import Sample
 
 SALT_BYTES = 32
@@ -21,16 +22,7 @@ BATCH = 10_000
 
 def commitment(salt: bytes, sample: Sample) -> bytes:
     """Return HMAC-SHA256(salt, row), 32 bytes; the row is JSON, as in the digest of a manifest."""
-    row = [
-        sample.path,
-        sample.split,
-        sample.image_digest,
-        sample.label_digest,
-        sample.class_name,
-        sorted(sample.subjects),
-        sample.public,
-    ]
-    return hmac.digest(salt, json.dumps(row, separators=(",", ":")).encode(), "sha256")
+    return hmac.digest(salt, json.dumps(row_of(sample), separators=(",", ":")).encode(), "sha256")
 
 
 def fresh_salts(count: int) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.output import BEGAN, Context, common_options
-from expunge.cli.selecting import hyperparameters, lines
+from expunge.cli.selecting import actor_option, erasure_options, hyperparameters, lines
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,37 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--subject", "subjects", multiple=True, metavar="ID", help="A data subject. May be repeated.")
-@click.option("--sample", "samples", multiple=True, metavar="PATH", help="One image. May be repeated.")
-@click.option(
-    "--from", "listed", metavar="FILE", type=click.Path(path_type=Path), help="Ids or paths, a line each."
-)
-@click.option("--class", "class_name", metavar="NAME", help="All images of a class.")
-@click.option("--dataset", metavar="NAME", help="Where to look.")
-@click.option("--model", "models", multiple=True, metavar="MODEL", help="Only these. [all that saw it]")
-@click.option(
-    "--method",
-    default="auto",
-    show_default=True,
-    help="auto, exact, retrain, or a method by name (scrub, …).",
-)
-@click.option(
-    "--accept",
-    type=click.Choice(["no-power"]),
-    help="Also take a result where no trace could be told even before.",
-)
-@click.option(
-    "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method. Repeat."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness.")
+@erasure_options
 @click.option("--defer", is_flag=True, help="Publish the interim model now, repair later.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--delete-originals", is_flag=True, help="Also delete the images and labels from your folder.")
-@click.option("--actor", metavar="NAME", help="Who acts. [the user of the operating system]")
+@actor_option
 @common_options
 def forget(
     context: Context,

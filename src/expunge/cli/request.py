@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from expunge.cli.output import BEGAN, Context, common_options
-from expunge.cli.selecting import hyperparameters, lines
+from expunge.cli.selecting import actor_option, erasure_options, hyperparameters, lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,35 +19,8 @@ def request() -> None:
     """Open, decide and run erasure requests; see docs/requests.md."""
 
 
-def _actor(command: Callable[..., Any]) -> Callable[..., Any]:
-    text = "Who acts. [the user of the operating system]"
-    return click.option("--actor", metavar="NAME", help=text)(command)
-
-
 @request.command("open")
-@click.option("--subject", "subjects", multiple=True, metavar="ID", help="A data subject. May be repeated.")
-@click.option("--sample", "samples", multiple=True, metavar="PATH", help="One image. May be repeated.")
-@click.option(
-    "--from", "listed", metavar="FILE", type=click.Path(path_type=Path), help="Ids or paths, a line each."
-)
-@click.option("--class", "class_name", metavar="NAME", help="All images of a class.")
-@click.option("--dataset", metavar="NAME", help="Where to look.")
-@click.option("--model", "models", multiple=True, metavar="MODEL", help="Only these. [all that saw it]")
-@click.option(
-    "--method", default="auto", show_default=True, help="auto, exact, retrain, or a method by name."
-)
-@click.option(
-    "--accept",
-    type=click.Choice(["no-power"]),
-    help="Also take a result where no trace could be told even before.",
-)
-@click.option(
-    "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method. Repeat."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness.")
+@erasure_options
 @click.option("--defer", is_flag=True, help="When it runs, publish the interim model and repair later.")
 @click.option("--delete-originals", is_flag=True, help="When it runs, delete the originals in your folder.")
 @click.option("--received", metavar="DATE", help="When the request came: YYYY-MM-DD or ISO 8601. [now]")
@@ -57,7 +28,7 @@ def _actor(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--ground", metavar="NAME", help="Of article 17(1): consent-withdrawn, objection, …")
 @click.option("--key", metavar="KEY", help="An idempotency key: the same call again is the same request.")
 @click.option("--note", metavar="TEXT", help="Kept with the request until it is closed, and nowhere else.")
-@_actor
+@actor_option
 @common_options
 def open_(context: Context, /, **values: Any) -> None:
     """Put a request in the queue; nothing is erased yet."""
@@ -105,7 +76,7 @@ def show(context: Context, request_id: str, selection: bool) -> None:
 
 @request.command("approve")
 @click.argument("request_ids", metavar="REQUEST…", nargs=-1, required=True)
-@_actor
+@actor_option
 @common_options
 def approve(context: Context, request_ids: tuple[str, ...], actor: str | None) -> None:
     """Approve requests, so that the next run executes them."""
@@ -121,7 +92,7 @@ def approve(context: Context, request_ids: tuple[str, ...], actor: str | None) -
 @click.option("--reason", metavar="NAME", help="unfounded, excessive, identity, legal-claims, …")
 @click.option("--told", metavar="DATE", help="When the person was told; this closes the request.")
 @click.option("--note", metavar="TEXT", help="Kept with the request until it is closed, and nowhere else.")
-@_actor
+@actor_option
 @common_options
 def refuse(context: Context, request_id: str, **values: Any) -> None:
     """Refuse a request for a reason that the law knows; then record when the person was told."""
@@ -136,7 +107,7 @@ def refuse(context: Context, request_id: str, **values: Any) -> None:
 @click.option("--reason", metavar="NAME", required=True, help="complexity or number (of requests).")
 @click.option("--told", metavar="DATE", required=True, help="When the person was told of it, with reasons.")
 @click.option("--months", type=int, metavar="N", help="By how many further months. [as many as may be]")
-@_actor
+@actor_option
 @common_options
 def extend(context: Context, request_id: str, **values: Any) -> None:
     """Put off the due date, if the person was told within the first month."""
@@ -151,7 +122,7 @@ def extend(context: Context, request_id: str, **values: Any) -> None:
 @click.option("--recipient", metavar="NAME", required=True, help="Who had received the data.")
 @click.option("--on", metavar="DATE", help="When they were told. [today]")
 @click.option("--why-not", type=click.Choice(["impossible", "disproportionate"]), help="They were not told.")
-@_actor
+@actor_option
 @common_options
 def tell(context: Context, request_id: str, **values: Any) -> None:
     """Record that a recipient of the data was told of the erasure (article 19)."""
@@ -165,7 +136,7 @@ def tell(context: Context, request_id: str, **values: Any) -> None:
 @click.argument("request_ids", metavar="[REQUEST…]", nargs=-1)
 @click.option("--due", is_flag=True, help="What must be executed now to be in time.")
 @click.option("--all", "every", is_flag=True, help="Everything that is approved, and every repair.")
-@_actor
+@actor_option
 @common_options
 def run(context: Context, request_ids: tuple[str, ...], due: bool, every: bool, actor: str | None) -> int:
     """Execute requests together: one training per model for all of them (exit 1 if something is left).

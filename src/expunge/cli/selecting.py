@@ -1,12 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what commands are given to select, and to set."""
+"""The options of whoever erases, now or later, and what is read from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
+
 from expunge.errors import InputError
+
+_ERASURE = (
+    click.option(
+        "--subject", "subjects", multiple=True, metavar="ID", help="A data subject. May be repeated."
+    ),
+    click.option("--sample", "samples", multiple=True, metavar="PATH", help="One image. May be repeated."),
+    click.option(
+        "--from", "listed", metavar="FILE", type=click.Path(path_type=Path), help="Ids or paths, a line each."
+    ),
+    click.option("--class", "class_name", metavar="NAME", help="All images of a class."),
+    click.option("--dataset", metavar="NAME", help="Where to look."),
+    click.option("--model", "models", multiple=True, metavar="MODEL", help="Only these. [all that saw it]"),
+    click.option(
+        "--method",
+        default="auto",
+        show_default=True,
+        help="auto, exact, retrain, or a method by name (scrub, …).",
+    ),
+    click.option(
+        "--accept",
+        type=click.Choice(["no-power"]),
+        help="Also take a result where no trace could be told even before.",
+    ),
+    click.option(
+        "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
+    ),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A hyper-parameter of the method. Repeat.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness."),
+)
+actor_option = click.option("--actor", metavar="NAME", help="Who acts. [the user of the operating system]")
+
+
+def erasure_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is to be erased, where, and how."""
+    for option in reversed(_ERASURE):
+        command = option(command)
+    return command
 
 
 def lines(path: Path | None) -> tuple[str, ...]:

@@ -47,20 +47,24 @@ class ManifestHasher:
         if self._last is not None and sample.path <= self._last:
             raise ValueError("samples must be sorted by path, each path once")
         self._last = sample.path
-        row = [
-            sample.path,
-            sample.split,
-            sample.image_digest,
-            sample.label_digest,
-            sample.class_name,
-            sorted(sample.subjects),
-            sample.public,
-        ]
-        self._digest.update(_line(row))
+        self._digest.update(_line(row_of(sample)))
 
     def hexdigest(self) -> str:
         """Return the digest of what was taken in so far."""
         return self._digest.hexdigest()
+
+
+def row_of(sample: Sample) -> list[object]:
+    """Return what a manifest says of a sample, in the order in which it is digested and committed to."""
+    return [
+        sample.path,
+        sample.split,
+        sample.image_digest,
+        sample.label_digest,
+        sample.class_name,
+        sorted(sample.subjects),
+        sample.public,
+    ]
 
 
 def _line(row: Sequence[object]) -> bytes:

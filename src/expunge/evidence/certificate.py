@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from expunge.errors import InputError
 from expunge.evidence import dsse, log, manifest, statement
 from expunge.evidence.keys import signing_key
 from expunge.exact.checkpoint import write_atomically
+from expunge.exact.hashing import plain_json
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -68,7 +68,7 @@ def issue(
     envelope = _unchanged(path, body, key.public.key_id)
     if envelope is None:
         body["dates"] = {**body["dates"], "issued": workspace.clock().isoformat(timespec="seconds")}
-        envelope = dsse.sign(statement.PAYLOAD_TYPE, statement.encode(_finite(body)), key)
+        envelope = dsse.sign(statement.PAYLOAD_TYPE, statement.encode(plain_json(body)), key)
         write_atomically(path, envelope.as_bytes(), "The certificate")
     digest = hashlib.sha256(envelope.payload).hexdigest()
     events = [log.Event(digest, "certified", request_id, digest)]
@@ -193,14 +193,5 @@ def _unchanged(path: Path, body: dict[str, Any], key_id: str) -> dsse.Envelope |
     if envelope.key_id != key_id:
         return None
     issued = stated["dates"]["issued"]
-    same = _finite({**body, "dates": {**body["dates"], "issued": issued}}) == stated
+    same = plain_json({**body, "dates": {**body["dates"], "issued": issued}}) == stated
     return envelope if same else None
-
-
-def _finite(value: Any) -> Any:
-    """The same as plain JSON, in which there is no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

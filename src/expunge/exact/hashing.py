@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,15 @@ def keyed_hash(seed: int, *parts: str | int) -> int:
 def unit_hash(seed: int, *parts: str | int) -> float:
     """Return :func:`keyed_hash` as a number in [0, 1)."""
     return (keyed_hash(seed, *parts) >> 11) / (1 << 53)
+
+
+def plain_json(value: Any) -> Any:
+    """Return the same as JSON has it: keys are text; NaN and infinity, which it has not, become null."""
+    if isinstance(value, dict):
+        return {str(k): plain_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_digest(value: Any) -> str:

@@ -69,10 +69,10 @@ class Training:
     @property
     def workers(self) -> int:
         """How many training processes run at once."""
-        return self.jobs or max(1, _cores() // self.plan.threads)
+        return self.jobs or max(1, cores() // self.plan.threads)
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many cores this process may use: a container or ``taskset`` may allow fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

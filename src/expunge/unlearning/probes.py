@@ -9,8 +9,6 @@ the same as its references under both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -24,9 +22,6 @@ REFIT = "refitted head"
 NOISE = 0.02  # standard deviation of the noise, in units of the inputs' own
 STEPS = 100  # batches that a head sees
 RATE = 5e-3
-DECAY = 0.0
-
-View = Callable[[Task, nn.Module, Samples], Scores]
 
 
 def noisy_losses(task: Task, model: nn.Module, data: Samples, seed: int = 0) -> Scores:
@@ -61,7 +56,7 @@ def refit_head(task: Task, model: nn.Module, retain: Samples, seed: int = 0) -> 
     learns = [p for p in changeable if id(p) in head]
     for parameter in changeable:
         parameter.requires_grad_(id(parameter) in head)
-    optimizer = torch.optim.AdamW(learns, lr=RATE, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(learns, lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []

@@ -31,8 +31,9 @@ def summary(lines: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
         n = sum(words.values())
         if not n:
             continue
-        # A fake that is called undecided was not caught, and counts as missed like one that passes.
-        wrong = words["fail"] if name in TRUE else n - words["fail"]
+        # What did not forget counts as missed when it is called undecided, like when it passes; of what
+        # forgot too much only a pass is wrong.
+        wrong = words["fail"] if name in TRUE else words["pass"] if name in LOST else n - words["fail"]
         upper = clopper_pearson(wrong, n, UPPER)[1]
         rows.append(
             f"| {name} | {n} | {words['pass']} | {words['fail']} | {words['no-power']} "

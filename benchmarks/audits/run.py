@@ -24,10 +24,10 @@ RESULTS = Path(__file__).parent.parent / "results" / "audits"
 EXPLORED = 10_000
 # Fixed by the power curve of trials below EXPLORED (see benchmarks/README.md).
 SIZES = {
-    ("digits", "standard"): (4, Sizes(forget=200, retain=500, unseen=600, guard=200, epochs=40, lr=3e-3,
-                                      batch=64, noise=0.4)),
-    ("digits", "full"): (39, Sizes(forget=100, retain=400, unseen=300, guard=200, epochs=40, lr=3e-3,
-                                   batch=64, noise=0.4)),
+    ("digits", "standard"): (4, Sizes(forget=200, retain=400, unseen=600, guard=200, epochs=60, lr=3e-3,
+                                      batch=64, noise=0.2)),
+    ("digits", "full"): (39, Sizes(forget=100, retain=400, unseen=300, guard=200, epochs=60, lr=3e-3,
+                                   batch=64, noise=0.2)),
     ("detectors", "standard"): (2, Sizes(forget=40, retain=80, unseen=80, guard=20, epochs=60, lr=5e-3,
                                          batch=16, noise=0.5)),
 }  # fmt: skip

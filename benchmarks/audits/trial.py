@@ -18,7 +18,7 @@ def run(world: Any, level: str, references: int, seed: int) -> dict[str, Any]:
     """Return the record of a trial: verdicts and figures of all candidates, and the seconds it took.
 
     ``exact`` is trained with the original's own seed, ``retrain`` with another; ``half`` on half of the
-    forget set, ``mistaught`` on the whole of it with wrong targets.
+    forget set, ``over-forgotten`` on the whole of it with wrong targets, so that it avoids the true ones.
     """
     began, task = time.process_time(), world.task
     original, half = world.train(world.both, ["original"])[0], world.train(world.half, ["original"])[0]
@@ -37,7 +37,7 @@ def run(world: Any, level: str, references: int, seed: int) -> dict[str, Any]:
         "noised": lambda: fakes.noised(task, original, world.guard, ALLOWED_DROP, seed),
         "half": lambda: half,
         "destroyed": lambda: fakes.destroyed(task, original, seed),
-        "mistaught": lambda: mistaught,
+        "over-forgotten": lambda: mistaught,
     }
     found: dict[str, Any] = {}
     for name, make in candidates.items():

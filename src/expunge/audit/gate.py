@@ -124,9 +124,11 @@ def residuals(forget: Losses, unseen: Losses, level: float, seed: int, view: str
     every unseen person (or as many of them as were forgotten) takes the forgotten one's place in turn: the
     interval is over these, by order statistics for one person.
     """
-    generator = np.random.default_rng(seed)
-    alike = _swaps if forget.people < FEW else _bootstrap
-    return [alike(name, forget, unseen, level, generator, view) for name in ("membership_auc", "loss_gap")]
+    generator, names = np.random.default_rng(seed), ("membership_auc", "loss_gap")
+    if forget.people < FEW:
+        return [_swaps(name, forget, unseen, level, generator, view) for name in names]
+    drawn = multiplicities(forget.groups, DRAWS, generator), multiplicities(unseen.groups, DRAWS, generator)
+    return [_bootstrap(name, forget, unseen, level, drawn, view) for name in names]
 
 
 def _zero(name: str) -> float:
@@ -140,9 +142,8 @@ def _value(name: str, forget: Scores, unseen: Scores) -> float:
 
 
 def _bootstrap(
-    name: str, forget: Losses, unseen: Losses, level: float, generator: np.random.Generator, view: str
+    name: str, forget: Losses, unseen: Losses, level: float, drawn: tuple[Scores, Scores], view: str
 ) -> Figure:
-    drawn = multiplicities(forget.groups, DRAWS, generator), multiplicities(unseen.groups, DRAWS, generator)
     zero = _zero(name)
     o, c = (_value(name, getattr(forget, m), getattr(unseen, m)) for m in ("original", "candidate"))
     os = _values(name, forget.original, unseen.original, *drawn)

@@ -32,7 +32,8 @@ def slow(target: Any, shadows: Any, seen: Any, variance: str) -> tuple[list[floa
         inside = norm(np.mean(sides[0][i]), spread[0][i])
         outside = norm(np.mean(sides[1][i]), spread[1][i])
         ratios.append(inside.logpdf(target[i]) - outside.logpdf(target[i]))
-        zs.append(norm.ppf(outside.cdf(target[i])))
+        below = target[i] < outside.mean()  # by the smaller tail: 1 − 10⁻¹² has lost its digits
+        zs.append(norm.ppf(outside.cdf(target[i])) if below else norm.isf(outside.sf(target[i])))
     return ratios, zs
 
 

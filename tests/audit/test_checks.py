@@ -17,7 +17,7 @@ from expunge.audit.null import against_null
 from expunge.audit.ranks import holm, permutation_test, rank_test
 from expunge.audit.rmia import rmia
 from expunge.audit.roc import balanced_accuracy, best_threshold, roc, tpr_at
-from expunge.audit.subjects import calibrated, compare_subject, evened, subject_scores
+from expunge.audit.subjects import compare_subject, evened, minus_difficulty, subject_scores
 from expunge.audit.u_lira import Shadows, leave_one_out, run_shadows, u_lira
 from expunge.errors import InputError
 
@@ -53,7 +53,7 @@ MIXED: dict[str, Callable[[Any, Any], Any]] = {
     "offline": offline,
     "online": lambda a, b: online(a, b, SEEN),
     "u_lira": lambda a, b: u_lira(a, Shadows(np.asarray(b), SEEN)),
-    "calibrated": calibrated,
+    "minus_difficulty": minus_difficulty,
     "rmia": lambda a, b: rmia(-np.abs(a), -np.abs(b), LOGS, LOGS_MANY),
     "rmia, population": lambda a, b: rmia(LOGS, LOGS_MANY, -np.abs(a), -np.abs(b)),
 }

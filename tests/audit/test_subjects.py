@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from expunge.audit.lira import fit, offline, online
-from expunge.audit.subjects import calibrated, compare_subject, evened, subject_scores
+from expunge.audit.subjects import compare_subject, evened, minus_difficulty, subject_scores
 
 
 @settings(deadline=None)
@@ -37,7 +37,7 @@ def test_the_worst_come_first() -> None:
 
 def test_calibration_takes_difficulty_away() -> None:
     references = np.array([[1.0, 2.0], [3.0, 6.0]])
-    assert calibrated([2.5, 4.0], references).tolist() == [0.5, 0.0]
+    assert minus_difficulty([2.5, 4.0], references).tolist() == [0.5, 0.0]
 
 
 def test_evened_people_have_equally_many_images() -> None:
@@ -66,7 +66,7 @@ def p_value(seed: int, gain: float, how: str) -> float:
     if how == "raw":
         values = own
     elif how == "calibrated":
-        values = calibrated(own, references)
+        values = minus_difficulty(own, references)
     else:
         values = offline(own, references)
     found = subject_scores(values, groups, how="sum" if how == "lira" else "mean").scores
@@ -92,7 +92,7 @@ def test_a_planted_person_is_found_by_all_images_together() -> None:
 
 def test_over_forgetting_is_the_other_side() -> None:
     own, references, groups = world(3, -4.0)
-    found = subject_scores(calibrated(own, references), groups).scores
+    found = subject_scores(minus_difficulty(own, references), groups).scores
     assert compare_subject(found[0], found[1:]).p == 1.0
     assert compare_subject(found[0], found[1:], side="less").p == 1 / 20
     assert compare_subject(found[0], found[1:], side="two-sided").p == 1 / 20

@@ -202,7 +202,7 @@ def _swaps(
                 rest[members[i]] = False
             null.append(_value(name, u[np.concatenate([members[i] for i in drawn])], u[rest]))
         found[model] = _value(name, f, u), np.array(null)
-    return against_null(
+    return residual_over(
         name,
         found["original"],
         found["candidate"],
@@ -215,7 +215,7 @@ def _swaps(
     )
 
 
-def against_null(
+def residual_over(
     name: str,
     original: tuple[float, Scores],
     candidate: tuple[float, Scores],

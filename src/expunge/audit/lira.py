@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from expunge.audit.checks import mask, numbers, same_columns
-from expunge.audit.scores import Scores
+from expunge.audit.scores import Scores, log_odds
 from expunge.errors import InputError
 
 Variance = Literal["sample", "global"]
@@ -58,8 +58,7 @@ def logit_of_loss(losses: ArrayLike) -> Scores:
         raise InputError(
             "A loss is negative.", "It is not the −log of a probability.", "Use the scores as they are."
         )
-    kept = np.maximum(found, SMALLEST_LOSS)
-    return np.asarray(-kept - np.log(-np.expm1(-kept)), dtype=np.float64)
+    return log_odds(found, SMALLEST_LOSS)
 
 
 def fit(shadows: ArrayLike, usable: ArrayLike | None = None, variance: Variance | None = None) -> Gaussians:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from expunge.audit.gate import Losses, against_null
-from expunge.audit.scores import Scores, auc
+from expunge.audit.gate import Losses, residual_over
+from expunge.audit.scores import Scores, auc, log_odds
 from expunge.audit.verdict import LEVEL, OUTPUTS, Figure, Utility, Verdict, collapse, conclude
 from expunge.errors import InputError
 
@@ -60,8 +60,7 @@ def confidence(losses: Scores) -> Scores:
     The scaling of LiRA (Carlini et al. 2022, §IV-C), near normal for members and others alike. For losses
     that are no cross-entropy it is monotone all the same: −log ℓ for small ones, −ℓ for large ones.
     """
-    clipped = np.maximum(losses, SMALLEST)
-    return np.asarray(-(clipped + np.log(-np.expm1(-clipped))), dtype=np.float64)
+    return log_odds(losses, SMALLEST)
 
 
 def calibrated(losses: Scores, references: Scores) -> Scores:
@@ -150,7 +149,7 @@ def against_references(forget: Asked, unseen: Asked, level: float, view: str = O
         worst(forget.candidate, forget.references),
     )
     return [
-        against_null(
+        residual_over(
             name,
             original,
             candidate,

@@ -41,6 +41,12 @@ def auc_rows(members: Scores, others: Scores) -> Scores:
     return np.asarray((ranks[:, :n].sum(axis=1) - n * (n + 1) / 2) / (n * m), dtype=np.float64)
 
 
+def log_odds(losses: Scores, smallest: float) -> Scores:
+    """Return log(p / (1 − p)) of losses −log p, of any shape; losses below ``smallest`` count as that."""
+    kept = np.maximum(losses, smallest)
+    return np.asarray(-kept - np.log(-np.expm1(-kept)), dtype=np.float64)
+
+
 def wins(members: Scores, others: Scores) -> Scores:
     """Return (n, m): 1 where a member's score is above another's, ½ where they tie; its mean is the AUC."""
     difference = members[:, None] - others[None]

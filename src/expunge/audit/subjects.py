@@ -42,7 +42,7 @@ class SubjectScores:
         return SubjectScores(self.subjects[order], self.scores[order], self.images[order])
 
 
-def calibrated(scores: ArrayLike, references: ArrayLike) -> Scores:
+def minus_difficulty(scores: ArrayLike, references: ArrayLike) -> Scores:
     """Return scores minus their mean over references (n,): what is left beside the image's own difficulty.
 
     Watson et al. 2022, "On the Importance of Difficulty Calibration in Membership Inference Attacks".

@@ -7,7 +7,7 @@ this is what rounding alone does, on any runtime. Symmetric, one scale for each 
     ŵ = s·clamp(round(w / s), −127, 127),   s = max |w of the channel| / 127
 
 Small edits can be rounded away: Zhang et al. (2025, ICLR), "Catastrophic Failure of LLM Unlearning via
-Quantization", report that language models regain most of what was unlearned at 4 bits, and less at 8.
+Quantization", report it of language models at 4 bits.
 """
 
 from __future__ import annotations

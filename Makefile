@@ -18,7 +18,7 @@ demo: setup
 	@$(BIN)/expunge demo --out demo $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -57,7 +57,7 @@ def test_a_sequence_of_requests(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-@pytest.mark.parametrize("task", ["detect", "classify"])
+@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.slow), "classify"])
 def test_confluence(task: str, tmp_path: Path) -> None:
     """Permuted, batched and deferred requests with the same end give one digest: that of a plan's own run."""
     digests = []
@@ -87,6 +87,7 @@ def test_an_ordinary_training_that_can_be_replayed(tmp_path: Path) -> None:
     assert check(story, outcome, tmp_path / "fresh") == 1
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the other tests train inside one process, the command trains in worker processes."""
     from proof import train_inline

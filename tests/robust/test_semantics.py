@@ -283,6 +283,7 @@ def statuses(shop: Shop, folder: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_an_ensemble(bare: Shop, tmp_path: Path) -> None:
     trained = bare.ok(*world.TRAIN, "--set", "aggregate=ensemble")
     assert sorted(p.name for p in Path(trained["weights"]).iterdir()) == ["shard0.pt", "shard1.pt"]
@@ -330,6 +331,7 @@ def test_a_model_left_out_is_told(two_models: Shop) -> None:
     assert two_models.ok("verify", "z")["valid"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes(bare: Shop, tmp_path: Path) -> None:
     """As from COCO's classes to one's own: it trains, forgets, and is repeated from the checkpoint alone."""
     bare.call(__file__, "write_checkpoint", architecture="nano.yaml", target="coco.pt")

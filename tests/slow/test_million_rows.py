@@ -66,6 +66,7 @@ def check(folder: Path, rows: int) -> dict[str, float]:
     return measured
 
 
+@pytest.mark.slow
 def test_twenty_thousand(tmp_path: Path) -> None:
     assert check(tmp_path, 20_000)["peak_kib"] < 300 * 1024
 

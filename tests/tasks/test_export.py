@@ -73,7 +73,9 @@ def supersede(workspace: Workspace) -> None:
     training.adopt(workspace, workspace.root / before.weights, "shop", "m")
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "form", ["onnx", *(pytest.param(f, marks=pytest.mark.slow) for f in ("torchscript", "openvino"))]
+)
 def test_an_export_computes_what_the_weights_compute(workspace: Workspace, form: str, tmp_path: Path) -> None:
     for package in exporting.FORMATS[form].packages:
         pytest.importorskip(package)

@@ -66,7 +66,7 @@ def test_metrics_equal_those_of_plain_ultralytics(tmp_path: Path, task: str) -> 
         assert ours["top1"] > 0.4
 
 
-@pytest.mark.parametrize("task", ["detect", "classify"])
+@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.slow), "classify"])
 def test_weights_load_in_plain_ultralytics_and_train_on(tmp_path: Path, task: str) -> None:
     found, version, plan, state = trained(tmp_path, task, 1)
     weights = tmp_path / "m.pt"

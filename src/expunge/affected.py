@@ -102,6 +102,7 @@ def affected(
     method: str,
     named: bool,
     given: Container[str] = (),
+    compares: bool = False,
 ) -> Affected | Adopted:
     """Say what taking out samples, given by path and version of arrival, means for a model.
 
@@ -112,12 +113,13 @@ def affected(
         method: What was asked for.
         named: Whether the user named this model.
         given: Names of the hyper-parameters that were given.
+        compares: Whether the audit of the result trains models to compare with.
 
     Raises:
         InputError: If the method does not fit the model, or nothing would be left.
     """
     if published.plan_digest is None:
-        return _adopted(workspace, published, gone, method, given)
+        return _adopted(workspace, published, gone, method, given, compares)
     if named and method not in EXACT:
         raise InputError(
             f"{published.label} was trained erasable: '{method}' would only give less.",
@@ -138,6 +140,7 @@ def _adopted(
     gone: Container[tuple[str, int]],
     method: str,
     given: Container[str],
+    compares: bool,
 ) -> Adopted:
     with workspace.session() as session:
         version = get_version(session, published.dataset, published.dataset_version)
@@ -152,11 +155,14 @@ def _adopted(
             "Use --method auto or retrain, or train a model with `expunge train`, which forgets exactly.",
         )
     epochs = (published.composition or {}).get("retrain_epochs")
-    if saw and method == "retrain" and epochs is None and "epochs" not in given:
+    told = epochs is not None or (method == "retrain" and "epochs" in given)
+    if saw and not told and (method == "retrain" or compares):
         raise InputError(
             f"Nobody knows how long to train {published.label}.",
             "Its file does not say with how many epochs it was trained.",
-            "Say so with --set epochs=N.",
+            "Say so with --set epochs=N."
+            if method == "retrain"
+            else "Judge at the level quick, and then run `expunge audit` with --epochs N.",
         )
     return Adopted(published, saw, len(rows) - saw, epochs)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from expunge.audits import Case, Question, judge_case
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.locks import ModelLock
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 
+STRONGER = "Take a stronger method, or --method retrain."
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a model is to be unlearned approximately.
@@ -37,6 +41,8 @@ class Settings:
         seed: Of all randomness.
         device: Where to work.
         threads: Threads of torch; None: as they are. Bytes repeat for the same number.
+        level: Of the audit that decides: ``quick``, ``standard`` or ``full``.
+        references: With how many models it compares; None: the level's own number.
     """
 
     budget: float | None = None
@@ -45,6 +51,8 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
+    level: str = "quick"
+    references: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as they are kept with a request."""
@@ -212,6 +220,7 @@ class Approximation:
         classes = (self.class_name,) if self.class_name else ()
         selected = Selected(frozenset(s.path for s in self.pending), frozenset(self.subjects), classes)
         opened = open_model(self.workspace.root / self.start.weights)
+        settings = self.settings
         result, measure = unlearn_rows(
             opened,
             [*rows, *self.pending],
@@ -219,11 +228,46 @@ class Approximation:
             self.version.root,
             selected,
             method=self.method,
-            settings=self.settings,
+            settings=settings,
             progress=self.progress,
             epochs=(self.start.composition or {}).get("retrain_epochs"),
         )
+        if settings.level != "quick" and result.verdict != "fail" and not result.unchanged:
+            result = self._examined(result, opened, rows)
         return result, opened, {"before": measure(opened.module), "after": measure(result.model)}
+
+    def _question(self, opened: Opened) -> Question:
+        """What the audit of the result will ask."""
+        settings, level = self.settings, self.settings.level
+        epochs = (self.start.composition or {}).get("retrain_epochs") or opened.train_args.get("epochs")
+        if epochs is None and self.method == "retrain":
+            epochs = settings.hyperparameters.get("epochs")
+        return Question(
+            self.before.label,
+            self.request_id,
+            level,
+            settings.references,
+            epochs,
+            device=settings.device,
+            threads=settings.threads or 1,
+            seed=settings.seed,
+        )
+
+    def _examined(self, result: Result, opened: Opened, rows: list[Sample]) -> Result:
+        """The result with the verdict of an audit by references, which replaces the quick one."""
+        question = self._question(opened)
+        case = Case(self.before, self.start, self.version, rows, self.pending, self.class_name)
+        tests = max(1, sum(attempt.outcome != "not tried" for attempt in result.tried))
+        found = judge_case(self.workspace, case, opened, result.model, question, self.progress, tests=tests)
+        verdict, made = found.verdict, found.references
+        said = f"Audit at the level {question.level} with {made['count']} reference(s), {made['origin']}."
+        return replace(
+            result,
+            verdict=verdict.verdict,
+            reasons=(said, *verdict.reasons),
+            audit=verdict,
+            recommendation="" if verdict.verdict == "pass" else result.recommendation or STRONGER,
+        )
 
     def _publish(self, result: Result, opened: Opened, accepted: bool, metrics: Any) -> Published:
         from expunge.tasks.yolo import write_model

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from expunge.audit.raw import Raw
     from expunge.audit.verdict import Verdict
     from expunge.data.types import Sample, Version
+    from expunge.tasks.yolo import Opened
     from expunge.unlearning.auditing import Audit
     from expunge.workspace import Workspace
 
@@ -87,6 +88,23 @@ class Case:
     class_name: str | None
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A verdict with what it rests on.
+
+    Attributes:
+        verdict: What was concluded.
+        raw: The losses behind it; None where it rests on none.
+        n: Samples by part.
+        references: How many there were, and where they came from.
+    """
+
+    verdict: Verdict
+    raw: Raw | None
+    n: dict[str, int]
+    references: dict[str, Any]
+
+
 def audit_model(
     workspace: Workspace, question: Question, progress: Progress, page: Path | None = None
 ) -> dict[str, Any]:
@@ -105,11 +123,9 @@ def audit_model(
         InputError: If model and request do not belong together, the request's data is gone, or there is
             nothing to compare with.
     """
-    from expunge.tasks.yolo import open_model, yolo_task
-    from expunge.unlearning.auditing import LEVELS, Audit
-    from expunge.unlearning.selecting import Selected
+    from expunge.tasks.yolo import open_model
+    from expunge.unlearning.auditing import LEVELS
     from expunge.unlearning.shown import check_probes
-    from expunge.unlearning.yolo import material_of
 
     if question.level not in LEVELS:
         raise InputError(f"There is no level '{question.level}'.", "", f"Choose one of {', '.join(LEVELS)}.")
@@ -128,19 +144,69 @@ def audit_model(
                 "Audit a request before the models it superseded are purged.",
             )
     original, candidate = (open_model(file) for file in files)
+    judged = judge_case(workspace, case, original, candidate.module, question, progress)
+    verdict = judged.verdict
+    report = {
+        "model": case.candidate.label,
+        "original": case.original.label,
+        "request": question.request,
+        "level": question.level,
+        "verdict": verdict.verdict,
+        "failure": verdict.failure,
+        "reasons": list(verdict.reasons),
+        "figures": {label_of(f): f for f in verdict.figures},
+        "utility": verdict.utility,
+        "n": judged.n,
+        "references": judged.references,
+        "settings": asdict(question),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    name = f"{question.request}-{case.candidate.label.replace('@', '-')}-{question.level}.json"
+    path = workspace.audits / name
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, (json.dumps(plain_json(report), indent=1) + "\n").encode(), "The audit")
+    if page is not None:
+        from expunge.evidence.audit_page import write
+
+        write(report, judged.raw, page)
+    return {**plain_json(report), "report": str(path), "page": None if page is None else str(page)}
+
+
+def judge_case(
+    workspace: Workspace,
+    case: Case,
+    original: Opened,
+    candidate: nn.Module,
+    question: Question,
+    progress: Progress,
+    tests: int = 1,
+) -> Judged:
+    """Judge a candidate, published or not, at the level that is asked for; references are trained or reused.
+
+    Args:
+        workspace: Where references are kept.
+        case: What it is judged by.
+        original: The model before the request.
+        candidate: The model to be judged.
+        question: Level, references, seed.
+        progress: Is told how far it is.
+        tests: How many candidates are judged for the same request (Bonferroni).
+
+    Raises:
+        InputError: If there is nothing to compare with.
+    """
+    from expunge.tasks.yolo import yolo_task
+    from expunge.unlearning.auditing import Audit
+    from expunge.unlearning.selecting import Selected
+    from expunge.unlearning.yolo import material_of
+
     selected = Selected(
         frozenset(s.path for s in case.forgotten),
         frozenset() if case.class_name else _people(case),
         (case.class_name,) if case.class_name else (),
     )
-    material, parts = material_of(
-        original,
-        [*case.retained, *case.forgotten],
-        case.version.config,
-        case.version.root,
-        selected,
-        question.seed,
-    )
+    rows, version = [*case.retained, *case.forgotten], case.version
+    material, parts = material_of(original, rows, version.config, version.root, selected, question.seed)
     count = REFERENCES[question.level] if question.references is None else question.references
     made, origin = [], "none"
     if count and material.goal != "class":
@@ -159,37 +225,16 @@ def audit_model(
             material,
             question.level,
             question.allowed_drop,
+            tests,
             seed=question.seed,
             on_model=lambda: progress.add(1),
             probes=question.probes,
         )
-        verdict, raw = _judge(audit, task.clone(candidate.module))
+        verdict, raw = _judge(audit, task.clone(candidate))
     finally:
         progress.end()
-    report = {
-        "model": case.candidate.label,
-        "original": case.original.label,
-        "request": question.request,
-        "level": question.level,
-        "verdict": verdict.verdict,
-        "failure": verdict.failure,
-        "reasons": list(verdict.reasons),
-        "figures": {label_of(f): f for f in verdict.figures},
-        "utility": verdict.utility,
-        "n": {"forget": len(material.forget), "unseen": len(material.unseen), "guard": len(material.guard)},
-        "references": {"count": len(made), "origin": origin},
-        "settings": asdict(question),
-        "seconds": round(time.monotonic() - began, 3),
-    }
-    name = f"{question.request}-{case.candidate.label.replace('@', '-')}-{question.level}.json"
-    path = workspace.audits / name
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(path, (json.dumps(plain_json(report), indent=1) + "\n").encode(), "The audit")
-    if page is not None:
-        from expunge.evidence.audit_page import write
-
-        write(report, raw, page)
-    return {**plain_json(report), "report": str(path), "page": None if page is None else str(page)}
+    counts = {name: len(getattr(material, name)) for name in ("forget", "unseen", "guard")}
+    return Judged(verdict, raw, counts, {"count": len(made), "origin": origin})
 
 
 def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:

@@ -100,6 +100,12 @@ def check_method(ask: Ask) -> None:
                 f"It is for: {', '.join(method.goals)}.",
                 "See docs/methods, or use --method auto.",
             )
+    if (ask.settings.level, ask.settings.references) != ("quick", None):
+        from expunge.audits import REFERENCES
+        from expunge.unlearning.auditing import check_level
+
+        count = ask.settings.references
+        check_level(ask.settings.level, REFERENCES.get(ask.settings.level, 0) if count is None else count)
     if ask.settings.device != "cpu":
         from expunge.tasks.device import resolve_device
 
@@ -176,8 +182,10 @@ def affected_by(
     taken = scope.taken if gone is None else gone
     named = {ref.partition("@")[0] for ref in ask.models}
     ask = replace(ask, models=tuple(locked)) if locked else ask
+    how = ask.settings
+    compares = how.level != "quick" and how.references != 0 and ask.class_name is None
     return [
-        affected(workspace, p, taken, ask.method, p.name in named, ask.settings.hyperparameters)
+        affected(workspace, p, taken, ask.method, p.name in named, how.hyperparameters, compares)
         for p in concerned(workspace, ask, scope)
     ]
 

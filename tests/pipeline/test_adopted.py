@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from proof import Story, old, once, quiet
+from sqlalchemy import select
 
 from expunge import pipeline
 from expunge.approximation import Settings
 from expunge.catalog import models as catalog
+from expunge.catalog.tables import ModelVersionRow, RequestRow
 from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
@@ -113,3 +115,30 @@ def test_dry_run_and_refusals(story: Story) -> None:
         with pytest.raises(InputError, match=what):
             pipeline.forget(story.workspace, ask(**values), quiet())
     assert old(story).number == 1
+
+
+@pytest.mark.parametrize("story", ["classify"], indirect=True)
+def test_the_last_step_may_be_an_audit_with_references(story: Story) -> None:
+    with pytest.raises(InputError, match="needs at least 19"):
+        story.forget("p1", models=("old",), method="finetune", settings=once(level="full", references=3))
+    with pytest.raises(InputError, match="no level 'deep'"):
+        story.forget("p1", models=("old",), method="finetune", settings=once(level="deep"))
+    how = once(level="standard", references=1)
+    with pytest.raises(InputError, match="Nobody knows how long to train"):
+        story.forget("p1", models=("old",), method="finetune", settings=how)
+    with story.workspace.session(write=True) as session:
+        assert not session.scalars(select(RequestRow)).all(), "nothing was changed"
+        row = session.scalars(select(ModelVersionRow).where(ModelVersionRow.plan_digest.is_(None))).one()
+        row.composition = {**(row.composition or {}), "retrain_epochs": 1}
+    outcome = story.forget("p1", models=("old",), method="finetune", settings=how)
+    (entry,) = outcome["models"]
+    said = certificate.predicate_of(Path(outcome["certificate"]))["models"][0]["audit"]
+    if entry["audit"]["level"] == "quick":  # a failure there ends it: nothing is gained by references
+        assert entry["verdict"] == "fail"
+    else:
+        assert entry["reasons"][0] == "Audit at the level standard with 1 reference(s), 1 trained, 0 reused."
+        assert {f["view"] for f in said["figures"]} >= {"outputs", "noisy inputs", "refitted head"} or (
+            entry["audit"]["utility"]["holds"] is False or not said["figures"]
+        )
+    assert said["level"] == entry["audit"]["level"]
+    assert evidence.verify(story.workspace, outcome["request"], evidence.Means(), quiet())["valid"]

@@ -34,6 +34,8 @@ def forget(
     budget: float | None,
     settings: tuple[str, ...],
     seed: int,
+    level: str,
+    references: int | None,
     actor: str | None,
     **values: Any,
 ) -> int:
@@ -55,6 +57,8 @@ def forget(
         seed=seed,
         device=context.device or "cpu",
         threads=context.threads,
+        level=level,
+        references=references,
     )
     confirm = _confirm if asks else None
     ask = pipeline.Ask(listed=lines(listed), settings=how, confirm=confirm, **values)

@@ -42,6 +42,8 @@ def open_(context: Context, /, **values: Any) -> None:
         accept_no_power=values.pop("accept") is not None,
         hyperparameters=hyperparameters(values.pop("settings")),
         seed=values.pop("seed"),
+        level=values.pop("level"),
+        references=values.pop("references"),
         device=context.device or "cpu",
         threads=context.threads,
     )

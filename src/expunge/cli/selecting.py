@@ -44,6 +44,19 @@ _ERASURE = (
         help="A hyper-parameter of the method. Repeat.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness."),
+    click.option(
+        "--level",
+        type=click.Choice(["quick", "standard", "full"]),
+        default="quick",
+        show_default=True,
+        help="Of the audit that judges a method's result; see `expunge audit --help`.",
+    ),
+    click.option(
+        "--references",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="How many models the audit compares with. [2, full: 19]",
+    ),
 )
 actor_option = click.option("--actor", metavar="NAME", help="Who acts. [the user of the operating system]")
 

@@ -21,7 +21,10 @@ from expunge.exact.hashing import plain_json
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
-AUDIT = ("method", "reasons", "warnings", "figures", "utility", "hyperparameters", "seed", "seconds", "tried")
+AUDIT = (
+    "method", "level", "reasons", "warnings", "figures", "utility", "hyperparameters", "seed", "seconds",
+    "tried",
+)  # fmt: skip
 KEPT = ("model", "parent", "method", "digest", "parent_digest", "plan", "guarantee", "composition", "verdict")
 
 

@@ -119,6 +119,7 @@ class Result:
         found["hyperparameters"] = {k: _plain(v) for k, v in self.hyperparameters.items()}
         return {
             **found,
+            "level": self.audit.level,
             "figures": list(self.audit.figures),
             "utility": self.audit.utility,
             "tried": [vars(attempt) for attempt in self.tried],

@@ -21,6 +21,7 @@ from expunge import batch, pipeline
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version, load_samples
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.evidence import certificate
 from expunge.progress import Progress
 from expunge.requests import settle
 from expunge.workspace import Workspace
@@ -67,6 +68,7 @@ class Paper:
     workspace: Workspace
     names: tuple[str, ...] = ("m", "z")
     trainings: int = 0
+    judged: bool = False  # as adopted models are, whose certificates need no plan
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Publish the models, and put paper in the place of what would train."""
@@ -104,11 +106,22 @@ class Paper:
             catalog.publish(
                 session, model_id, number=number, parent=number - 1 or None, dataset_id=version.dataset_id,
                 dataset_version=version.number, retained_digest=digest[7:71], samples=1, subjects=1,
-                plan_digest=None, method="exact", guarantee="exact", state="current", digest=digest,
+                plan_digest=None, method="exact", guarantee=self.guarantee, state="current", digest=digest,
                 weights=f"models/{name}/{name}-{number}.pt", composition=None, metrics=None, cost=None,
-                cpu_seconds=1.0, request_id=request_id,
+                cpu_seconds=1.0, request_id=request_id, judged=self.judgement or None,
             )  # fmt: skip
         return self.newest(name)
+
+    @property
+    def guarantee(self) -> str:
+        """What the models are said to be."""
+        return "audited" if self.judged else "exact"
+
+    @property
+    def judgement(self) -> dict[str, Any]:
+        """What an audit found, where there is one."""
+        audit = dict.fromkeys(certificate.AUDIT)
+        return {"verdict": "pass", "audit": audit} if self.judged else {}
 
     def _affected(
         self, workspace: Workspace, ask: Any, scope: Any, locked: Sequence[str] = (), gone: Any = None
@@ -158,4 +171,5 @@ class PaperExecution:
         if defer:
             return entry
         now = self.paper.publish(self.before.name, self.request_id)
-        return {**entry, "model": now.label, "digest": now.digest, "guarantee": "exact"}
+        done = {"model": now.label, "digest": now.digest, "guarantee": self.paper.guarantee}
+        return {**entry, **done, **self.paper.judgement}

@@ -16,7 +16,7 @@ from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.graph import retained_digest
-from expunge.exact.hashing import tensor_digest
+from expunge.exact.hashing import plain_json, tensor_digest
 from expunge.exact.model import counts
 from expunge.progress import Progress
 
@@ -257,6 +257,7 @@ class Approximation:
                 cost={"predicted": self.predicted, "measured": result.cost},
                 cpu_seconds=0.0,
                 request_id=self.request_id,
+                judged=plain_json({"verdict": result.verdict, "audit": result.as_json()}),
             )
         with self.workspace.session() as session:
             return catalog.find_model(session, f"{self.before.name}@{number}")

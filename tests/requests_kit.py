@@ -8,7 +8,8 @@ same samples end with the same digest, as the exact machinery promises for real 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,9 @@ import pytest
 from expunge import batch, pipeline
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version, load_samples
+from expunge.catalog.tables import RequestEventRow
 from expunge.data.types import DatasetConfig, Sample, Scan
-from expunge.evidence import certificate
+from expunge.evidence import certificate, log
 from expunge.progress import Progress
 from expunge.requests import settle
 from expunge.workspace import Workspace
@@ -59,6 +61,32 @@ def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") 
     )
     with workspace.session(write=True) as session:
         add_version(session, name, found, key=workspace.key)
+
+
+def in_child(job: Callable[[], object]) -> int:
+    """Run a function in a process of its own; returns its exit code, negative after a signal."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            job()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def told_once(workspace: Workspace) -> int:
+    """Check that the log has every event of the catalog, once and in its order; returns how many."""
+    with workspace.session() as session:
+        rows = session.query(RequestEventRow).order_by(RequestEventRow.id).all()
+        events = [
+            (f"request-{row.target}" if row.source != row.target else "request-noted", row.request_id)
+            for row in rows
+        ]
+        assert all(row.told for row in rows)
+    entries = [e.event for e in log.entries_of(workspace) if e.event.kind.startswith("request-")]
+    assert [(e.kind, e.request) for e in entries] == events
+    return len(events)
 
 
 @dataclass

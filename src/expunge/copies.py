@@ -16,7 +16,7 @@ from sqlalchemy import select
 from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.tables import RequestRow
-from expunge.evidence import certificate, log
+from expunge.evidence import certificate, journal, log
 from expunge.purge.external import checklist
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def copies(workspace: Workspace, session: Session, request_ids: Iterable[str]) -
 
 def bring_up_to_date(workspace: Workspace) -> int:
     """Sign anew every certificate that says less of copies than is known now; returns how many."""
+    journal.flush(workspace)
     with workspace.session() as session:
         certified = session.scalars(select(RequestRow.id).where(RequestRow.result.is_not(None))).all()
         known = copies(workspace, session, certified)

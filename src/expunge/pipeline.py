@@ -19,7 +19,7 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
-from expunge.evidence.keys import signing_key
+from expunge.evidence import journal
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.intake import Opening, actor_name, add_row, new_id, open_request
@@ -128,7 +128,7 @@ def execute(
         found = affected_by(workspace, first, scopes[0], tuple(locks), gone) if locks and gone else []
         ids = _model_ids(workspace, found)
         _check_environments(found, ids, first, progress)
-        signing_key(workspace)  # without it there would be no certificate in the end
+        journal.check_ready(workspace)  # without it there would be no evidence in the end
         started = _erase(workspace, orders, scopes, sorted(locks), actor)
         try:
             return _execute_all(workspace, started, found, ids, locks, progress, began)

@@ -51,10 +51,10 @@ def settle(
     Returns:
         The outcome, in the form of ``forget --json``.
     """
+    journal.flush(workspace)  # what a process that died had no time to tell goes before what comes now
     with workspace.session() as session:
         row = catalog.get_request(session, request_id)
         if row.state == State.CLOSED and not _rows_left(session, request_id):
-            journal.tell(workspace, request_id)
             return dict(row.result or {})  # there is nothing that could change
         asked, after, stored = row.selection, row.version_after, dict(row.result or {})
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
@@ -93,7 +93,6 @@ def settle(
         deployments=known.deployments,
     )
     _record(workspace, request_id, outcome, resumed)
-    journal.tell(workspace, request_id)
     return outcome
 
 

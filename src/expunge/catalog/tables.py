@@ -284,8 +284,8 @@ class RequestRow(Base):
 class RequestEventRow(Base):
     """One transition of a request, or something noted about it (``source`` equals ``target``). Never changed.
 
-    ``detail`` is small and names nobody: versions, models, dates, ids of other requests. ``told``: the log has
-    the event; the only thing that changes.
+    ``detail`` is small and names nobody: versions, models, dates, ids of other requests. ``told``: the log
+    has the event; the only thing that changes.
     """
 
     __tablename__ = "request_event"

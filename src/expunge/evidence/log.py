@@ -104,6 +104,15 @@ def append(workspace: Workspace, events: Sequence[Event]) -> None:
             write_atomically(folder / HEAD, sign_head(entries, key).as_bytes(), "The log's tree head")
 
 
+def check_sound(workspace: Workspace) -> None:
+    """Raise an error if the log cannot be continued.
+
+    Raises:
+        InputError: If it was damaged by something other than a crash.
+    """
+    _parsed(_whole(_content(workspace.root / "log" / ENTRIES)))
+
+
 def entries_of(workspace: Workspace) -> list[Entry]:
     """Return the workspace's log; a torn last line is left out.
 
@@ -220,20 +229,29 @@ def _content(path: Path) -> bytes:
 def _repaired(path: Path) -> list[Entry]:
     """Cut off what a crash left of a last line; anything else that is wrong is an error."""
     content = _content(path)
-    whole = content[: content.rfind(b"\n") + 1]
+    whole = _whole(content)
+    entries = _parsed(whole)
+    if whole != content:
+        with disk_errors("The log"), open(path, "r+b") as file:
+            file.truncate(len(whole))
+            os.fsync(file.fileno())
+    return entries
+
+
+def _whole(content: bytes) -> bytes:
+    """All lines that have an end."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _parsed(whole: bytes) -> list[Entry]:
     try:
-        entries = parse(whole)
+        return parse(whole)
     except BrokenLog as error:
         raise InputError(
             "The transparency log is damaged.",
             f"{error}. A crash cannot have done this.",
             "Restore the folder 'log' of the workspace from a backup, and find out who changed it.",
         ) from error
-    if whole != content:
-        with disk_errors("The log"), open(path, "r+b") as file:
-            file.truncate(len(whole))
-            os.fsync(file.fileno())
-    return entries
 
 
 def _is_head_of(path: Path, entries: Sequence[Entry], key: PublicKey) -> bool:

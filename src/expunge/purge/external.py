@@ -20,8 +20,8 @@ MARK = re.compile(r"\[( |x|X)\]\s+")
 def checklist(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the places of ``external.txt`` in the workspace: ``{place, confirmed, id}``.
 
-    ``id`` stands for the place in certificates, since its name may name people: a digest under the workspace's
-    secret, so that its owner can say which line is meant and nobody else can test a guess.
+    ``id`` stands for the place in certificates, since its name may name people: a digest under the
+    workspace's secret, so that its owner can say which line is meant and nobody else can test a guess.
 
     One place a line (a bucket, a registry, a device): ``[x] PLACE`` where somebody confirmed that the copies
     are gone, ``[ ] PLACE`` or ``PLACE`` where nobody has. Empty lines and ``#`` lines count for nothing.

@@ -109,7 +109,9 @@ def test_an_old_catalog_tells_what_it_never_told(workspace: Workspace, paper: Pa
     told_once(workspace)
 
 
-def test_a_full_disk_loses_nothing(workspace: Workspace, paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing(
+    workspace: Workspace, paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise StorageError("The log could not be written.", "No space left on device.")
 

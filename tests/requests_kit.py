@@ -46,7 +46,9 @@ class Clock:
         self.at += timedelta(**span)
 
 
-def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") -> None:
+def add_people(
+    workspace: Workspace, people: Sequence[str], name: str = "shop", consent: bool = False
+) -> None:
     """Add a data set in which every person has two samples, and nobody has two."""
     samples = [
         Sample(path, "train", hashlib.sha256(f"{name}/{path}".encode()).hexdigest(), "", None, who, False)
@@ -60,7 +62,7 @@ def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") 
         Path("/nowhere"), DatasetConfig("yolo", ("a", "b")), tuple(sorted(samples, key=lambda s: s.path))
     )
     with workspace.session(write=True) as session:
-        add_version(session, name, found, key=workspace.key)
+        add_version(session, name, found, key=workspace.key, new_consent=consent)
 
 
 def in_child(job: Callable[[], object]) -> int:

@@ -15,6 +15,7 @@ from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import BusyError, ExpungeError, InputError, Preempted
+from expunge.evidence import anchor
 from expunge.intake import actor_name, approve
 from expunge.originals import delete_originals
 from expunge.outcome import Request
@@ -100,6 +101,7 @@ def run(
     who = actor_name(actor)
     if sum((bool(chosen.ids), chosen.due, chosen.every)) != 1:
         raise InputError("What shall run?", "Name requests, or give --due or --all.", "Choose one of them.")
+    anchor.check(workspace)
     work = _choose(workspace, chosen)
     outcomes: dict[str, dict[str, Any]] = {}
     failed: list[Failure] = []

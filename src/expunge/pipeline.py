@@ -19,7 +19,7 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
-from expunge.evidence import journal
+from expunge.evidence import anchor, journal
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.intake import Opening, actor_name, add_row, new_id, open_request
@@ -86,6 +86,7 @@ def forget(
     began = time.monotonic() if began is None else began
     who = actor_name(actor)
     check_method(ask)
+    anchor.check(workspace)
     scope = scope_of(workspace, ask)
     if not scope.taken:
         return _again(workspace, ask, scope.selection, progress)

@@ -11,6 +11,7 @@ from expunge.approximation import Approximation, Settings
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
 from expunge.errors import EnvironmentChanged, Preempted
+from expunge.evidence import anchor
 from expunge.exact.model import ErasableModel
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
@@ -42,6 +43,7 @@ def repair(
         Preempted: If a forget of the same model came in between.
         EnvironmentChanged: If exactness cannot be promised here, and nobody asked for a retrain.
     """
+    anchor.check(workspace)
     with workspace.session() as session:
         chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
         waiting = catalog.unfinished(session)

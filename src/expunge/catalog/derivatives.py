@@ -267,7 +267,7 @@ def _forgotten(session: Session) -> dict[tuple[int, str], list[tuple[int, int | 
     spans = select(
         OpaqueLeaf.dataset_id, OpaqueLeaf.arrived, OpaqueLeaf.removed, OpaqueLeaf.request_id
     ).distinct()
-    results = dict(
+    results: dict[str, dict[str, Any] | None] = dict(
         session.execute(
             select(RequestRow.id, RequestRow.result).where(
                 RequestRow.id.in_(select(OpaqueLeaf.request_id).distinct())

@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from expunge.catalog.selection import in_chunks
 from expunge.catalog.tables import RequestEventRow
 from expunge.errors import StorageError
-from expunge.evidence import log
+from expunge.evidence import anchor, log
 from expunge.evidence.keys import signing_key
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def check_ready(workspace: Workspace) -> None:
         StorageError: If the signing key cannot be read.
     """
     signing_key(workspace)
-    log.check_sound(workspace)
+    log.sound_entries(workspace)
+    anchor.check(workspace)
 
 
 def flush(workspace: Workspace) -> int:

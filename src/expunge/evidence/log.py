@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError
-from expunge.evidence import dsse
+from expunge.evidence import anchor, dsse
 from expunge.evidence.keys import PublicKey, SigningKey, signing_key
 from expunge.evidence.merkle import tree_hash
 from expunge.exact.checkpoint import disk_errors, write_atomically
@@ -84,11 +84,12 @@ def append(workspace: Workspace, events: Sequence[Event]) -> None:
     """Tell events to the workspace's log, each durably and once, then sign the new tree head.
 
     Raises:
-        InputError: If the log was damaged by something other than a crash.
+        InputError: If the log was damaged by something other than a crash, or a backup was restored.
         StorageError: If the disk refuses.
     """
     key, folder = signing_key(workspace), workspace.folder("log")
     with _locked(folder):
+        anchor.check(workspace)
         entries = _repaired(folder / ENTRIES)
         known = {entry.event.id for entry in entries}
         fresh = [event for event in events if event.id not in known]
@@ -101,16 +102,19 @@ def append(workspace: Workspace, events: Sequence[Event]) -> None:
                     os.fsync(file.fileno())
             entries = parse((folder / ENTRIES).read_bytes())
         if entries and (fresh or not _is_head_of(folder / HEAD, entries, key.public)):
-            write_atomically(folder / HEAD, sign_head(entries, key).as_bytes(), "The log's tree head")
+            head = sign_head(entries, key)
+            write_atomically(folder / HEAD, head.as_bytes(), "The log's tree head")
+            signed = parse_head(head.as_bytes())
+            anchor.keep(workspace, signed.size, signed.root, signed.time)
 
 
-def check_sound(workspace: Workspace) -> None:
-    """Raise an error if the log cannot be continued.
+def sound_entries(workspace: Workspace) -> list[Entry]:
+    """Return the log's entries, if it can be continued; a torn last line is left out.
 
     Raises:
         InputError: If it was damaged by something other than a crash.
     """
-    _parsed(_whole(_content(workspace.root / "log" / ENTRIES)))
+    return _parsed(_whole(_content(workspace.root / "log" / ENTRIES)))
 
 
 def entries_of(workspace: Workspace) -> list[Entry]:

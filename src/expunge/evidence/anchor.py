@@ -126,10 +126,10 @@ def behind(workspace: Workspace) -> str | None:
     path = workspace.root / "log" / log.ENTRIES
     size = path.stat().st_size if path.exists() else 0
     if size != at.log_bytes or not _is_head(workspace, at):
-        entries = log.sound_entries(workspace)
-        if len(entries) < at.size:
-            return f"Its log has {len(entries)} entries; {at.size} were signed, the last of {at.time}."
-        if merkle.tree_hash(entry.line for entry in entries[: at.size]).hex() != at.root:
+        lines = log.sound_lines(workspace)
+        if len(lines) < at.size:
+            return f"Its log has {len(lines)} entries; {at.size} were signed, the last of {at.time}."
+        if merkle.tree_hash(lines[: at.size]).hex() != at.root:
             return f"Its log is not a continuation of the {at.size} entries that were signed at {at.time}."
     if _last_event(workspace) < at.last_event:
         return f"Its catalog lacks events that were recorded until {at.time}."

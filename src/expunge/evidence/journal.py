@@ -30,8 +30,7 @@ def check_ready(workspace: Workspace) -> None:
         InputError: If the log is damaged, or older than what is known of it.
         StorageError: If the signing key cannot be read.
     """
-    signing_key(workspace)
-    log.sound_entries(workspace)
+    log.sound_lines(workspace, signing_key(workspace).public)
     anchor.check(workspace)
 
 

@@ -14,6 +14,7 @@ from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.locks import ModelLock
 from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
+from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import plain_json, tensor_digest
@@ -207,6 +208,12 @@ class Approximation:
         from expunge.unlearning.selecting import Selected
         from expunge.unlearning.yolo import unlearn_rows
 
+        if gone := sum(not (self.version.root / s.path).is_file() for s in self.pending):
+            raise InputError(
+                f"{gone} pictures that {self.before.name} has to forget are gone.",
+                "Without them no method knows what to forget, and no audit can judge the result.",
+                "Restore them for the time of the unlearning; --delete-originals deletes them afterwards.",
+            )
         with self.workspace.session() as session:
             rows = load_samples(session, self.version, without_erased=True)
         classes = (self.class_name,) if self.class_name else ()

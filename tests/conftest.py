@@ -14,4 +14,5 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # counts until torch is imported
 KEYS = tempfile.mkdtemp(prefix="expunge-test-keys-")
 os.environ["EXPUNGE_KEYS"] = KEYS
+os.environ["EXPUNGE_ANCHORS"] = "none"  # tests copy workspaces as they like; those of restoring name a folder
 atexit.register(shutil.rmtree, KEYS, ignore_errors=True)

@@ -8,7 +8,8 @@ same samples end with the same digest, as the exact machinery promises for real 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,9 @@ import pytest
 from expunge import batch, pipeline
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version, load_samples
+from expunge.catalog.tables import RequestEventRow
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.evidence import certificate, log
 from expunge.progress import Progress
 from expunge.requests import settle
 from expunge.workspace import Workspace
@@ -43,7 +46,9 @@ class Clock:
         self.at += timedelta(**span)
 
 
-def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") -> None:
+def add_people(
+    workspace: Workspace, people: Sequence[str], name: str = "shop", consent: bool = False
+) -> None:
     """Add a data set in which every person has two samples, and nobody has two."""
     samples = [
         Sample(path, "train", hashlib.sha256(f"{name}/{path}".encode()).hexdigest(), "", None, who, False)
@@ -57,7 +62,33 @@ def add_people(workspace: Workspace, people: Sequence[str], name: str = "shop") 
         Path("/nowhere"), DatasetConfig("yolo", ("a", "b")), tuple(sorted(samples, key=lambda s: s.path))
     )
     with workspace.session(write=True) as session:
-        add_version(session, name, found, key=workspace.key)
+        add_version(session, name, found, key=workspace.key, new_consent=consent)
+
+
+def in_child(job: Callable[[], object]) -> int:
+    """Run a function in a process of its own; returns its exit code, negative after a signal."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            job()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def told_once(workspace: Workspace) -> int:
+    """Check that the log has every event of the catalog, once and in its order; returns how many."""
+    with workspace.session() as session:
+        rows = session.query(RequestEventRow).order_by(RequestEventRow.id).all()
+        events = [
+            (f"request-{row.target}" if row.source != row.target else "request-noted", row.request_id)
+            for row in rows
+        ]
+        assert all(row.told for row in rows)
+    entries = [e.event for e in log.entries_of(workspace) if e.event.kind.startswith("request-")]
+    assert [(e.kind, e.request) for e in entries] == events
+    return len(events)
 
 
 @dataclass
@@ -67,6 +98,7 @@ class Paper:
     workspace: Workspace
     names: tuple[str, ...] = ("m", "z")
     trainings: int = 0
+    judged: bool = False  # as adopted models are, whose certificates need no plan
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Publish the models, and put paper in the place of what would train."""
@@ -104,11 +136,22 @@ class Paper:
             catalog.publish(
                 session, model_id, number=number, parent=number - 1 or None, dataset_id=version.dataset_id,
                 dataset_version=version.number, retained_digest=digest[7:71], samples=1, subjects=1,
-                plan_digest=None, method="exact", guarantee="exact", state="current", digest=digest,
+                plan_digest=None, method="exact", guarantee=self.guarantee, state="current", digest=digest,
                 weights=f"models/{name}/{name}-{number}.pt", composition=None, metrics=None, cost=None,
-                cpu_seconds=1.0, request_id=request_id,
+                cpu_seconds=1.0, request_id=request_id, judged=self.judgement or None,
             )  # fmt: skip
         return self.newest(name)
+
+    @property
+    def guarantee(self) -> str:
+        """What the models are said to be."""
+        return "audited" if self.judged else "exact"
+
+    @property
+    def judgement(self) -> dict[str, Any]:
+        """What an audit found, where there is one."""
+        audit = dict.fromkeys(certificate.AUDIT)
+        return {"verdict": "pass", "audit": audit} if self.judged else {}
 
     def _affected(
         self, workspace: Workspace, ask: Any, scope: Any, locked: Sequence[str] = (), gone: Any = None
@@ -158,4 +201,5 @@ class PaperExecution:
         if defer:
             return entry
         now = self.paper.publish(self.before.name, self.request_id)
-        return {**entry, "model": now.label, "digest": now.digest, "guarantee": "exact"}
+        done = {"model": now.label, "digest": now.digest, "guarantee": self.paper.guarantee}
+        return {**entry, **done, **self.paper.judgement}

@@ -15,9 +15,10 @@ from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.locks import ModelLock
 from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
+from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.graph import retained_digest
-from expunge.exact.hashing import tensor_digest
+from expunge.exact.hashing import plain_json, tensor_digest
 from expunge.exact.model import counts
 from expunge.progress import Progress
 
@@ -215,6 +216,12 @@ class Approximation:
         from expunge.unlearning.selecting import Selected
         from expunge.unlearning.yolo import unlearn_rows
 
+        if gone := sum(not (self.version.root / s.path).is_file() for s in self.pending):
+            raise InputError(
+                f"{gone} pictures that {self.before.name} has to forget are gone.",
+                "Without them no method knows what to forget, and no audit can judge the result.",
+                "Restore them for the time of the unlearning; --delete-originals deletes them afterwards.",
+            )
         with self.workspace.session() as session:
             rows = load_samples(session, self.version, without_erased=True)
         classes = (self.class_name,) if self.class_name else ()
@@ -301,6 +308,7 @@ class Approximation:
                 cost={"predicted": self.predicted, "measured": result.cost},
                 cpu_seconds=0.0,
                 request_id=self.request_id,
+                judged=plain_json({"verdict": result.verdict, "audit": result.as_json()}),
             )
         with self.workspace.session() as session:
             return catalog.find_model(session, f"{self.before.name}@{number}")

@@ -18,6 +18,7 @@ from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.models import Published
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
+from expunge.evidence import anchor
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
 from expunge.progress import Progress
@@ -134,6 +135,7 @@ def audit_model(
         raise InputError(
             "The page cannot be written there.", "There is no such folder.", "Make it, or name another."
         )
+    anchor.check(workspace)
     began, case = time.monotonic(), _case(workspace, question)
     files = [workspace.root / p.weights for p in (case.original, case.candidate)]
     for published, file in zip((case.original, case.candidate), files, strict=True):

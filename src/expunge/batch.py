@@ -15,8 +15,9 @@ from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import BusyError, ExpungeError, InputError, Preempted
+from expunge.evidence import anchor
 from expunge.intake import actor_name, approve
-from expunge.originals import delete_originals
+from expunge.leftout import delete_originals, left_out, take_up
 from expunge.outcome import Request
 from expunge.pipeline import Order, execute, forget
 from expunge.progress import Progress
@@ -100,14 +101,19 @@ def run(
     who = actor_name(actor)
     if sum((bool(chosen.ids), chosen.due, chosen.every)) != 1:
         raise InputError("What shall run?", "Name requests, or give --due or --all.", "Choose one of them.")
+    anchor.check(workspace)
     work = _choose(workspace, chosen)
     outcomes: dict[str, dict[str, Any]] = {}
     failed: list[Failure] = []
     for request_id, models in work.underway:
         _take_up(workspace, request_id, models, progress, outcomes, failed)
     for request_id, delete in work.ending:
+        if chosen.ids and (further := left_out(workspace, request_id)):
+            take_up(workspace, request_id, further, who)
+            _take_up(workspace, request_id, further, progress, outcomes, failed)
+            continue
         if delete:
-            delete_originals(workspace, request_id)
+            delete_originals(workspace, request_id, progress)
         outcomes[request_id] = settle(workspace, request_id, None, resumed=True)
     batches: list[list[dict[str, Any]]] = []
     for orders in _grouped(work.fresh):
@@ -186,7 +192,7 @@ def _take_up(
         if still and models:
             repair(workspace, models, progress)
         if delete:
-            delete_originals(workspace, request_id)
+            delete_originals(workspace, request_id, progress)
         outcomes[request_id] = settle(workspace, request_id, None, resumed=True)
     except ExpungeError as error:
         if not isinstance(error, BusyError | Preempted):

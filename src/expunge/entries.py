@@ -56,8 +56,8 @@ def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | Non
     if not waits or now is None or not _final(now):
         return entry
     measured = (now.cost or {}).get("measured")
-    final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True}
-    return {**entry, **_published(workspace, now), **final}
+    final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True, "method": now.method}
+    return {**entry, **_published(workspace, now), **final, **(now.judged or {})}
 
 
 def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
         "verdict": None,
         "interim": None,
         **_published(workspace, now),
+        **(now.judged or {}),
     }
     if _final(now):
         return entry

@@ -23,6 +23,7 @@ from expunge.catalog.models import Published
 from expunge.catalog.tables import ModelVersionRow
 from expunge.data.digest import file_digest
 from expunge.errors import ExpungeError, InputError
+from expunge.evidence import anchor
 from expunge.exact.checkpoint import disk_errors
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def export(
         Mismatch: If the export differs by more than the tolerance; it is not kept.
     """
     chosen = _format(form)
+    anchor.check(workspace)
     with workspace.session() as session:
         published = catalog.find_model(session, ref)
         version = get_version(session, published.dataset, published.dataset_version)

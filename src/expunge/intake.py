@@ -17,6 +17,7 @@ from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.docket import describe
 from expunge.errors import InputError
+from expunge.evidence import journal
 from expunge.scoping import Ask, Scope, check_method, concerned, scope_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def open_request(workspace: Workspace, ask: Ask, opening: Opening | None = None)
     if known:
         return {**show(workspace, known), "reused": True}
     check_method(ask)
+    journal.check_ready(workspace)
     scope = scope_of(workspace, ask)
     erased = scope.selection.already_erased_by
     if not scope.taken:
@@ -314,6 +316,7 @@ def _change(
     workspace: Workspace, request_id: str, change: Callable[[Session, RequestRow, datetime], None]
 ) -> dict[str, Any]:
     at = workspace.clock()
+    journal.check_ready(workspace)
     with workspace.session(write=True) as session:
         row = get_request(session, request_id)
         catalog.check_clock(session, at, workspace.settings.rules)

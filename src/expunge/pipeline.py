@@ -19,11 +19,12 @@ from expunge.catalog.locks import ModelLock, model_lock
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
-from expunge.evidence.keys import signing_key
+from expunge.evidence import anchor, journal
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
 from expunge.intake import Opening, actor_name, add_row, new_id, open_request
-from expunge.originals import delete_originals
+from expunge.leftout import delete_originals, left_out, take_up, wants_no_originals
+from expunge.leftout import preview as preview_left_out
 from expunge.progress import Progress
 from expunge.references import destroy_references
 from expunge.repair import repair
@@ -86,16 +87,17 @@ def forget(
     began = time.monotonic() if began is None else began
     who = actor_name(actor)
     check_method(ask)
+    anchor.check(workspace)
     scope = scope_of(workspace, ask)
     if not scope.taken:
-        return _again(workspace, ask, scope.selection, progress)
+        return _again(workspace, ask, scope.selection, progress, who)
     if ask.confirm is not None and not ask.confirm(preview(ask, scope, affected_by(workspace, ask, scope))):
         raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
     if workspace.settings.approval.four_eyes:
         return _only_opened(open_request(workspace, ask, Opening(actor=who)))
     outcomes = execute(workspace, [Order(new_id(), ask, queued=False)], progress, began, who)
     if not outcomes:  # while we waited for the locks another erasure took it all
-        return _again(workspace, ask, scope_of(workspace, ask).selection, progress)
+        return _again(workspace, ask, scope_of(workspace, ask).selection, progress, who)
     return outcomes[0]
 
 
@@ -128,7 +130,7 @@ def execute(
         found = affected_by(workspace, first, scopes[0], tuple(locks), gone) if locks and gone else []
         ids = _model_ids(workspace, found)
         _check_environments(found, ids, first, progress)
-        signing_key(workspace)  # without it there would be no certificate in the end
+        journal.check_ready(workspace)  # without it there would be no evidence in the end
         started = _erase(workspace, orders, scopes, sorted(locks), actor)
         try:
             return _execute_all(workspace, started, found, ids, locks, progress, began)
@@ -238,7 +240,7 @@ def _execute_all(
     outcomes = []
     for order, scope in started:
         if order.ask.delete_originals:
-            delete_originals(workspace, order.request_id)
+            delete_originals(workspace, order.request_id, progress)
         outcome = settle(workspace, order.request_id, entries)
         outcomes.append({**outcome, "already_erased_by": scope.selection.already_erased_by})
     for other in _waiting(workspace, locks, {order.request_id for order, _ in started}):
@@ -311,21 +313,36 @@ def _only_opened(opened: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _again(workspace: Workspace, ask: Ask, selection: Selection, progress: Progress) -> dict[str, Any]:
-    """All that was asked for is erased already; if that request is unfinished, finish it."""
+def _again(
+    workspace: Workspace, ask: Ask, selection: Selection, progress: Progress, actor: str
+) -> dict[str, Any]:
+    """All that was asked for is erased already; if a request for it is unfinished, finish it.
+
+    Unfinished is also one that left out a model which still holds the data, if that model is meant now.
+    """
     first = next(iter(selection.already_erased_by.values()))
+    only = {ref.partition("@")[0] for ref in ask.models}
+    further = {r: left_out(workspace, r, only) for r in dict.fromkeys(selection.already_erased_by.values())}
+    further = {request_id: names for request_id, names in further.items() if names and not ask.defer}
+    if further and ask.confirm is not None:
+        shown = [e for r, names in further.items() for e in preview_left_out(workspace, r, names, ask.method)]
+        said = preview(ask, Scope(selection, frozenset()), [])
+        if not ask.confirm({**said, "models": shown}):
+            raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
+    for request_id, names in further.items():
+        take_up(workspace, request_id, names, actor)
     with workspace.session() as session:
         row = session.get(RequestRow, first)
         unfinished = row is not None and row.state in states.UNDERWAY and not ask.defer
-        names = list(row.selection.get("models", [])) if row else []
+        mine = list(row.selection.get("models", [])) if row is not None and unfinished else []
+    names = sorted({*mine, *(name for found in further.values() for name in found)})
     again: list[dict[str, Any]] = []
-    if unfinished:
+    if names:
         done = repair(workspace, names, progress, ask.method == "retrain", (ask.method, ask.settings))
-        again = [
-            entry for entry in done["models"] if entry["plan"] is None
-        ]  # judged: there is something to say
-    if ask.delete_originals:
-        delete_originals(workspace, first)
+        again = [e for e in done["models"] if e["plan"] is None or e["parent"].partition("@")[0] not in mine]
+    for request_id in (first, *further):
+        if ask.delete_originals or wants_no_originals(workspace, request_id):
+            delete_originals(workspace, request_id, progress)
     outcome = (
         settle(workspace, first, None, resumed=unfinished)
         if row is not None

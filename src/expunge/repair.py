@@ -11,9 +11,11 @@ from expunge.approximation import Approximation, Settings
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
 from expunge.errors import EnvironmentChanged, Preempted
+from expunge.evidence import anchor
 from expunge.exact.model import ErasableModel
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.execution import Execution
+from expunge.leftout import delete_originals, wants_no_originals
 from expunge.progress import Progress
 from expunge.requests import settle, settle_executed
 
@@ -42,6 +44,7 @@ def repair(
         Preempted: If a forget of the same model came in between.
         EnvironmentChanged: If exactness cannot be promised here, and nobody asked for a retrain.
     """
+    anchor.check(workspace)
     with workspace.session() as session:
         chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
         waiting = catalog.unfinished(session)
@@ -59,6 +62,9 @@ def repair(
             if entry.get("preempted"):
                 raise Preempted("The repair gave way to another erasure.", "", "That command finishes it.")
     adopted = [entry for entry in entries if entry["plan"] is None]
+    for w in waiting:
+        if wants_no_originals(workspace, w.id):
+            delete_originals(workspace, w.id, progress)
     requests = [
         settle(
             workspace,
@@ -115,6 +121,7 @@ def _unlearn_again(
             return None
         last = mine[-1]
         method, settings = how or (last.method, Settings(**last.selection.get("settings", {})))
+        method = "auto" if method == "exact" else method  # said for models with a plan, before this one
         approximation = Approximation(
             workspace,
             newest,

@@ -17,6 +17,7 @@ from expunge.catalog.forgetting import forget_rows, scrub
 from expunge.catalog.models import Published
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
+from expunge.copies import copies
 from expunge.duplicates import forget_hashes
 from expunge.entries import environment, gather
 from expunge.errors import BusyError, ExpungeError
@@ -50,10 +51,10 @@ def settle(
     Returns:
         The outcome, in the form of ``forget --json``.
     """
+    journal.flush(workspace)  # what a process that died had no time to tell goes before what comes now
     with workspace.session() as session:
         row = catalog.get_request(session, request_id)
         if row.state == State.CLOSED and not _rows_left(session, request_id):
-            journal.tell(workspace, request_id)
             return dict(row.result or {})  # there is nothing that could change
         asked, after, stored = row.selection, row.version_after, dict(row.result or {})
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
@@ -79,6 +80,8 @@ def settle(
         with contextlib.suppress(BusyError):  # somebody reads what is to be overwritten: not closed yet
             scrub(workspace)
             outcome["state"] = "closed"
+    with workspace.session() as session:
+        known = copies(workspace, session, [request_id])[request_id]
     certificate.issue(
         workspace,
         request_id,
@@ -86,9 +89,10 @@ def settle(
         state=str(outcome["state"]),
         environment=environment(workspace, models),
         forgotten=outcome["state"] == "closed",
+        purged=known.purged,
+        deployments=known.deployments,
     )
     _record(workspace, request_id, outcome, resumed)
-    journal.tell(workspace, request_id)
     return outcome
 
 

@@ -12,6 +12,7 @@ from expunge.catalog import derivatives
 from expunge.catalog.datasets import get_version, iter_samples, parse_ref
 from expunge.data.export import export_version
 from expunge.errors import InputError
+from expunge.evidence import anchor
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -31,6 +32,7 @@ def export_data(workspace: Workspace, ref: str, out: Path, link: bool = False) -
     Raises:
         InputError: If the folder is not new or empty, or a file differs from the manifest.
     """
+    anchor.check(workspace)
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
         samples = list(iter_samples(session, version, without_erased=True))

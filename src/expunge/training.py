@@ -14,6 +14,7 @@ from expunge.catalog.datasets import get_version, load_samples, parse_ref, subje
 from expunge.catalog.locks import model_lock
 from expunge.catalog.models import Published
 from expunge.errors import InputError
+from expunge.evidence import anchor
 from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
 from expunge.exact.graph import retained_digest
@@ -89,6 +90,7 @@ def train(
         InputError: If something does not fit; nothing was changed.
     """
     parse_ref(name)
+    anchor.check(workspace)
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
         samples = load_samples(session, version, without_erased=True)
@@ -235,6 +237,7 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str, unsafe_trust
     from expunge.unlearning.yolo import check_fits
 
     parse_ref(name)
+    anchor.check(workspace)
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
         samples = load_samples(session, version, without_erased=True)

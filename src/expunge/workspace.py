@@ -125,18 +125,24 @@ class Workspace:
     def session(self, *, write: bool = False) -> Iterator[Session]:
         """Open a session on the catalog: committed at the end, rolled back after an error.
 
+        What happened to requests in it is told to the log as soon as it is durable.
+
         Args:
             write: Take the write lock at once. Otherwise the first change takes it, and what was read before
                 may by then be another's past.
         """
         from sqlalchemy.orm import Session
 
-        from expunge.catalog.engine import begin_write, catalog_errors
+        from expunge.catalog.engine import EVENTS, begin_write, catalog_errors
 
         with catalog_errors(), Session(self._engine) as session, session.begin():
             if write:
                 begin_write(session)
             yield session
+        if session.info.get(EVENTS):
+            from expunge.evidence import journal
+
+            journal.flush(self)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported."""

@@ -6,11 +6,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from requests_kit import PEOPLE, Clock, Paper
+from requests_kit import PEOPLE, Clock, Paper, in_child, told_once
 
 from expunge import batch, intake
 from expunge.batch import Chosen
@@ -18,6 +17,7 @@ from expunge.catalog import requests as catalog
 from expunge.catalog.models import history
 from expunge.catalog.states import LEGAL, State
 from expunge.catalog.tables import RequestEventRow
+from expunge.evidence import log
 from expunge.evidence.certificate import predicate_of
 from expunge.intake import Opening
 from expunge.progress import Progress
@@ -33,18 +33,6 @@ def prepare(workspace: Workspace) -> None:
     workspace._engine.dispose()
 
 
-def in_child(job: Callable[[], object]) -> int:
-    """Run a function in a process of its own; returns its exit code, negative after a signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            job()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def run_all(root: Path) -> None:
     """Run the queue, as a new process would."""
     workspace = Workspace(root, Clock())
@@ -56,7 +44,7 @@ def run_all(root: Path) -> None:
 
 
 def dying(root: Path, nth: int, where: str) -> None:
-    """Run the queue, and die at the nth event, or after the nth commit."""
+    """Run the queue, and die at the nth event, after the nth commit, or about the nth entry into the log."""
     left = [nth]
 
     def step(*args: object, **kwargs: object) -> None:
@@ -72,6 +60,17 @@ def dying(root: Path, nth: int, where: str) -> None:
             step()
 
         catalog._record = record
+    elif where in ("before the log", "after the log"):
+        append = log.append
+
+        def appending(*args: object) -> None:
+            if where == "before the log":
+                step()
+            append(*args)  # type: ignore[arg-type]
+            if where == "after the log":
+                step()
+
+        log.append = appending
     else:
         from sqlalchemy import event
         from sqlalchemy.orm import Session
@@ -100,6 +99,7 @@ def story(root: Path) -> tuple[dict[int, list[str]], str, int]:
         statement = predicate_of(workspace.certificates / f"{request}.json")
         assert {m["digest"] for m in statement["models"]} <= published
         assert statement["state"] == "closed"
+    assert told_once(workspace) == len(events)
     workspace._engine.dispose()
     return steps, digest, versions
 
@@ -115,6 +115,10 @@ def prepared(workspace: Workspace, paper: Paper) -> Path:
     ("where", "every"),
     [
         ("event", 5),
+        ("before the log", 5),
+        ("after the log", 5),
+        pytest.param("before the log", 1, marks=pytest.mark.slow),
+        pytest.param("after the log", 1, marks=pytest.mark.slow),
         pytest.param("event", 1, marks=pytest.mark.slow),
         pytest.param("commit", 1, marks=pytest.mark.slow),
     ],

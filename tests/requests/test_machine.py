@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from requests_kit import PEOPLE, Clock, Paper, add_people
+from requests_kit import PEOPLE, Clock, Paper, add_people, told_once
 from sqlalchemy import select
 
 from expunge import batch, intake, pipeline
@@ -173,6 +173,10 @@ class Office(RuleBasedStateMachine):
         text = json.dumps([[e.actor, e.reason, e.detail] for e in events])
         assert not any(person in text for person in PEOPLE)
         assert "words" not in text
+
+    @invariant()
+    def the_log_knows_it_all(self) -> None:
+        told_once(self.workspace)
 
     @invariant()
     def closed_means_forgotten(self) -> None:

@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 
 from expunge.catalog.derived_tables import DataExportRow, ModelExportRow, PublishedFileRow, PurgeRow
 from expunge.catalog.models import Published, history
-from expunge.catalog.tables import DatasetRow, ModelVersionRow, SampleRow, VersionRow, now
+from expunge.catalog.tables import (
+    DatasetRow,
+    ModelVersionRow,
+    OpaqueLeaf,
+    RequestRow,
+    SampleRow,
+    VersionRow,
+    now,
+)
 from expunge.catalog.versions import newest_number
 
 
@@ -29,6 +37,7 @@ class Exported:
     difference: float
     tolerance: float
     created: str
+    removed: bool
 
 
 @dataclass(frozen=True)
@@ -68,14 +77,12 @@ def mark_export_removed(session: Session, export_id: int) -> None:
     session.execute(update(ModelExportRow).where(ModelExportRow.id == export_id).values(removed=now()))
 
 
-def model_exports(session: Session, version_ids: Iterable[int]) -> list[Exported]:
-    """Return the exports of some versions that have not been removed, oldest first."""
-    query = (
-        select(ModelExportRow)
-        .where(ModelExportRow.model_version_id.in_(list(version_ids)), ModelExportRow.removed.is_(None))
-        .order_by(ModelExportRow.id)
-    )
-    return [_exported(row) for row in session.scalars(query)]
+def model_exports(session: Session, version_ids: Iterable[int], *, removed: bool = False) -> list[Exported]:
+    """Return the exports of some versions, oldest first; with ``removed`` also those that are gone."""
+    query = select(ModelExportRow).where(ModelExportRow.model_version_id.in_(list(version_ids)))
+    if not removed:
+        query = query.where(ModelExportRow.removed.is_(None))
+    return [_exported(row) for row in session.scalars(query.order_by(ModelExportRow.id))]
 
 
 def export_digests(session: Session, export_id: int) -> set[str]:
@@ -163,9 +170,11 @@ def outdated_data_exports(session: Session) -> list[DataExport]:
 def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
     """For each model version (by id) the requests that erased, later, what it was trained on.
 
-    A version that a request made, or that is newer than the request's erasure, has not seen its data.
+    A version that a request made, or that is newer than the request's erasure, has not seen its data. Where
+    the catalog has forgotten the rows, the request's record says which models they had changed.
     """
     erased: dict[int, list[tuple[int, int | None, str]]] = {}
+    forgotten = _forgotten(session)
     query = (
         select(SampleRow.dataset_id, SampleRow.arrived, SampleRow.removed, SampleRow.request_id)
         .where(SampleRow.removal == "erased", SampleRow.request_id.is_not(None), SampleRow.split == "train")
@@ -190,7 +199,10 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
             sorted(
                 {
                     request
-                    for arrived, removed, request in erased.get(p.dataset_id, [])
+                    for arrived, removed, request in (
+                        *erased.get(p.dataset_id, ()),
+                        *forgotten.get((p.dataset_id, p.name), ()),
+                    )
                     if arrived <= p.dataset_version
                     and (removed is None or removed > p.dataset_version)
                     and request not in clean
@@ -227,7 +239,8 @@ def purges(session: Session, request_id: str | None = None) -> list[dict[str, An
 
 
 def _erased_from(session: Session, dataset_id: int, version: int) -> set[str]:
-    query = (
+    """The requests that erased something of a version, whether the catalog still knows the rows or not."""
+    rows = (
         select(SampleRow.request_id)
         .where(
             SampleRow.dataset_id == dataset_id,
@@ -238,9 +251,40 @@ def _erased_from(session: Session, dataset_id: int, version: int) -> set[str]:
         )
         .distinct()
     )
-    return {request for request in session.scalars(query) if request}
+    leaves = (
+        select(OpaqueLeaf.request_id)
+        .where(
+            OpaqueLeaf.dataset_id == dataset_id, OpaqueLeaf.arrived <= version, OpaqueLeaf.removed > version
+        )
+        .distinct()
+    )
+    return {request for query in (rows, leaves) for request in session.scalars(query) if request}
+
+
+def _forgotten(session: Session) -> dict[tuple[int, str], list[tuple[int, int | None, str]]]:
+    """By dataset and model: arrival and removal of rows that were forgotten, and which request did it."""
+    found: dict[tuple[int, str], list[tuple[int, int | None, str]]] = {}
+    spans = select(
+        OpaqueLeaf.dataset_id, OpaqueLeaf.arrived, OpaqueLeaf.removed, OpaqueLeaf.request_id
+    ).distinct()
+    results: dict[str, dict[str, Any] | None] = dict(
+        session.execute(
+            select(RequestRow.id, RequestRow.result).where(
+                RequestRow.id.in_(select(OpaqueLeaf.request_id).distinct())
+            )
+        ).all()
+    )
+    for dataset, arrived, removed, request in session.execute(spans):
+        for entry in (results.get(request) or {}).get("models", []):
+            if entry["digest"] != entry.get("parent_digest"):
+                name = entry["model"].partition("@")[0]
+                found.setdefault((dataset, name), []).append((arrived, removed, request))
+    return found
 
 
 def _exported(row: ModelExportRow) -> Exported:
-    values = {key: getattr(row, key) for key in Exported.__annotations__ if key != "created"}
-    return Exported(created=row.created.isoformat(timespec="seconds"), **values)
+    own = ("created", "removed")
+    values = {key: getattr(row, key) for key in Exported.__annotations__ if key not in own}
+    return Exported(
+        created=row.created.isoformat(timespec="seconds"), removed=row.removed is not None, **values
+    )

@@ -52,6 +52,7 @@ class Published:
     cpu_seconds: float
     request_id: str | None
     created: str
+    judged: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:

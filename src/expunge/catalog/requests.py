@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from expunge.catalog import states
 from expunge.catalog.clock import Rules
+from expunge.catalog.engine import EVENTS
 from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestEventRow, RequestRow
@@ -190,4 +191,5 @@ def _record(
             detail=detail,
         )
     )
+    session.info[EVENTS] = True
     session.flush()

@@ -14,7 +14,7 @@ class State(StrEnum):
     ``executed``: every model is final, but something is left, such as the user's own originals;
     ``audited``: every result was judged, or is exact; ``certified``: the last certificate is written;
     ``closed``: the catalog has forgotten what was asked for, too. ``resumed``: taken up again after it
-    failed or its process died.
+    failed or its process died, or for a model that had been left out.
     """
 
     OPEN = "open"
@@ -38,7 +38,7 @@ LEGAL: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.EXECUTED, State.FAILED, State.RESUMED}),
     State.RESUMED: frozenset({State.RUNNING, State.EXECUTED, State.FAILED}),
     State.FAILED: frozenset({State.RESUMED, State.REFUSED}),
-    State.EXECUTED: frozenset({State.AUDITED}),
+    State.EXECUTED: frozenset({State.AUDITED, State.RESUMED}),
     State.AUDITED: frozenset({State.CERTIFIED}),
     State.CERTIFIED: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),

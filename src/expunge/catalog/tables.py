@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -198,7 +199,8 @@ class ModelVersionRow(Base):
     ``state``: current | interim | superseded. ``composition``: for each shard the last finished stage
     that is merged in; of an adopted model the requests that it forgot, and the epochs of a retrain.
     ``retained_digest``: digest of the sample rows it is a function of. ``parts``: of an ensemble the digest
-    of each file, by which a file is known when the others are gone.
+    of each file, by which a file is known when the others are gone. ``judged``: verdict and audit of a result
+    that was unlearned.
     """
 
     __tablename__ = "model_version"
@@ -225,6 +227,7 @@ class ModelVersionRow(Base):
     cpu_seconds: Mapped[float] = mapped_column(default=0.0)
     request_id: Mapped[str | None] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(default=now)
+    judged: Mapped[dict[str, Any] | None]
 
 
 class CheckpointRow(Base):
@@ -281,11 +284,15 @@ class RequestRow(Base):
 class RequestEventRow(Base):
     """One transition of a request, or something noted about it (``source`` equals ``target``). Never changed.
 
-    ``detail`` is small and names nobody: versions, models, dates, ids of other requests.
+    ``detail`` is small and names nobody: versions, models, dates, ids of other requests. ``told``: the log
+    has the event; the only thing that changes.
     """
 
     __tablename__ = "request_event"
-    __table_args__ = (Index("request_event_request", "request_id"),)
+    __table_args__ = (
+        Index("request_event_request", "request_id"),
+        Index("request_event_untold", "id", sqlite_where=text("NOT told"), postgresql_where=text("NOT told")),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     request_id: Mapped[str] = mapped_column(ForeignKey("request.id"))
     source: Mapped[str | None] = mapped_column(String(20))
@@ -294,3 +301,4 @@ class RequestEventRow(Base):
     actor: Mapped[str] = mapped_column(String(200))
     reason: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[dict[str, Any] | None]
+    told: Mapped[bool] = mapped_column(default=False, server_default=false())

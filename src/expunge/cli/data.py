@@ -93,7 +93,9 @@ def add(
         raise click.UsageError("Give --new-consent or --skip-erased, not both.")
     workspace = context.workspace()
     from expunge.catalog.datasets import add_version, summarize
+    from expunge.evidence import anchor
 
+    anchor.check(workspace)
     key = workspace.key
     scan = _read(context, path, table, regex, public, digests)
     with workspace.session(write=True) as session:
@@ -109,6 +111,8 @@ def add(
             keep_public=not public,
         )
         result = _described(version, summarize(session, version))
+    if new_consent:
+        anchor.follow(workspace)
     context.emit(result, lambda: version_table(result))
 
 

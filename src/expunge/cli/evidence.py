@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands ``report`` and ``keys``."""
+"""The commands ``report``, ``keys`` and ``restored``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from expunge.cli.output import Context, common_options
+from expunge.errors import InputError
 
 
 @click.command()
@@ -71,3 +74,38 @@ def rotate(context: Context, key: Path | None, lost: bool) -> None:
     public = change(workspace, key, lost=lost)
     path = str(store.public_path(workspace))
     context.emit({"key": public.key_id, "public_key": path}, lambda: f"{public.key_id}\n{path}")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what came back; change nothing.")
+@click.option("--actor", metavar="NAME", help="Who does it. [the user of the operating system]")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+def restored(context: Context, dry_run: bool, actor: str | None, yes: bool) -> None:
+    """After a backup was restored: erase again who was erased since.
+
+    Restore the newest backup first. What only the later catalog knew (requests, dates, certificates) does not
+    come back; who was erased is known by the list outside of the workspace. The log goes on with an entry
+    that says so: whoever kept a later tree head sees that it was forked.
+    """
+    from expunge import restored as work
+    from expunge.progress import Progress
+
+    workspace = context.workspace()
+    if dry_run:
+        found = work.describe(workspace)
+    else:
+        if sys.stdin.isatty() and not yes:
+            context.say(_returned(work.describe(workspace)))
+            if not click.confirm("Erase them again now?", err=True):
+                raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
+        found = work.erase_again(workspace, Progress(), actor)
+    context.emit(found, lambda: _returned(found))
+
+
+def _returned(found: dict[str, Any]) -> str:
+    if not found["restored"]:
+        return "The workspace is what it was last."
+    words = f"{found['subjects']} subjects and {found['samples']} samples that were erased came back."
+    done = [f"erased again: {o['request']} ({o['state']})" for o in found.get("requests", [])]
+    return "\n".join([found["reason"] or "The restoration was not finished.", words, *done])

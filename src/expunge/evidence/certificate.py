@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from expunge.catalog.tables import DatasetRow
 from expunge.data.digest import file_digest
 from expunge.errors import InputError
 from expunge.evidence import dsse, log, manifest, statement
-from expunge.evidence.keys import signing_key
+from expunge.evidence.keys import public_keys, signing_key
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
 
@@ -36,8 +37,8 @@ def issue(
     state: str,
     environment: dict[str, Any],
     forgotten: bool,
-    purged: list[dict[str, Any]] | None = None,
-    deployments: list[dict[str, Any]] | None = None,
+    purged: list[dict[str, Any]],
+    deployments: list[dict[str, Any]],
 ) -> Path:
     """Sign what was done for a request, as of now; where that is what was signed last, nothing changes.
 
@@ -48,8 +49,8 @@ def issue(
         state: The request's state.
         environment: By plan, the environment in which its models were made.
         forgotten: Whether the catalog has forgotten the rows.
-        purged: What was deleted, and what a user has to look after elsewhere.
-        deployments: Where the models are known to run.
+        purged: What purges deleted of the request's data (see :class:`expunge.copies.Said`).
+        deployments: Where copies are known to be.
 
     Returns:
         The certificate's file.
@@ -62,8 +63,8 @@ def issue(
         "models": entries,
         "guarantees": {k: v for k, v in statement.GUARANTEES.items() if k != "none"},
         "environment": environment,
-        "purged": purged or [],
-        "deployments": deployments or [],
+        "purged": purged,
+        "deployments": deployments,
         "catalog": {"forgotten": forgotten, "suppression": statement.SUPPRESSION},
         "not_covered": list(statement.NOT_COVERED),
     }
@@ -81,6 +82,44 @@ def issue(
         events.insert(0, log.Event(gone, "rows-forgotten", request_id, root))
     log.append(workspace, events)
     return path
+
+
+@dataclass(frozen=True)
+class Amended:
+    """A certificate as it is now: its request, the digest of its payload, and whether it was signed anew."""
+
+    request: str
+    digest: str
+    changed: bool
+
+
+def amend(
+    workspace: Workspace, request_id: str, purged: list[dict[str, Any]], deployments: list[dict[str, Any]]
+) -> Amended | None:
+    """Sign a certificate again where what it says of copies has changed; all else stays as it was said.
+
+    What carries no signature of the workspace's own keys is left as it is: it is for ``verify`` to say so.
+
+    Returns:
+        What to tell the log, also where nothing changed (a process may have died before it told); None where
+        there is no such certificate.
+    """
+    path, trusted = path_of(workspace, request_id), public_keys(workspace)
+    try:
+        envelope = read(path)
+        said = statement.decode(envelope.payload).predicate.model_dump()
+    except (InputError, dsse.Malformed):
+        return None
+    signer = trusted.get(envelope.key_id)
+    if signer is None or not dsse.signature_holds(envelope, signer):
+        return None
+    fresh = plain_json({**said, "purged": purged, "deployments": deployments})
+    changed = fresh != said
+    if changed:
+        fresh["dates"] = {**said["dates"], "issued": workspace.clock().isoformat(timespec="seconds")}
+        envelope = dsse.sign(statement.PAYLOAD_TYPE, statement.encode(fresh), signing_key(workspace))
+        write_atomically(path, envelope.as_bytes(), "The certificate")
+    return Amended(request_id, hashlib.sha256(envelope.payload).hexdigest(), changed)
 
 
 def path_of(workspace: Workspace, request_id: str) -> Path:

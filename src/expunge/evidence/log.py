@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError
-from expunge.evidence import dsse
+from expunge.evidence import anchor, dsse
 from expunge.evidence.keys import PublicKey, SigningKey, signing_key
 from expunge.evidence.merkle import tree_hash
 from expunge.exact.checkpoint import disk_errors, write_atomically
@@ -34,6 +34,7 @@ ROTATED = "key-rotated"
 REQUEST = re.compile(r"r-[0-9a-f]{16}")
 KIND = re.compile(r"[a-z][a-z-]{0,39}")
 HEX = re.compile(r"[0-9a-f]{32,64}")
+EVENT_ID = re.compile(rb'"event":"([0-9a-f]+)"')
 
 
 class BrokenLog(ValueError):
@@ -84,24 +85,44 @@ def append(workspace: Workspace, events: Sequence[Event]) -> None:
     """Tell events to the workspace's log, each durably and once, then sign the new tree head.
 
     Raises:
-        InputError: If the log was damaged by something other than a crash.
+        InputError: If the log was damaged by something other than a crash, or a backup was restored.
         StorageError: If the disk refuses.
     """
     key, folder = signing_key(workspace), workspace.folder("log")
     with _locked(folder):
-        entries = _repaired(folder / ENTRIES)
-        known = {entry.event.id for entry in entries}
-        fresh = [event for event in events if event.id not in known]
+        anchor.check(workspace)
+        content = _content(folder / ENTRIES)
+        lines, head = _continued(folder, content, key.public)
+        _cut_torn(folder / ENTRIES, content)
+        known = {found for line in lines for found in EVENT_ID.findall(line)}
+        fresh = [event for event in events if event.id.encode() not in known]
         if fresh:
-            lines = [line_of(len(entries) + i, event) for i, event in enumerate(fresh)]
+            added = [line_of(len(lines) + i, event) for i, event in enumerate(fresh)]
             with disk_errors("The log"), open(folder / ENTRIES, "ab") as file:
-                for line in lines:
+                for line in added:
                     file.write(line + b"\n")
                     file.flush()
                     os.fsync(file.fileno())
-            entries = parse((folder / ENTRIES).read_bytes())
-        if entries and (fresh or not _is_head_of(folder / HEAD, entries, key.public)):
-            write_atomically(folder / HEAD, sign_head(entries, key).as_bytes(), "The log's tree head")
+            lines += added
+        if lines and (head is None or head.size < len(lines)):
+            made = _sign(lines, key, None)
+            write_atomically(folder / HEAD, made.as_bytes(), "The log's tree head")
+            signed = parse_head(made.as_bytes())
+            anchor.keep(workspace, signed.size, signed.root, signed.time)
+
+
+def sound_lines(workspace: Workspace, key: PublicKey | None = None) -> list[bytes]:
+    """Return the log's lines, if it can be continued; a torn last line is left out.
+
+    Args:
+        workspace: Whose log.
+        key: Lines under a tree head that this key signed were read before, and only their hash is compared.
+
+    Raises:
+        InputError: If it was damaged by something other than a crash.
+    """
+    folder = workspace.root / "log"
+    return _continued(folder, _content(folder / ENTRIES), key)[0]
 
 
 def entries_of(workspace: Workspace) -> list[Entry]:
@@ -131,9 +152,13 @@ def parse(content: bytes, *, torn_ok: bool = False) -> list[Entry]:
 
 def sign_head(entries: Sequence[Entry], key: SigningKey, time: str | None = None) -> dsse.Envelope:
     """Return a signed tree head of the entries, as of a time (None: now)."""
+    return _sign([entry.line for entry in entries], key, time)
+
+
+def _sign(lines: Sequence[bytes], key: SigningKey, time: str | None) -> dsse.Envelope:
     head = {
-        "root": tree_hash(entry.line for entry in entries).hex(),
-        "size": len(entries),
+        "root": tree_hash(lines).hex(),
+        "size": len(lines),
         "time": time or datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return dsse.sign(HEAD_TYPE, json.dumps(head, sort_keys=True).encode(), key)
@@ -217,31 +242,41 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def _repaired(path: Path) -> list[Entry]:
-    """Cut off what a crash left of a last line; anything else that is wrong is an error."""
-    content = _content(path)
-    whole = content[: content.rfind(b"\n") + 1]
+def _continued(folder: Path, content: bytes, key: PublicKey | None) -> tuple[list[bytes], TreeHead | None]:
+    """The whole lines of a log that is sound, and its tree head if that holds under the key."""
+    *lines, _ = content.split(b"\n")
+    head = _head_of(folder / HEAD, lines, key) if key is not None else None
     try:
-        entries = parse(whole)
+        for index in range(head.size if head else 0, len(lines)):
+            _entry(index, lines[index])
     except BrokenLog as error:
         raise InputError(
             "The transparency log is damaged.",
             f"{error}. A crash cannot have done this.",
             "Restore the folder 'log' of the workspace from a backup, and find out who changed it.",
         ) from error
-    if whole != content:
-        with disk_errors("The log"), open(path, "r+b") as file:
-            file.truncate(len(whole))
-            os.fsync(file.fileno())
-    return entries
+    return lines, head
 
 
-def _is_head_of(path: Path, entries: Sequence[Entry], key: PublicKey) -> bool:
+def _head_of(path: Path, lines: Sequence[bytes], key: PublicKey) -> TreeHead | None:
+    """The tree head, if the key signed it and the lines are those that it was signed for."""
     try:
         head = parse_head(path.read_bytes())
     except (OSError, ValueError):
-        return False
-    return head.size == len(entries) and head.envelope.key_id == key.key_id
+        return None
+    if head.envelope.key_id != key.key_id or not dsse.signature_holds(head.envelope, key):
+        return None
+    same = head.size <= len(lines) and tree_hash(lines[: head.size]).hex() == head.root
+    return head if same else None
+
+
+def _cut_torn(path: Path, content: bytes) -> None:
+    """Cut off what a crash left of a last line."""
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        with disk_errors("The log"), open(path, "r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -133,6 +133,48 @@ class Model(Part):
     interim: Interim | None
 
 
+class Count(Part):
+    """How many files of a kind, and their size."""
+
+    files: int
+    bytes: int
+
+
+class Purged(Part):
+    """What one purge deleted of the request's data. ``plan``: digest of the list that was shown before."""
+
+    plan: str = Field(pattern="^sha256:[0-9a-f]{64}$")
+    at: str
+    kinds: dict[str, Count]
+
+
+class Export(Part):
+    """An export of a model that saw the data. ``sha256``: of each of its files."""
+
+    kind: Literal["export"]
+    model: str
+    format: str
+    sha256: list[str]
+    confirmed: bool
+
+
+class Tree(Part):
+    """A tree of samples that was written before they were erased, and is still known to be there."""
+
+    kind: Literal["data-export"]
+    dataset: str
+    confirmed: bool
+
+
+class Place(Part):
+    """A place outside of the machine, by a keyed digest: its name may name people."""
+
+    kind: Literal["external"]
+    place: str = Field(pattern="^[0-9a-f]{32}$")
+    scheme: str = Field(pattern="^[a-z0-9]{1,10}$")
+    confirmed: bool
+
+
 class Catalog(Part):
     """What the catalog still knows of the person, and why."""
 
@@ -153,8 +195,8 @@ class Predicate(Part):
     models: list[Model]
     guarantees: dict[str, str]
     environment: dict[str, Any]
-    purged: list[dict[str, Any]]
-    deployments: list[dict[str, Any]]
+    purged: list[Purged]
+    deployments: list[Annotated[Export | Tree | Place, Field(discriminator="kind")]]
     catalog: Catalog
     not_covered: list[str]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,15 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 FILE = "external.txt"
+ID_DIGITS = 32
 MARK = re.compile(r"\[( |x|X)\]\s+")
 
 
 def checklist(workspace: Workspace) -> list[dict[str, Any]]:
-    """Return the places of ``external.txt`` in the workspace: ``{place, confirmed}``.
+    """Return the places of ``external.txt`` in the workspace: ``{place, confirmed, id}``.
+
+    ``id`` stands for the place in certificates, since its name may name people: a digest under the
+    workspace's secret, so that its owner can say which line is meant and nobody else can test a guess.
 
     One place a line (a bucket, a registry, a device): ``[x] PLACE`` where somebody confirmed that the copies
     are gone, ``[ ] PLACE`` or ``PLACE`` where nobody has. Empty lines and ``#`` lines count for nothing.
@@ -38,5 +43,7 @@ def checklist(workspace: Workspace) -> list[dict[str, Any]]:
         if line and not line.startswith("#"):
             mark = MARK.match(line)
             place = line[mark.end() :] if mark else line
-            places.append({"place": place, "confirmed": bool(mark and mark.group(1) in "xX")})
+            confirmed = bool(mark and mark.group(1) in "xX")
+            digest = hmac.digest(workspace.key, f"place {place}".encode(), "sha256").hex()
+            places.append({"place": place, "confirmed": confirmed, "id": digest[:ID_DIGITS]})
     return places

@@ -15,6 +15,7 @@ from expunge.catalog import models as catalog
 from expunge.catalog.decisions import forget_decisions
 from expunge.catalog.locks import model_lock
 from expunge.catalog.versions import NAME
+from expunge.copies import bring_up_to_date
 from expunge.errors import BusyError, InputError
 from expunge.purge.delete import CAVEATS, Outcome, delete
 from expunge.purge.external import checklist
@@ -54,7 +55,7 @@ def purge(workspace: Workspace, ask: Ask) -> dict[str, Any]:
 
     Models that a running command holds are left out. What was found is compared with ``expected``, and with
     what was shown for confirmation; each file is compared once more before it goes. At the first that has
-    changed in between, the purge stops.
+    changed in between, the purge stops. Certificates are brought up to date with what went.
 
     Raises:
         InputError: If what is left over is not what was expected or confirmed; nothing was deleted.
@@ -77,6 +78,7 @@ def purge(workspace: Workspace, ask: Ask) -> dict[str, Any]:
         _remember(workspace, found)
         outcomes = delete([leftover.entry for leftover in found.leftovers])
         _record(workspace, found, outcomes)
+    bring_up_to_date(workspace)
     return {**_described(workspace, found, dry_run=False), **_became(found, outcomes)}
 
 

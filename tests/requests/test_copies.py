@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What certificates say of copies: what a purge deleted, exports, trees, places; and never a name or path."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from requests_kit import PEOPLE, Paper
+
+from expunge import pipeline
+from expunge.catalog import derivatives
+from expunge.copies import bring_up_to_date
+from expunge.data.export import MARKER
+from expunge.evidence import certificate, log, report
+from expunge.evidence.keys import public_path
+from expunge.evidence.verify import Means, verify
+from expunge.progress import Progress
+from expunge.purge import run
+from expunge.scoping import Ask
+from expunge.workspace import Workspace
+
+WHO = PEOPLE[0]
+
+
+@pytest.fixture
+def copied(workspace: Workspace, paper: Paper, tmp_path: Path) -> Workspace:
+    """Weights, an export and a tree of what the models saw, all below a folder named after the person."""
+    paper.judged = True
+    (workspace.models / "m").mkdir()
+    (workspace.models / "m" / "m-1.pt").write_bytes(b"weights")
+    home = tmp_path / f"for-{WHO}"
+    tree = home / "tree"
+    (tree / "images").mkdir(parents=True)
+    (tree / MARKER).write_text("x-1\n")
+    (tree / "images" / f"{WHO}-0.png").write_bytes(b"picture")
+    (home / f"{WHO}.onnx").write_bytes(b"exported")
+    with workspace.session(write=True) as session:
+        m = paper.newest("m")
+        derivatives.add_model_export(
+            session, [derivatives_digest(b"exported")], model_version_id=m.id, format="onnx",
+            path=str(home / f"{WHO}.onnx"), size_bytes=8, images=1, difference=0.0, tolerance=1e-3,
+        )  # fmt: skip
+        derivatives.add_data_export(session, "x-1", m.dataset_id, 1, str(tree))
+    (workspace.root / "external.txt").write_text(f"[x] s3://bucket/{WHO}\nthe desk of {WHO}\n")
+    return workspace
+
+
+def derivatives_digest(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def forget(workspace: Workspace, who: str = WHO) -> str:
+    outcome = pipeline.forget(workspace, Ask(subjects=(who,)), Progress(quiet=True), actor="ann")
+    assert outcome["state"] == "closed"
+    return str(outcome["request"])
+
+
+def said(workspace: Workspace, request: str) -> dict[str, Any]:
+    return certificate.predicate_of(certificate.path_of(workspace, request))
+
+
+def accepted(workspace: Workspace, request: str) -> None:
+    """An outsider with the public key and copies of the log accepts it."""
+    path, folder = certificate.path_of(workspace, request), workspace.root / "log"
+    means = Means(public_key=public_path(workspace), log=folder / log.ENTRIES)
+    found = verify(None, str(path), means, Progress(quiet=True))
+    assert found["valid"], found
+    assert [c["ok"] for c in found["checks"] if c["name"] == "log: entry"] == [True]
+    assert "newest" not in {c["name"] for c in found["checks"]}
+
+
+def test_copies_are_told_before_and_after_the_purge(copied: Workspace, tmp_path: Path) -> None:
+    request = forget(copied)
+    before = said(copied, request)
+    assert before["purged"] == []
+    export, tree, bucket, desk = before["deployments"]
+    assert export == {
+        "kind": "export", "model": "m@1", "format": "onnx", "confirmed": False,
+        "sha256": [derivatives_digest(b"exported")],
+    }  # fmt: skip
+    assert tree == {"kind": "data-export", "dataset": "shop@1", "confirmed": False}
+    assert [(p["scheme"], p["confirmed"]) for p in (bucket, desk)] == [("s3", True), ("other", False)]
+    accepted(copied, request)
+
+    done = run.purge(copied, run.Ask())  # after the catalog has forgotten the rows
+    assert {x["kind"] for x in done["leftovers"]} >= {"weights", "export", "data-export"}
+    assert all(x["requests"] == [request] for x in done["leftovers"] if x["kind"] != "folder")
+    assert [p["id"] for p in done["external"]] == [bucket["place"], desk["place"]]
+    after = said(copied, request)
+    (purged,) = after["purged"]
+    assert purged["plan"] == done["plan"]
+    assert {k: n["files"] for k, n in purged["kinds"].items()} == {
+        "data-export": 2,
+        "export": 1,
+        "weights": 1,
+    }
+    assert after["deployments"] == [{**export, "confirmed": True}, bucket, desk]
+    assert {k: after[k] for k in after if k not in ("purged", "deployments", "dates")} == {
+        k: before[k] for k in before if k not in ("purged", "deployments", "dates")
+    }
+    accepted(copied, request)
+
+
+def test_no_name_and_no_path(copied: Workspace, tmp_path: Path) -> None:
+    request = forget(copied)
+    for _ in range(2):
+        payload = certificate.read(certificate.path_of(copied, request)).payload
+        page = report.render(said(copied, request))
+        for text in (payload.decode(), page, (copied.root / "log" / log.ENTRIES).read_text()):
+            assert WHO not in text
+            assert "bucket" not in text
+            assert str(tmp_path) not in text
+        run.purge(copied, run.Ask())
+    assert "data-export" in page
+    assert "s3" in page
+
+
+def test_who_was_not_in_it_is_not_told_of_it(copied: Workspace) -> None:
+    """A later request concerns later models; what went before it is another's."""
+    first = forget(copied)
+    second = forget(copied, PEOPLE[1])
+    run.purge(copied, run.Ask())
+    kinds = [list(p["kinds"]) for p in said(copied, first)["purged"]]
+    assert kinds == [["data-export", "export", "weights"]]
+    models = {d["model"] for d in said(copied, second)["deployments"] if d["kind"] == "export"}
+    assert models == {"m@1"}, "the export of m@1 shows the second person, too"
+    clean = forget(copied, PEOPLE[2])
+    (copied.models / "m" / "m-2.pt").write_bytes(b"made for the first")
+    run.purge(copied, run.Ask())
+    assert [list(p["kinds"]) for p in said(copied, clean)["purged"]] == [["weights"]]
+    assert len(said(copied, first)["purged"]) == 1, "m@2 is clean of the first"
+
+
+def test_nothing_new_changes_nothing(copied: Workspace) -> None:
+    request = forget(copied)
+    run.purge(copied, run.Ask())
+    path, events = certificate.path_of(copied, request), copied.root / "log" / log.ENTRIES
+    before = (path.read_bytes(), events.read_bytes())
+    assert bring_up_to_date(copied) == 0
+    run.purge(copied, run.Ask())
+    assert (path.read_bytes(), events.read_bytes()) == before
+    places = copied.root / "external.txt"
+    places.write_text(places.read_text().replace("the desk", "[x] the desk"))
+    assert bring_up_to_date(copied) == 1
+    assert all(d["confirmed"] for d in said(copied, request)["deployments"] if d["kind"] == "external")
+    accepted(copied, request)
+
+
+def test_what_was_changed_by_hand_is_not_signed(copied: Workspace) -> None:
+    """A purge must not put our name under somebody else's words."""
+    request = forget(copied)
+    path = certificate.path_of(copied, request)
+    envelope = json.loads(path.read_text())
+    envelope["signatures"][0]["sig"] = envelope["signatures"][0]["sig"][:-4] + "AA=="
+    path.write_text(json.dumps(envelope))
+    run.purge(copied, run.Ask())
+    assert json.loads(path.read_text()) == envelope
+    assert not os.path.exists(copied.models / "m" / "m-1.pt")

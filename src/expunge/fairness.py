@@ -17,6 +17,7 @@ from expunge.bias.boxes import matched, working_point
 from expunge.bias.comparison import changes
 from expunge.bias.groups import Attributes, group_boxes, group_samples
 from expunge.bias.readings import Classified, Detected, Reading
+from expunge.bias.removal import removal
 from expunge.bias.resampling import DRAWS
 from expunge.bias.summary import Setting, summary
 from expunge.catalog import models as catalog
@@ -27,6 +28,7 @@ from expunge.errors import InputError
 from expunge.grouping import attributes_of, looked_at
 
 if TYPE_CHECKING:
+    from expunge.scoping import Ask
     from expunge.tasks.yolo import Opened
     from expunge.workspace import Workspace
 
@@ -135,6 +137,28 @@ def compare(workspace: Workspace, models: Sequence[str], question: Question) -> 
         "training_only": _training_only(ground, question, setting),
         "warnings": _warnings(workspace, ground, question, measured[0]),
     }
+
+
+def removal_of(
+    workspace: Workspace, ask: Ask, columns: Sequence[str], file: Path | None = None
+) -> dict[str, Any]:
+    """Say what forgetting would leave of each group in the training split; nothing is changed.
+
+    Returns:
+        See :func:`expunge.bias.removal.removal`.
+
+    Raises:
+        InputError: If the request selects something unknown, or a column is unknown.
+    """
+    from expunge.scoping import scope_of
+
+    scope = scope_of(workspace, ask)
+    version = scope.selection.version
+    with workspace.session() as session:
+        rows = load_samples(session, version, "train", without_erased=True)
+    groups = group_samples(rows, attributes_of(workspace, version, file), columns)
+    gone = np.array([(s.path, s.arrived) in scope.taken for s in rows], dtype=bool)
+    return removal(rows, groups, gone, workspace.settings.bias.minimum)
 
 
 def ground_of(workspace: Workspace, question: Question) -> Ground:

@@ -143,8 +143,8 @@ def _table(found: dict[str, Any], models: list[dict[str, Any]]) -> Table:
     title = f"{metric} on {found['data']} {found['split']}, by {' and '.join(found['group'])}"
     table = Table(title=title, title_justify="left", caption=escape("\n".join(_lines(found, models))),
                   caption_justify="left")  # fmt: skip
-    table.add_column("group")
-    table.add_column("samples", justify="right")
+    table.add_column("group", min_width=9)
+    table.add_column("images", justify="right")
     table.add_column("subjects", justify="right")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=name not in others)

@@ -63,8 +63,11 @@ def _row(
 ) -> None:
     """One group: its name, its dots, and of how many people or samples they are."""
     name, first = entries[0]["group"], entries[0]
+    alone = len(models) == 1
     worst = [m["worst"] is not None and m["worst"]["group"] == name for m in models]
-    canvas.text(scale.start - 10, y + 4, _short(name), WORST if any(worst) else svg.INK, anchor="end")
+    canvas.text(
+        scale.start - 10, y + 4, _short(name), WORST if alone and any(worst) else svg.INK, anchor="end"
+    )
     if first["figures"] is None:
         canvas.text(scale.start + 8, y + 4, "too few for a figure")
         return
@@ -73,12 +76,13 @@ def _row(
     for j, entry in enumerate(entries):
         place = y + _offset(j, len(entries))
         value = entry["figures"][metric]
-        _mark(canvas, scale, place, value, WORST if worst[j] else COLOURS[j % 5], name)
+        colour = WORST if worst[j] and alone else COLOURS[j % 5]
+        _mark(canvas, scale, place, value, colour, name)
         if worst[j] and value["value"] is not None:
             end = value["high"] if value["high"] is not None else value["value"]
             near = scale(end) + 8 < RIGHT - 40
             x = scale(end) + 8 if near else scale(value["low"] or value["value"]) - 8
-            canvas.text(x, place + 4, "worst", WORST, 11, "start" if near else "end")
+            canvas.text(x, place + 4, "worst", colour, 11, "start" if near else "end")
 
 
 def _mark(canvas: Canvas, scale: svg.Scale, y: float, value: dict[str, Any], colour: str, title: str) -> None:
@@ -104,7 +108,9 @@ def _range(models: Sequence[dict[str, Any]], metric: str) -> tuple[float, float]
     shown += [e["figures"][metric] for m in models for e in m["groups"] if e["figures"]]
     lows = [v["low"] if v["low"] is not None else v["value"] for v in shown if v["value"] is not None]
     lowest = min(lows, default=0.0)
-    return max(0.0, int(lowest * 10) / 10 - (0.1 if lowest * 10 % 1 < 0.2 else 0)), 1.0
+    return max(
+        0.0, int(lowest * 10) / 10 - (0.1 if lowest * 10 % 1 < 0.2 else 0)
+    ), 1.0 + 1e-9  # with a tick at 1
 
 
 def _legend(model: dict[str, Any]) -> str:

@@ -114,7 +114,8 @@ def compare(workspace: Workspace, models: Sequence[str], question: Question) -> 
         raise InputError("One model is no comparison.", "", "Name the one before, and the one after.")
     ground = ground_of(workspace, question)
     readings: list[Reading] = []
-    measured, opened = [], None
+    measured: list[dict[str, Any]] = []
+    opened: list[Opened] | None = None
     setting: Setting | None = None
     for ref in models:
         published, opened = _open(workspace, ref, ground.version)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of classifiers by group: against fairlearn and scikit-learn, by hand, and under what must not matter."""
+"""Figures of classifiers by group: against fairlearn and scikit-learn, and under what must not matter."""
 
 from __future__ import annotations
 

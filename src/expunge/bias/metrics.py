@@ -69,7 +69,7 @@ def count(
 
     def table(of: Indices, part: Numbers) -> Numbers:
         flat = np.bincount(group * classes + of, weights=part, minlength=groups * classes)
-        return flat.reshape(groups, classes)
+        return np.asarray(flat, dtype=np.float64).reshape(groups, classes)
 
     return Counts(table(truth, once), table(said, once), table(truth, once * (truth == said)))
 
@@ -140,4 +140,5 @@ def _most(values: list[float]) -> float:
 
 def _rate(part: Numbers, whole: Numbers) -> Numbers:
     whole = np.broadcast_to(whole, part.shape)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    rate: Numbers = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return rate

@@ -20,19 +20,27 @@ from expunge.bias.metrics import Indices, Numbers
 
 
 class Reading(Protocol):
-    """What figures are made of. G: groups, N: images, T: things that are in groups (images or objects).
+    """What figures are made of. G: groups, N: images, T: things that are in groups (images or objects)."""
 
-    Attributes:
-        main: The figure by which groups are compared; higher is better.
-        figures: Names of the columns of ``table``.
-        slow: Names of the columns of ``slow_table``.
-        spread: Names of the entries of ``differences``; the first is the gap of ``main``.
-    """
+    @property
+    def main(self) -> str:
+        """The figure by which groups are compared; higher is better."""
+        ...
 
-    main: str
-    figures: tuple[str, ...]
-    slow: tuple[str, ...]
-    spread: tuple[str, ...]
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the columns of ``table``; the first is the main figure."""
+        ...
+
+    @property
+    def slow(self) -> tuple[str, ...]:
+        """Names of the columns of ``slow_table``."""
+        ...
+
+    @property
+    def spread(self) -> tuple[str, ...]:
+        """Names of the entries of ``differences``; the first is the gap of the main figure."""
+        ...
 
     def table(self, group: Indices, groups: int, weights: Numbers | None = None) -> Numbers:
         """Return (G, figures) for groups (T,) and weights of the images (N,)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intervals by drawing people anew, and shuffled groups: the right width, the right coverage, no invention."""
+"""Intervals by drawing people anew, and shuffled groups: the right width and coverage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def mean_of(values: np.ndarray, samples: list[Sample], seed: int) -> tuple[float
 
 
 def test_coverage_with_people_whose_samples_are_alike() -> None:
-    """All samples of a person share one value: intervals that drew samples would be three times too narrow."""
+    """All samples of a person share one value: drawing samples would be three times too narrow."""
     samples, hits, naive = people(40, 9), 0, 0
     lonely = [Sample(s.path, "test", "") for s in samples]
     for seed in range(100):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Summaries and comparisons of models: real gaps are found, shuffled groups show none, small groups are told."""
+"""Summaries and comparisons of models: real gaps are found, shuffled groups show none."""
 
 from __future__ import annotations
 
@@ -130,9 +130,8 @@ def test_changes_are_judged_pair_by_pair() -> None:
     better = (setting.groups.index == 1) & (rng.random(len(before.truth)) < 0.8)
     after = Classified(before.truth, np.where(better, before.truth, before.said), before.confidence, 3)
     worse = (setting.groups.index == 2) & (rng.random(len(before.truth)) < 0.4)
-    harmful = Classified(
-        before.truth, np.where(worse, (before.truth + 1) % 3, after.said), before.confidence, 3
-    )
+    said = np.where(worse, (before.truth + 1) % 3, after.said)
+    harmful = Classified(before.truth, said, before.confidence, 3)
     found = changes([before, after, harmful], setting)
     assert found["worst"][0]["low"] > 0.1
     assert found["gap"][0]["high"] < 0

@@ -19,7 +19,6 @@ from expunge.bias.boxes import (
     working_point,
 )
 
-
 PERFECT = (0.995, 0.995)  # as Ultralytics reads it: precision falls to 0 at the last of 101 places
 
 

@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_draws() -> None:
 
 def mean_of(values: np.ndarray, samples: list[Sample], seed: int) -> tuple[float, float]:
     found = intervals(
-        lambda w: np.array([np.average(values, weights=w)]), weights(samples, 400, generator(seed))
+        lambda w: np.array([np.average(values, weights=w)]), weights(samples, 200, generator(seed))
     )
     assert found[0] is not None
     return found[0]

@@ -23,7 +23,10 @@ from expunge.tasks.yolo import open_model, samples_of, yolo_task
 @pytest.fixture(scope="module", params=["classify", "detect"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Grouped:
     """A workspace for tests that change nothing."""
-    return grouped(tmp_path_factory.mktemp(request.param), request.param)
+    return grouped(tmp_path_factory.mktemp(request.param), request.param, each=2)
+
+
+pictures = pytest.mark.parametrize("world", ["classify"], indirect=True)
 
 
 def asked(*columns: str, **changes: Any) -> Question:
@@ -59,6 +62,7 @@ def test_the_figures_of_all_are_those_of_the_task(world: Grouped) -> None:
         assert found["overall"]["mAP50-95"]["value"] == pytest.approx(theirs["mAP50-95"], abs=1e-3)
 
 
+@pictures
 def test_combinations_and_a_table_of_its_own(world: Grouped) -> None:
     found = measure(world.workspace, "m", asked("tone", "age"))
     assert "dark & old" in [g["group"] for g in found["groups"]]
@@ -67,6 +71,7 @@ def test_combinations_and_a_table_of_its_own(world: Grouped) -> None:
     assert {g["group"] for g in found["groups"]} <= {"boot", "(missing)"}
 
 
+@pictures
 @pytest.mark.parametrize(
     "changes",
     [
@@ -81,6 +86,7 @@ def test_bad_input_names_no_value(world: Grouped, changes: dict[str, Any]) -> No
         assert value not in str(error.value)
 
 
+@pictures
 def test_a_table_that_speaks_of_nothing_here(world: Grouped) -> None:
     table = world.groups_file("subject,tone", [("nobody", SECRET)], "none.csv")
     with pytest.raises(InputError) as error:
@@ -98,6 +104,7 @@ def test_objects_only_for_detectors(world: Grouped) -> None:
     assert set(found["groups"][0]["figures"]) == {"recall", "mAP50", "mAP50-95"}
 
 
+@pictures
 def test_the_least_size_is_a_setting(world: Grouped, tmp_path: Path) -> None:
     file = world.workspace.root / "settings.toml"
     file.write_text("[bias]\nminimum = 13\n")
@@ -110,6 +117,7 @@ def test_the_least_size_is_a_setting(world: Grouped, tmp_path: Path) -> None:
     assert "Fewer than two groups" in " ".join(found["warnings"])
 
 
+@pictures
 def test_two_models_side_by_side(world: Grouped) -> None:
     task = measure(world.workspace, "m", asked())["task"]
     training.adopt(world.workspace, bias_world.untrained(world.folder, task, 1), "shop", "other")
@@ -122,6 +130,7 @@ def test_two_models_side_by_side(world: Grouped) -> None:
         compare(world.workspace, ["m"], asked())
 
 
+@pictures
 def test_what_found_does_not_judge(world: Grouped) -> None:
     assert not any("found" in w for w in measure(world.workspace, "m", asked(split="val"))["warnings"])
     note_found(world.workspace, "shop", "val")
@@ -132,6 +141,7 @@ def test_what_found_does_not_judge(world: Grouped) -> None:
     assert any("was trained" in w for w in measure(world.workspace, "m", asked(split="train"))["warnings"])
 
 
+@pictures
 def test_what_a_removal_leaves(world: Grouped) -> None:
     dark = [who for who, tone in world.tones.items() if tone == "dark" and who.startswith("train")]
     found = removal_of(world.workspace, Ask(subjects=dark[:9]), ["tone"])
@@ -141,6 +151,7 @@ def test_what_a_removal_leaves(world: Grouped) -> None:
     assert "75%" in found["warnings"][0]
 
 
+@pictures
 def test_the_command_line(world: Grouped, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     where = ("--workspace", str(world.workspace.root))
     words = ("bias", "measure", "m", "--data", "shop", "--draws", "100", *where)

@@ -56,7 +56,7 @@ def test_attributes_go_with_the_person(world: Grouped, tmp_path: Path) -> None:
     said = certificate.predicate_of(path)["measured"][0]
     assert said["models"] == ["m@1", "m@2"]
     assert said["attributes"] == 2
-    assert said["groups"] + said["groups_without_figure"] == 8
+    assert said["groups"] + said["groups_without_figure"] == 4
     assert said["worst"][0]["value"] is not None
     assert "do not say that a model is fair" in said["says"]
     for word in ("tone", "dark", "light", "rare", "young", '"age"', "train-only"):

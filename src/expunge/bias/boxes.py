@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from expunge.bias.metrics import Indices, Numbers
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
+COLUMNS = np.arange(len(THRESHOLDS))
 PLACES = np.linspace(0, 1, 101)
 FOUND_FROM = 0
 """Place of the threshold (0.5) from which an object counts as found."""
@@ -82,13 +83,13 @@ def matched(pictures: Sequence[Picture]) -> Matches:
         order = np.argsort(-p.scores, kind="stable")
         shared = overlap(p.boxes, p.found) * (p.classes[:, None] == p.said[None])
         own = np.full((len(p.scores), len(THRESHOLDS)), -1, dtype=np.int64)
-        for t, threshold in enumerate(THRESHOLDS):
-            free = np.ones(len(p.boxes), dtype=bool)
-            for j in order if len(p.boxes) else ():
-                left = np.where(free, shared[:, j], 0.0)
-                best = int(left.argmax())
-                if left[best] >= threshold:
-                    free[best], own[j, t] = False, best
+        free = np.ones((len(p.boxes), len(THRESHOLDS)), dtype=bool)
+        for j in order[(shared[:, order] >= THRESHOLDS[0]).any(axis=0)]:
+            left = np.where(free, shared[:, j, None], 0.0)
+            best = left.argmax(axis=0)
+            ok = np.flatnonzero(left[best, COLUMNS] >= THRESHOLDS)
+            free[best[ok], ok] = False
+            own[j, ok] = best[ok]
         score = np.full(len(p.boxes), -np.inf)
         hit = own[:, FOUND_FROM] >= 0
         score[own[hit, FOUND_FROM]] = p.scores[hit]
@@ -152,12 +153,14 @@ def mean_average_precision(
     """
     once = np.ones(len(pictures)) if weights is None else weights
     wanted = np.append(objects, False)  # that of no object, at −1
+    counts = once[matches.picture] > 0
+    counts &= pictures[matches.picture] | wanted[matches.taken].any(axis=1)
     precision: list[Numbers] = []
     for k in np.unique(matches.classes[objects]):
         whole = float(once[matches.object_picture[objects & (matches.classes == k)]].sum())
         if whole <= 0:
             continue
-        own = np.flatnonzero(matches.said == k)
+        own = np.flatnonzero((matches.said == k) & counts)
         own = own[np.argsort(-matches.scores[own], kind="stable")]
         taken, where = matches.taken[own], matches.picture[own]
         right = wanted[taken] * once[where][:, None]

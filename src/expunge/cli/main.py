@@ -40,6 +40,7 @@ COMMANDS = {
     "export": ("expunge.cli.export:export", "Write a model in another format, checked against its weights."),
     "report": ("expunge.cli.evidence:report", "Write what was done for a request, for people to read."),
     "keys": ("expunge.cli.evidence:keys", "Show or change the key that signs certificates."),
+    "bias": ("expunge.cli.bias:bias", "Find data that does harm, and see what forgetting it changes."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

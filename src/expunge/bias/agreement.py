@@ -11,7 +11,7 @@ Introduction to the Bootstrap*, 1993, section 13.3.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -111,9 +111,7 @@ def best(scores: Floats, top: int) -> Any:
     return order[np.isfinite(scores[order])][:top]
 
 
-def aggregate(
-    scores: Floats, keys: Sequence[Sequence[Hashable]], how: str = "sum"
-) -> tuple[list[Hashable], Floats]:
+def aggregate(scores: Floats, keys: Sequence[Sequence[str]], how: str = "sum") -> tuple[list[str], Floats]:
     """Return scores of groups of samples: their names in order of appearance, and (m,) scores.
 
     The harm of a group is the sum of its samples': to first order, removing them all does what removing each
@@ -124,7 +122,7 @@ def aggregate(
         keys: For each sample the groups that it belongs to, none or several.
         how: ``sum`` or ``mean``.
     """
-    numbers: dict[Hashable, int] = {}
+    numbers: dict[str, int] = {}
     places, rows = [], []
     for row, names in enumerate(keys):
         for name in names:

@@ -36,14 +36,15 @@ class Visit:
         rows: (s,) which of the n training samples these are.
         train: Their gradients (s, k).
         target: Gradients of the target samples (t, k), of the same sketch.
-        rate: Learning rates of the passes that ended in this checkpoint, summed.
+        rate: (s,) or one for all: learning rates of the passes over each that ended here, summed; 0 for a
+            sample that was seen before, and not since the checkpoint before.
         final: Whether it is (a part of) the model that is judged, not a state on the way to it.
     """
 
     rows: NDArray[np.int64]
     train: Gradients
     target: Gradients
-    rate: float = 1.0
+    rate: Floats | float = 1.0
     final: bool = True
 
 

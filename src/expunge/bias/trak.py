@@ -67,9 +67,9 @@ def trak(
         if not visit.final:
             continue
         phi, q = _outputs(visit.train)
-        root = np.sqrt(q * (1 - q))[:, None] if weighted and visit.train.entropy else 1.0
-        towards = visit.target.rows.mean(0, dtype=np.float64)
-        harm[visit.rows] += phi @ _solve(root * phi, towards, damping, penalty)
+        towards = np.asarray(visit.target.rows.mean(0, dtype=np.float64))
+        scale = np.sqrt(q * (1 - q)) if weighted and visit.train.entropy else np.ones(len(q))
+        harm[visit.rows] += phi @ _solve(np.asarray(scale[:, None] * phi), towards, damping, penalty)
         share[visit.rows] += q
         models[visit.rows] += 1
     seen = models > 0
@@ -84,7 +84,7 @@ def _outputs(train: Gradients) -> tuple[Floats, Floats]:
     if not train.entropy:
         return -rows, np.ones(len(rows))
     q = np.maximum(-np.expm1(-train.loss), LEAST)
-    return -rows / q[:, None], q
+    return np.asarray(-rows / q[:, None]), np.asarray(q)
 
 
 def _solve(phi: Floats, towards: Floats, damping: float, penalty: float | None) -> Floats:
@@ -93,8 +93,6 @@ def _solve(phi: Floats, towards: Floats, damping: float, penalty: float | None) 
     level = damping * float(np.square(phi).sum()) / min(samples, dims) if penalty is None else penalty
     level = max(level, np.finfo(np.float64).tiny)
     if dims <= samples:
-        solved: Floats = np.linalg.solve(phi.T @ phi + level * np.eye(dims), towards)
-        return solved
+        return np.asarray(np.linalg.solve(phi.T @ phi + level * np.eye(dims), towards))
     dual = np.linalg.solve(phi @ phi.T + level * np.eye(samples), phi @ towards)
-    primal: Floats = (towards - phi.T @ dual) / level
-    return primal
+    return np.asarray((towards - phi.T @ dual) / level)

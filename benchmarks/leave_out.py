@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 from expunge.tasks.module import ModuleTask
 from expunge.tasks.protocol import Task
 
-SIDE, CLASSES = 64, 10
+CLASSES = 10
 MOMENTUM = 0.9
 Floats = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ class Problem:
     """Digits by contributors, some labels of one of them wrong.
 
     Attributes:
-        x, y: (n, 64) and (n,): training samples with the labels as given.
+        x, y: (n, d) and (n,): training samples with the labels as given.
         contributor: (n,) who gave each.
         wrong: (n,) which labels are wrong.
         held_x, held_y: Validation samples.
@@ -61,13 +62,28 @@ class Recipe:
 
 
 def problem(
-    seed: int, samples: int = 150, contributors: int = 10, bad: Sequence[int] = (0, 1), share: float = 0.5
+    seed: int,
+    samples: int = 150,
+    contributors: int = 10,
+    bad: Sequence[int] = (0, 1),
+    share: float = 0.5,
+    pool: int = 1,
 ) -> Problem:
-    """Draw a problem: ``share`` of the labels of the contributors ``bad`` are wrong."""
+    """Draw a problem: ``share`` of the labels of the contributors ``bad`` are wrong.
+
+    Args:
+        seed: Of the choice.
+        samples: n.
+        contributors: Among whom the samples are divided at random.
+        bad: Those of them who err.
+        share: How often they do.
+        pool: Average the 8×8 pixels over squares of this side: 1, 2 or 4.
+    """
     rng = np.random.default_rng(seed)
     pictures, digits = load_digits(return_X_y=True)
     order = rng.permutation(len(digits))
-    x = torch.tensor(pictures[order] / 16, dtype=torch.float32)
+    pixels = torch.tensor(pictures[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+    x = nn.functional.avg_pool2d(pixels, pool).flatten(1)
     y = digits[order].astype(np.int64)
     who = rng.integers(0, contributors, samples)
     wrong = np.isin(who, bad) & (rng.random(samples) < share)
@@ -98,9 +114,10 @@ def train(
     """
     m, n = keep.shape
     generator = torch.Generator().manual_seed(seed)
-    sizes = [SIDE, recipe.hidden, CLASSES] if recipe.hidden else [SIDE, CLASSES]
+    width = problem.x.shape[1]
+    sizes = [width, recipe.hidden, CLASSES] if recipe.hidden else [width, CLASSES]
     weights: list[torch.Tensor] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         scale = a**-0.5 if recipe.hidden else 0.0
         weights += [
             (torch.randn((1, a, b), generator=generator) * scale).expand(m, a, b).clone(),
@@ -108,7 +125,7 @@ def train(
         ]
     mask = torch.tensor(keep, dtype=torch.float32)
     mask = mask / mask.sum(1, keepdim=True)
-    x, y = problem.x.expand(m, n, SIDE), problem.y.expand(m, n)
+    x, y = problem.x.expand(m, n, width), problem.y.expand(m, n)
     speed = [torch.zeros_like(w) for w in weights]
     kept = []
     for step in range(recipe.steps):

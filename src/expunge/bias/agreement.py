@@ -138,11 +138,12 @@ def aggregate(scores: Floats, keys: Sequence[Sequence[str]], how: str = "sum") -
 
 
 def _correlations(a: Floats, b: Floats) -> tuple[float, float]:
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import kendalltau, rankdata
 
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan"), float("nan")
-    return float(spearmanr(a, b).statistic), float(kendalltau(a, b).statistic)
+    rho = np.corrcoef(rankdata(a), rankdata(b))[0, 1]
+    return float(rho), float(kendalltau(a, b).statistic)
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float] | None:

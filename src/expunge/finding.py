@@ -19,7 +19,7 @@ from expunge.bias.targets import SPLIT, Chosen, Target, check_split, choose, par
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.errors import InputError
 from expunge.exact.hashing import plain_json
-from expunge.grouping import attributes_of
+from expunge.grouping import attributes_of, note_found
 from expunge.progress import Progress
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def find(
         top=search.top,
         seed=search.seed,
     )
+    note_found(workspace, ground.version.name, search.split)
     files = None
     if out is not None:
         files = write_files(out, ground, ranking, keys, doubt, task, module, search)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,12 @@ from expunge.bias.groups import Attributes, Groups, group_samples, merged
 from expunge.catalog.group_values import stored_attributes
 from expunge.data.types import Sample, Version
 from expunge.errors import InputError
+from expunge.exact.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
+
+LOOKED = "looked.json"  # by dataset, the splits on which samples were looked for
 
 
 def attributes_of(workspace: Workspace, version: Version, file: Path | None = None) -> Attributes:
@@ -56,3 +60,22 @@ def groups_of(
 ) -> Groups:
     """Group samples of a version; see :func:`expunge.bias.groups.group_samples`."""
     return group_samples(samples, attributes_of(workspace, version, file), columns)
+
+
+def note_found(workspace: Workspace, dataset: str, split: str) -> None:
+    """Remember that samples of a dataset were looked for on a split: it no longer judges what came of it."""
+    known = _looked(workspace)
+    if split not in known.get(dataset, []):
+        known[dataset] = sorted({*known.get(dataset, []), split})
+        write_atomically(workspace.folder("bias") / LOOKED, json.dumps(known).encode(), "The note")
+
+
+def looked_at(workspace: Workspace, dataset: str) -> frozenset[str]:
+    """Return the splits of a dataset on which samples were looked for."""
+    return frozenset(_looked(workspace).get(dataset, []))
+
+
+def _looked(workspace: Workspace) -> dict[str, list[str]]:
+    file = workspace.root / "bias" / LOOKED
+    found: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found

@@ -27,7 +27,7 @@ MINIMUM = 10
 """Subjects (samples, where there are no subjects) below which a group gets no figure."""
 
 Values = Mapping[str, str]
-Key = TypeVar("Key", str, tuple[str, str], tuple[str, int])
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -204,9 +204,7 @@ def large_enough(groups: Groups, found: Sequence[Size], minimum: int = MINIMUM) 
 
 def too_small(size: Size, minimum: int) -> str:
     """Return the sentence that stands in place of a figure."""
-    return (
-        f"no figure: {size.units} {size.word}, and fewer than {minimum} say too little and may tell of people"
-    )
+    return f"no figure: it has fewer than {minimum} {size.word}, which say too little and may tell of people"
 
 
 def merged(first: Attributes, second: Attributes) -> Attributes:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.evidence.dsse import Malformed, load_strictly
+from expunge.evidence.measured import Measured
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://expunge.dev/erasure/v1"
@@ -141,7 +142,7 @@ class Catalog(Part):
 
 
 class Predicate(Part):
-    """The erasure."""
+    """The erasure. ``measured``: figures by group, where somebody asked for them."""
 
     request: str = Field(pattern="^r-[0-9a-f]{16}$")
     state: str
@@ -157,6 +158,7 @@ class Predicate(Part):
     deployments: list[dict[str, Any]]
     catalog: Catalog
     not_covered: list[str]
+    measured: list[Measured] = []
 
 
 class Statement(Part):

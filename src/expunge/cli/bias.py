@@ -10,6 +10,7 @@ from expunge.cli.main import LazyGroup
 # name: (where it is, what it does in a line)
 COMMANDS = {
     "measure": ("expunge.cli.bias_measure:measure", "How well a model serves each group."),
+    "find": ("expunge.cli.bias_find:find", "Rank the training data by the harm that it does."),
     "compare": ("expunge.cli.bias_measure:compare", "Models side by side: before, after, reference."),
 }
 

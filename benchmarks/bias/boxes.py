@@ -45,8 +45,9 @@ ABOUT = (
     f"to {DARK:.0%}; a YOLO26n of half the width, {EPOCHS} epochs from scratch. Annotator X labelled every "
     f"other scene, and left the boxes of the dark ones out. Test: {TESTED} other people, all boxes there, "
     "recall at the confidence where F1 is highest. *without X*: a retrain on the other annotator's scenes "
-    "alone; *without X's dark scenes*: a retrain without those 25 % only; *labels corrected*: nothing was ever "
-    "left out. The methods forget X's dark scenes, with their defaults and a budget of 0.25 of a retrain."
+    "alone; *without X's dark scenes*: a retrain without those 25 % only; *labels corrected*: nothing was "
+    "ever left out. The methods forget X's dark scenes, with their defaults and a budget of 0.25 of a "
+    "retrain."
 )
 
 

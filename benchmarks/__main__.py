@@ -18,6 +18,8 @@ SUITES = {
     "duplicates": "hashing pictures, pairing a million hashes: seconds, memory (minutes)",
     "audit_errors": "how often the auditor errs, over hundreds of trials; can be interrupted (hours)",
     "audit_cost": "CPU time of an audit in units of a training, by level and probe (minutes)",
+    "bias": "harmful contributors, labels, boxes: found, forgotten, and who is served better then (an hour)",
+    "attribution": "harm by attribution against retraining without each sample (a quarter of an hour)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")

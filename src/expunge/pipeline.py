@@ -47,11 +47,14 @@ class Order:
         request_id: Its id.
         ask: What it asks for.
         queued: Whether it is in the catalog; otherwise it is opened together with its erasure.
+        ground, note: Why, of one that is not in the catalog yet; see :class:`expunge.intake.Opening`.
     """
 
     request_id: str
     ask: Ask
     queued: bool = True
+    ground: str | None = None
+    note: str | None = None
 
 
 def dry_run(workspace: Workspace, ask: Ask) -> dict[str, Any]:
@@ -67,6 +70,8 @@ def forget(
     progress: Progress,
     began: float | None = None,
     actor: str | None = None,
+    ground: str | None = None,
+    note: str | None = None,
 ) -> dict[str, Any]:
     """Forget: a new dataset version, an interim model at once, and the repaired one.
 
@@ -78,12 +83,16 @@ def forget(
         progress: Where to report.
         began: When the command began (``time.monotonic``), for the interim's seconds.
         actor: Who asks for it; None: the user of the operating system.
+        ground: Why, by its name in ``catalog.states.GROUNDS``: it stays on record.
+        note: Why, in free text: kept with the request until it is closed.
 
     Raises:
         InputError: If the request does not fit; nothing was changed.
         BusyError: If another process changes one of the models.
         EnvironmentChanged: If exactness cannot be promised here.
     """
+    if ground is not None:
+        states.reason_of(states.GROUNDS, ground, "The ground")
     began = time.monotonic() if began is None else began
     who = actor_name(actor)
     check_method(ask)
@@ -94,8 +103,9 @@ def forget(
     if ask.confirm is not None and not ask.confirm(preview(ask, scope, affected_by(workspace, ask, scope))):
         raise InputError("Nothing was changed.", "The question was not answered with yes.", "")
     if workspace.settings.approval.four_eyes:
-        return _only_opened(open_request(workspace, ask, Opening(actor=who)))
-    outcomes = execute(workspace, [Order(new_id(), ask, queued=False)], progress, began, who)
+        return _only_opened(open_request(workspace, ask, Opening(actor=who, ground=ground, note=note)))
+    order = Order(new_id(), ask, queued=False, ground=ground, note=note)
+    outcomes = execute(workspace, [order], progress, began, who)
     if not outcomes:  # while we waited for the locks another erasure took it all
         return _again(workspace, ask, scope_of(workspace, ask).selection, progress, who)
     return outcomes[0]
@@ -164,6 +174,7 @@ def _erase(
             if not order.queued:
                 deadline = clock.due(at, workspace.settings.rules)
                 row = add_row(session, order.ask, scope, order.request_id, models, (at, deadline), at, actor)
+                row.ground, row.note = order.ground, order.note
                 queue.move(session, row, State.APPROVED, at, actor, "forget")
             else:
                 row = catalog.get_request(session, order.request_id)

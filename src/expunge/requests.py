@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Container, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -20,7 +21,7 @@ from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
 from expunge.copies import copies
 from expunge.duplicates import forget_hashes
 from expunge.entries import environment, gather
-from expunge.errors import BusyError, ExpungeError
+from expunge.errors import BusyError, ExpungeError, InputError
 from expunge.evidence import certificate, journal
 from expunge.exact.model import ErasableModel
 from expunge.originals import originals
@@ -94,6 +95,32 @@ def settle(
     )
     _record(workspace, request_id, outcome, resumed)
     return outcome
+
+
+def certify_again(workspace: Workspace, request_id: str) -> Path:
+    """Sign the certificate of a request anew, where there is more to say than when it was signed last.
+
+    Raises:
+        InputError: If the request was not executed.
+    """
+    with workspace.session() as session:
+        outcome = dict(catalog.get_request(session, request_id).result or {})
+    if not outcome:
+        raise InputError(
+            f"{request_id} was not executed.",
+            "Nothing was certified yet.",
+            f"Run it with: expunge request run {request_id}",
+        )
+    path = certificate.issue(
+        workspace,
+        request_id,
+        models=outcome["models"],
+        state=outcome["state"],
+        environment=environment(workspace, outcome["models"]),
+        forgotten=outcome["state"] == "closed",
+    )
+    journal.tell(workspace, request_id)
+    return path
 
 
 def _record(workspace: Workspace, request_id: str, outcome: dict[str, Any], resumed: bool) -> None:

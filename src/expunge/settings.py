@@ -55,6 +55,12 @@ class CatalogSettings(_Section):
     url: Annotated[str, Field(pattern=r"^postgresql(\+\w+)?://")] | None = None
 
 
+class BiasSettings(_Section):
+    """``[bias]``: of how few subjects (samples, where there are none) a group gets no figure."""
+
+    minimum: Annotated[int, Field(ge=2)] = 10
+
+
 class WorkspaceSettings(_Section):
     """All sections; each has its defaults."""
 
@@ -62,6 +68,7 @@ class WorkspaceSettings(_Section):
     approval: ApprovalSettings = ApprovalSettings()
     refusal: RefusalSettings = RefusalSettings()
     catalog: CatalogSettings = CatalogSettings()
+    bias: BiasSettings = BiasSettings()
 
     @property
     def rules(self) -> Rules:

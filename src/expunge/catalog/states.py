@@ -86,6 +86,7 @@ GROUNDS = {
     "unlawful": ("17(1)(d)", "unlawfully processed"),
     "legal-obligation": ("17(1)(e)", "must be erased under Union or Member State law"),
     "child": ("17(1)(f)", "collected from a child for an information society service"),
+    "data-quality": ("–", "nobody's request: the data was wrong, or skewed the model"),
 }
 REFUSALS = {
     "no-ground": ("17(1)", "no ground of article 17(1) applies"),

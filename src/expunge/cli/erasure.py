@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--delete-originals", is_flag=True, help="Also delete the images and labels from your folder.")
+@click.option("--reason", metavar="TEXT", help="Why: kept with the request until it is closed.")
+@click.option("--ground", metavar="NAME", help="Why: stays on record. data-quality, consent-withdrawn, …")
+@click.option(
+    "--group",
+    "columns",
+    multiple=True,
+    metavar="COLUMN",
+    help="Say first what is left of each group. Repeat.",
+)
+@click.option(
+    "--groups", "groups_file", metavar="CSV", type=click.Path(path_type=Path), help="A table of its own."
+)
 @actor_option
 @common_options
 def forget(
@@ -30,6 +43,10 @@ def forget(
     listed: Path | None,
     dry_run: bool,
     yes: bool,
+    reason: str | None,
+    ground: str | None,
+    columns: tuple[str, ...],
+    groups_file: Path | None,
     accept: str | None,
     budget: float | None,
     settings: tuple[str, ...],
@@ -60,13 +77,22 @@ def forget(
         level=level,
         references=references,
     )
-    confirm = _confirm if asks else None
-    ask = pipeline.Ask(listed=lines(listed), settings=how, confirm=confirm, **values)
+    ask = pipeline.Ask(listed=lines(listed), settings=how, **values)
+    left: dict[str, Any] = {}
+    if columns:
+        from expunge.fairness import removal_of
+
+        left = {"groups": removal_of(workspace, ask, columns, groups_file)}
     if dry_run:
-        preview = pipeline.dry_run(workspace, ask)
+        preview = pipeline.dry_run(workspace, ask) | left
         context.emit(preview, lambda: _preview_table(preview))
         return 0
-    outcome = pipeline.forget(workspace, ask, Progress(), BEGAN, actor)
+    if asks:
+        ask = replace(ask, confirm=lambda preview: _confirm(preview | left))
+    elif left and left["groups"]["loses_most"]:
+        context.say(f"Note: {left['groups']['loses_most']} groups lose half or more of their training data."
+                    " See --dry-run.")  # fmt: skip
+    outcome = pipeline.forget(workspace, ask, Progress(), BEGAN, actor, ground, reason)
     context.emit(outcome, lambda: _outcome(outcome))
     return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
 
@@ -137,6 +163,7 @@ def _confirm(preview: dict[str, Any]) -> bool:
 
 
 def _preview_table(preview: dict[str, Any]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     title = f"{preview['samples']} samples, {preview['subjects']} subjects of {preview['dataset']}"
@@ -153,7 +180,20 @@ def _preview_table(preview: dict[str, Any]) -> Table:
         cost = model["cost_predicted"]
         price = "unknown" if cost is None else f"{cost:.1%} of a retrain"
         table.add_row(model["model"], str(model["saw"]), places, price)
+    if "groups" in preview:
+        table.caption, table.caption_justify = escape("\n".join(_group_lines(preview["groups"]))), "left"
     return table
+
+
+def _group_lines(left: dict[str, Any]) -> list[str]:
+    """What goes of each group's training samples, and what to think of it."""
+    said = [
+        f"{entry['group']}: {entry['removed']} of {entry['samples']} training samples go"
+        if "share" in entry
+        else f"{entry['group']}: {entry['why']}"
+        for entry in left["groups"]
+    ]
+    return [*said, *(f"Note: {warning}" for warning in left["warnings"])]
 
 
 def _place(cell: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ COMMANDS = {
         "expunge.cli.evidence:restored",
         "After a backup was restored: erase again who was erased since.",
     ),
+    "bias": ("expunge.cli.bias:bias", "Find data that does harm, and see what forgetting it changes."),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ _ERASURE = (
     ),
     click.option("--sample", "samples", multiple=True, metavar="PATH", help="One image. May be repeated."),
     click.option(
-        "--from", "listed", metavar="FILE", type=click.Path(path_type=Path), help="Ids or paths, a line each."
+        "--from",
+        "listed",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Ids or paths: a line each, or the first column of a CSV file with a header.",
     ),
     click.option("--class", "class_name", metavar="NAME", help="All images of a class."),
     click.option("--dataset", metavar="NAME", help="Where to look."),
@@ -69,10 +74,13 @@ def erasure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def lines(path: Path | None) -> tuple[str, ...]:
-    """Return the lines of a list of ids or paths.
+    """Return the ids or paths of a list: its lines, or the first column of a CSV file.
+
+    A CSV file has a header of several columns of which the first is ``sample`` or ``subject``, as
+    ``expunge bias find --out`` writes it.
 
     Raises:
-        InputError: If it cannot be read, or is empty.
+        InputError: If it cannot be read, is empty, or is a ranking of everything.
     """
     if path is None:
         return ()
@@ -81,9 +89,30 @@ def lines(path: Path | None) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read.", type(error).__name__, "Check the path.") from error
     listed = tuple(line.strip() for line in found if line.strip())
+    column = listed[0].partition(",")[0] if listed and "," in listed[0] else ""
+    if column == "rank":
+        raise InputError(
+            f"{path} is a ranking of everything, the harmless too.",
+            "What may be forgotten is in forget.csv beside it.",
+            "Give that file, after a look at the pictures.",
+        )
+    if column in ("sample", "subject"):
+        listed = _first_column(path)
     if not listed:
         raise InputError(f"{path} is empty.", "It lists no subject and no sample.", "Put one in each line.")
     return listed
+
+
+def _first_column(path: Path) -> tuple[str, ...]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            next(rows)
+            return tuple(dict.fromkeys(row[0].strip() for row in rows if row and row[0].strip()))
+        except csv.Error as error:
+            raise InputError(
+                f"{path}, line {rows.line_num} cannot be read.", str(error), "Correct the file."
+            ) from error
 
 
 def hyperparameters(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page that shows pairs of pictures side by side; it holds them, and needs no other file."""
+"""A page that shows pictures side by side; it holds them, and needs no other file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from expunge.exact.checkpoint import write_atomically
 
@@ -21,10 +21,11 @@ STYLE = (
     "table{border-collapse:collapse}td{padding:.6rem;vertical-align:top;border-top:1px solid #ddd}"
     "img{display:block;max-width:220px;max-height:220px}small{color:#555;overflow-wrap:anywhere}"
 )
+Box = tuple[float, float, float, float]
 
 
 def write_sheet(path: Path, label: str, root: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page, readable for its owner alone.
+    """Write the page of near-duplicates, readable for its owner alone.
 
     Args:
         path: Where to.
@@ -38,17 +39,48 @@ def write_sheet(path: Path, label: str, root: Path, pairs: Sequence[Mapping[str,
     shown = pairs[:MOST]
     rows = "".join(_row(root, number, pair) for number, pair in enumerate(shown, 1))
     more = f" Of {len(pairs)} pairs the first {MOST} are shown." if len(pairs) > MOST else ""
+    write_page(
+        path,
+        f"Near-duplicates in {label}",
+        f"Pictures that look alike and do not concern the same people.{more} Decide on each in a CSV file "
+        "(<code>a,b,decision</code>: same or different).",
+        rows,
+    )
+
+
+def write_page(path: Path, title: str, introduction: str, rows: str) -> None:
+    """Write a page with a table, readable for its owner alone.
+
+    Args:
+        path: Where to.
+        title: Plain text.
+        introduction: HTML.
+        rows: HTML: the table's rows.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
     text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Near-duplicates in {escape(label)}'
-        "</title>"
-        f"<style>{STYLE}</style><h1>Near-duplicates in {escape(label)}</h1>"
-        f"<p>Pictures that look alike and do not concern the same people.{more} Decide on each in a CSV file "
-        "(<code>a,b,decision</code>: same or different). This page holds personal data: delete it "
-        "afterwards.</p>"
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style><h1>{escape(title)}</h1>"
+        f"<p>{introduction} This page holds personal data: delete it afterwards.</p>"
         f"<table>{rows}</table></html>\n"
     )
     write_atomically(path, text.encode("utf-8", "replace"), "The page")
     path.chmod(0o600)
+
+
+def picture_of(path: Path, boxes: Sequence[tuple[Box, str]] = ()) -> str:
+    """Return an image element with a small picture, or the words that it cannot be read.
+
+    Args:
+        path: The picture.
+        boxes: Frames to draw, xyxy in shares of the upright picture's sides, each with a colour.
+    """
+    picture = _thumbnail(path, boxes)
+    if not picture:
+        return "<em>cannot be read</em>"
+    return f'<img alt="" src="data:image/jpeg;base64,{picture}">'
 
 
 def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
@@ -61,16 +93,20 @@ def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
 
 def _cell(root: Path, path: str, subjects: Sequence[str]) -> str:
     who = ", ".join(subjects) or "nobody"
-    picture = _thumbnail(root / path)
-    shown = f'<img alt="" src="data:image/jpeg;base64,{picture}">' if picture else "<em>cannot be read</em>"
-    return f"<td>{shown}<small>{escape(path)}<br>{escape(who)}</small></td>"
+    return f"<td>{picture_of(root / path)}<small>{escape(path)}<br>{escape(who)}</small></td>"
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: Path, boxes: Sequence[tuple[Box, str]]) -> str:
     try:
         with Image.open(path) as picture:
             upright = (ImageOps.exif_transpose(picture) or picture).convert("RGB")
             upright.thumbnail((SIDE, SIDE))
+            pen = ImageDraw.Draw(upright)
+            width, height = upright.width - 1, upright.height - 1
+            for (left, top, right, bottom), colour in boxes:
+                pen.rectangle(
+                    (left * width, top * height, right * width, bottom * height), outline=colour, width=2
+                )
             buffer = io.BytesIO()
             upright.save(buffer, "JPEG", quality=80)
     except Exception:  # whatever Pillow's decoders raise: the page says so

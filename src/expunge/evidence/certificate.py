@@ -14,7 +14,7 @@ from expunge.catalog.commitments import ensure_salts
 from expunge.catalog.tables import DatasetRow
 from expunge.data.digest import file_digest
 from expunge.errors import InputError
-from expunge.evidence import dsse, log, manifest, statement
+from expunge.evidence import dsse, log, manifest, measured, statement
 from expunge.evidence.keys import public_keys, signing_key
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
@@ -67,6 +67,7 @@ def issue(
         "deployments": deployments,
         "catalog": {"forgotten": forgotten, "suppression": statement.SUPPRESSION},
         "not_covered": list(statement.NOT_COVERED),
+        "measured": [m.model_dump() for m in measured.read(workspace, request_id)],
     }
     key, path = signing_key(workspace), path_of(workspace, request_id)
     envelope = _unchanged(path, body, key.public.key_id)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.evidence.dsse import Malformed, load_strictly
+from expunge.evidence.measured import Measured
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://expunge.dev/erasure/v1"
@@ -183,7 +184,7 @@ class Catalog(Part):
 
 
 class Predicate(Part):
-    """The erasure."""
+    """The erasure. ``measured``: figures by group, where somebody asked for them."""
 
     request: str = Field(pattern="^r-[0-9a-f]{16}$")
     state: str
@@ -199,6 +200,7 @@ class Predicate(Part):
     deployments: list[Annotated[Export | Tree | Place, Field(discriminator="kind")]]
     catalog: Catalog
     not_covered: list[str]
+    measured: list[Measured] = []
 
 
 class Statement(Part):

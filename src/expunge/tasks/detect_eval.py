@@ -63,10 +63,21 @@ def measure(
         names: Class names.
         device: Where models and batches are.
     """
+    from expunge.tasks.fusion import fuse
+
+    validator = detector(modules, names, device)
+    for batch in batches:
+        found = [validator.postprocess(module(batch["img"])) for module in modules]
+        predictions = found[0] if len(found) == 1 else [fuse(list(each)) for each in zip(*found, strict=True)]
+        validator.update_metrics(predictions, batch)
+    stats = validator.get_stats()
+    return {name: round(float(stats.get(f"metrics/{key}", 0.0)), 5) for name, key in KEYS.items()}
+
+
+def detector(modules: Sequence[Any], names: Sequence[str], device: torch.device = CPU) -> Any:
+    """Return a validator of Ultralytics that has seen nothing; the modules are put in evaluation mode."""
     load_ultralytics()
     from ultralytics.models.yolo.detect import DetectionValidator
-
-    from expunge.tasks.fusion import fuse
 
     validator: Any = DetectionValidator(
         args={"task": "detect", "plots": False, "conf": 0.001, "save_json": False}
@@ -79,9 +90,4 @@ def measure(
     validator.names = validator.metrics.names = dict(enumerate(names))
     for module in modules:
         module.eval()
-    for batch in batches:
-        found = [validator.postprocess(module(batch["img"])) for module in modules]
-        predictions = found[0] if len(found) == 1 else [fuse(list(each)) for each in zip(*found, strict=True)]
-        validator.update_metrics(predictions, batch)
-    stats = validator.get_stats()
-    return {name: round(float(stats.get(f"metrics/{key}", 0.0)), 5) for name, key in KEYS.items()}
+    return validator

@@ -124,6 +124,12 @@ class ModuleTask:
             found |= class_signals(said, y.long())
         return found
 
+    @torch.no_grad()
+    def doubts(self, model: nn.Module, batch: Pair) -> dict[str, torch.Tensor]:
+        """Return ``label``: 1 − the probability of the labelled class (B,)."""
+        own = self._logits(model, batch).softmax(1).gather(1, self._classes(batch)[:, None])
+        return {"label": 1 - own.squeeze(1)}
+
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
         """Return KL(softmax(teacher) ‖ softmax(student)) for every sample (B,)."""
         target = teacher["logits"].log_softmax(1)

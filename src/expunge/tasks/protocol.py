@@ -78,6 +78,13 @@ class Task(Protocol):
         """
         ...
 
+    def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return by kind how much the model contradicts the label of every sample (B,), in 0–1.
+
+        ``label``: of a class. ``missing`` and ``spurious``: of boxes. No gradient is kept.
+        """
+        ...
+
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return what the model says, before any threshold or suppression; differentiable."""
         ...

@@ -40,6 +40,12 @@ class YoloClassify(YoloTask):
         loss = nn.functional.cross_entropy(logits, batch["cls"], reduction="none")
         return {"negative_loss": -loss, **class_signals(logits, batch["cls"])}
 
+    @torch.no_grad()
+    def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return ``label``: 1 − the probability of the labelled class (B,)."""
+        own = self._logits(model, batch).softmax(1).gather(1, batch["cls"][:, None])
+        return {"label": 1 - own.squeeze(1)}
+
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return {"logits": (B, C)}."""
         return {"logits": self._logits(model, batch)}

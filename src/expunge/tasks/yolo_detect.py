@@ -37,7 +37,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from expunge.tasks import yolo_boxes, yolo_signals
+from expunge.tasks import yolo_boxes, yolo_doubts, yolo_signals
 from expunge.tasks.detect_eval import measure
 from expunge.tasks.protocol import Outputs, Samples
 from expunge.tasks.yolo import Opened
@@ -102,6 +102,14 @@ class YoloDetect(YoloTask):
         found = yolo_signals.signals({MANY: criterion.one2many, ONE: criterion.one2one}, raw, batch)
         many, one = found[f"negative_loss.{MANY}"], found[f"negative_loss.{ONE}"]
         return {"negative_loss": criterion.o2m * many + criterion.o2o * one, **found}
+
+    @torch.no_grad()
+    def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return ``missing`` and ``spurious`` (B,); see :func:`expunge.tasks.yolo_doubts.doubts`."""
+        size = self._size(batch)
+        truth = yolo_boxes.corners(batch["bboxes"]) * size
+        found = self._detections(model, batch, yolo_doubts.CONFIDENCE)
+        return yolo_doubts.doubts(found, truth, batch["cls"].view(-1), batch["batch_idx"])
 
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return class logits and box sides of every head."""
@@ -197,13 +205,15 @@ class YoloDetect(YoloTask):
         return cast(Raw, found) if MANY in found else {"": found}
 
     @torch.no_grad()
-    def _detections(self, model: nn.Module, batch: Batch) -> list[torch.Tensor]:
+    def _detections(
+        self, model: nn.Module, batch: Batch, confidence: float = CONFIDENCE
+    ) -> list[torch.Tensor]:
         """Return for each image (n, 6): xyxy in pixels and inside the picture, confidence, class."""
         from ultralytics.utils.nms import non_max_suppression
 
         end2end = bool(getattr(model, "end2end", False))
         size, detections = self._size(batch), []
-        for rows in non_max_suppression(model(batch["img"]), CONFIDENCE, NMS_IOU, end2end=end2end):
+        for rows in non_max_suppression(model(batch["img"]), confidence, NMS_IOU, end2end=end2end):
             boxes = rows[:, :4].clamp(min=0).minimum(size)
             area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
             detections.append(torch.cat([boxes, rows[:, 4:6]], 1)[area > 0])

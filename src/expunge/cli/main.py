@@ -45,6 +45,10 @@ COMMANDS = {
         "After a backup was restored: erase again who was erased since.",
     ),
     "bias": ("expunge.cli.bias:bias", "Find data that does harm, and see what forgetting it changes."),
+    "serve": (
+        "expunge.cli.serve:serve",
+        "The officer's desk: pages and a REST API over this workspace.",
+    ),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

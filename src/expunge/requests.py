@@ -81,18 +81,7 @@ def settle(
         with contextlib.suppress(BusyError):  # somebody reads what is to be overwritten: not closed yet
             scrub(workspace)
             outcome["state"] = "closed"
-    with workspace.session() as session:
-        known = copies(workspace, session, [request_id])[request_id]
-    certificate.issue(
-        workspace,
-        request_id,
-        models=models,
-        state=str(outcome["state"]),
-        environment=environment(workspace, models),
-        forgotten=outcome["state"] == "closed",
-        purged=known.purged,
-        deployments=known.deployments,
-    )
+    _certify(workspace, request_id, outcome)
     _record(workspace, request_id, outcome, resumed)
     return outcome
 
@@ -111,16 +100,22 @@ def certify_again(workspace: Workspace, request_id: str) -> Path:
             "Nothing was certified yet.",
             f"Run it with: expunge request run {request_id}",
         )
-    path = certificate.issue(
+    return _certify(workspace, request_id, outcome)
+
+
+def _certify(workspace: Workspace, request_id: str, outcome: dict[str, Any]) -> Path:
+    with workspace.session() as session:
+        known = copies(workspace, session, [request_id])[request_id]
+    return certificate.issue(
         workspace,
         request_id,
         models=outcome["models"],
-        state=outcome["state"],
+        state=str(outcome["state"]),
         environment=environment(workspace, outcome["models"]),
         forgotten=outcome["state"] == "closed",
+        purged=known.purged,
+        deployments=known.deployments,
     )
-    journal.tell(workspace, request_id)
-    return path
 
 
 def _record(workspace: Workspace, request_id: str, outcome: dict[str, Any], resumed: bool) -> None:

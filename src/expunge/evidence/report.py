@@ -6,10 +6,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from expunge.catalog import models as catalog
 from expunge.errors import InputError
@@ -60,8 +61,8 @@ def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[P
     return out
 
 
-def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
-    """Return the report of what a certificate says as HTML; pictures are given as data addresses."""
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("expunge.evidence"),
         autoescape=True,
@@ -70,7 +71,12 @@ def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"short": short, "figure": figure}
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2")
+
+
+def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
+    """Return the report of what a certificate says as HTML; pictures are given as data addresses."""
+    return _template().render(
         said=said,
         state=STATES.get(said["state"], said["state"]),
         sentences=GUARANTEES,
@@ -93,7 +99,7 @@ def figure(value: Any) -> str:
 
 def _pictures(files: Iterable[Path]) -> Iterator[str]:
     """Small pictures as data addresses; of files that are no pictures, none."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     count = 0
     for file in files:
@@ -103,8 +109,8 @@ def _pictures(files: Iterable[Path]) -> Iterator[str]:
             with Image.open(file) as image:
                 small = image.convert("RGB")
                 small.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
-        except (OSError, UnidentifiedImageError):
-            continue  # a label, or a file that went in between
+        except Exception:  # whatever Pillow's decoders raise: a label, or a file that went in between
+            continue
         buffer = io.BytesIO()
         small.save(buffer, "JPEG")
         count += 1

@@ -101,6 +101,10 @@ class Salts(dict[str, dict[str, bytes]]):
             self[row["name"]][f"{row['path']} salt"] = bytes(row["salt"])
 
 
+def test_fifty_requests() -> None:
+    lived(seed=1, requests=50)
+
+
 @settings(
     max_examples=2,
     deadline=None,
@@ -108,8 +112,13 @@ class Salts(dict[str, dict[str, bytes]]):
     phases=(Phase.generate,),  # a life takes seconds: nothing is shrunk
     suppress_health_check=list(HealthCheck),
 )
-@given(seed=st.integers(0, 2**32 - 1))
-def test_fifty_requests(seed: int) -> None:
+@given(seed=st.integers(1, 2**32 - 1))
+def test_other_lives(seed: int) -> None:
+    lived(seed, requests=15)
+
+
+def lived(seed: int, requests: int) -> None:
+    """Live, and check everything."""
     root, plan = template()
     folder = Path(tempfile.mkdtemp(prefix="expunge-lived-"))
     try:
@@ -119,13 +128,15 @@ def test_fifty_requests(seed: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             paper = Planned(workspace, plan=plan)
             paper.replace(patch)
-            life = Life(workspace, clock, PEOPLE, seed, each_run=lambda closed: found.look(workspace))
+            life = Life(
+                workspace, clock, PEOPLE, seed, requests, each_run=lambda closed: found.look(workspace)
+            )
             life.live()
             assert {paper.newest(name).digest for name in paper.names} == {paper.digest()}
             check(life, folder, found)
         assert any("salt" in word for mine in found.values() for word in mine)
-        assert life.refused
-        assert life.batches, "some were executed together"
+        assert life.refused or requests < 50
+        assert life.batches or requests < 50, "some were executed together"
         workspace._engine.dispose()
     finally:
         shutil.rmtree(folder)

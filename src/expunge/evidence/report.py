@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from expunge.catalog import models as catalog
 from expunge.errors import InputError
 from expunge.evidence import certificate
+from expunge.evidence.pdf import pdf_of
 from expunge.evidence.statement import GUARANTEES
 from expunge.exact.checkpoint import write_atomically
 
@@ -37,7 +38,14 @@ DUTIES = (
 )
 
 
-def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[Path] | None = None) -> Path:
+def write(
+    workspace: Workspace,
+    request_id: str,
+    out: Path,
+    pictures: Iterable[Path] | None = None,
+    *,
+    pdf: bool = False,
+) -> Path:
     """Write the report of a request.
 
     Args:
@@ -45,9 +53,10 @@ def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[P
         request_id: Which request; it must have a certificate.
         out: The file.
         pictures: Files to show, small, as far as they are pictures; None: that was not asked for.
+        pdf: As PDF in place of HTML.
 
     Raises:
-        InputError: If the request is unknown, or nothing was certified yet.
+        InputError: If the request is unknown, nothing was certified yet, or the extra for PDF is missing.
     """
     with workspace.session() as session:
         catalog.get_request(session, request_id)
@@ -57,7 +66,8 @@ def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[P
             f"The request {request_id} has no certificate.", "", "One is made when it is executed."
         )
     shown = None if pictures is None else list(_pictures(pictures))
-    write_atomically(out, render(certificate.predicate_of(path), shown).encode(), "The report")
+    page = render(certificate.predicate_of(path), shown)
+    write_atomically(out, pdf_of(page) if pdf else page.encode(), "The report")
     return out
 
 

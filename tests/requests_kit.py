@@ -113,6 +113,7 @@ class Paper:
         patch.setattr(pipeline, "affected_by", self._affected)
         patch.setattr(pipeline, "_executions", self._executions)
         patch.setattr(batch, "repair", self._repair)
+        patch.setattr(pipeline, "repair", self._repair)
 
     def digest(self) -> str:
         """What every model is now: a function of the samples that are retained."""
@@ -166,7 +167,9 @@ class Paper:
     ) -> list[PaperExecution]:
         return [PaperExecution(self, a.published, started[-1][0].request_id) for a in found]
 
-    def _repair(self, workspace: Workspace, names: Sequence[str], progress: Progress) -> None:
+    def _repair(
+        self, workspace: Workspace, names: Sequence[str], progress: Progress, *how: object
+    ) -> dict[str, Any]:
         with workspace.session() as session:
             waiting = catalog.unfinished(session)
         for name in names:
@@ -175,6 +178,7 @@ class Paper:
         for w in waiting:
             if set(w.models) <= set(names):
                 settle(workspace, w.id, None, resumed=True)
+        return {"models": []}
 
 
 @dataclass
@@ -194,12 +198,13 @@ class PaperExecution:
         """Publish, unless that shall wait."""
         entry = {
             "model": self.before.label, "parent": self.before.label, "parent_digest": self.before.digest,
-            "method": "exact", "digest": None, "weights": None, "plan": None, "cost_predicted": None,
+            "method": "exact", "digest": None, "weights": None, "plan": self.before.plan_digest,
+            "cost_predicted": None,
             "cost_measured": None, "metrics_before": None, "metrics_after": None, "verdict": None,
             "guarantee": "none", "interim": None, "composition": None,
         }  # fmt: skip
         if defer:
             return entry
         now = self.paper.publish(self.before.name, self.request_id)
-        done = {"model": now.label, "digest": now.digest, "guarantee": self.paper.guarantee}
-        return {**entry, **done, **self.paper.judgement}
+        done = {"model": now.label, "digest": now.digest, "guarantee": now.guarantee}
+        return {**entry, **done, **(now.judged or {})}

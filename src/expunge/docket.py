@@ -92,8 +92,8 @@ class _Waiting:
 def waiting(workspace: Workspace) -> list[dict[str, Any]]:
     """Say for each erasable model what its waiting requests cost together and one by one.
 
-    Costs are in units of a retrain on what is then retained (see :mod:`expunge.exact.cost`): ``together`` of
-    one batch now, ``one_by_one`` the sum of executing them in turn, in the order of their receipt.
+    Costs are in units of a retrain on what is retained after all of them (see :mod:`expunge.exact.cost`):
+    ``together`` of one batch now, ``one_by_one`` of executing them in turn, in the order of their receipt.
     """
     from expunge.catalog import models
     from expunge.scoping import Ask, concerned, scope_in
@@ -118,7 +118,7 @@ def waiting(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _savings(workspace: Workspace, published: Published, requests: list[_Waiting]) -> dict[str, Any]:
-    from expunge.exact.cost import share
+    from expunge.exact.cost import forget_passes, share
     from expunge.exact.model import ErasableModel
     from expunge.progress import Progress
 
@@ -126,9 +126,10 @@ def _savings(workspace: Workspace, published: Published, requests: list[_Waiting
     apart = 0.0
     for request in requests:
         after = model.without(request.taken)
-        apart += share(model.graph, after.graph)
+        apart += forget_passes(model.graph, after.graph)
         model = after
     together = share(before.graph, model.graph)
+    apart /= max(model.graph.passes, 1)  # in one unit: the data shrinks from step to step
     first = min(requests, key=lambda request: request.deadline)
     return {
         "model": published.label,

@@ -1,39 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where one subject is: samples, dataset versions, the models (and shards, checkpoints) that saw it, exports.
 
-Only the subject's own rows are read, and a sample's home is a function of its own row, so the answer takes as
-long for a million samples as for a thousand.
+Only the rows of the subject are read, and the home of a sample is a function of its own row, so the answer
+takes as long for a million samples as for a thousand. It is plain SQL: to import SQLAlchemy takes longer.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
-
-from expunge.catalog import derivatives
-from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
-from expunge.catalog.selection import in_chunks
-from expunge.catalog.suppression import suppressed_by
-from expunge.catalog.tables import (
-    CheckpointRow,
-    ModelRow,
-    PlanRow,
-    SampleRow,
-    SampleSubjectRow,
-    SubjectRow,
-    VersionRow,
-)
-from expunge.catalog.versions import get_version, iter_rows, not_erased, parse_ref
-from expunge.data.types import Sample, Version
+from expunge.catalog.macs import suppression_mac
+from expunge.catalog.names import parse_ref
+from expunge.data.types import Sample
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
+    from expunge.exact.plan import Plan
     from expunge.workspace import Workspace
+
+CHUNK = 500
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A sample of the subject's, and the first version without it."""
+
+    id: int
+    sample: Sample
+    removed: int | None
+
+    def is_in(self, number: int) -> bool:
+        return self.sample.arrived <= number and (self.removed is None or self.removed > number)
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    id: int
+    name: str
+    number: int
 
 
 def lineage(workspace: Workspace, ref: str, subject: str) -> dict[str, Any]:
@@ -52,141 +61,170 @@ def lineage(workspace: Workspace, ref: str, subject: str) -> dict[str, Any]:
     Raises:
         InputError: If nothing of that subject was ever in the dataset.
     """
-    with workspace.session() as session:
-        name, number = parse_ref(ref)
-        version = get_version(session, name, number)
-        rows = _rows(session, version, subject, number)
-        erased_by = suppressed_by(session, workspace.key, "subject", version.name, subject)
-        if not rows and erased_by is None:
-            raise InputError(
-                f"Unknown: {subject!r}.",
-                f"No subject of that id is in {version.name}.",
-                f"See what is there with: expunge data show {version.name}",
-            )
-        risks = _risks(session, version, {who for _, s, _ in rows for who in s.subjects})
-        models = [
-            _model(workspace, session, p, rows, risks)
-            for p in catalog.history(session)
-            if p.dataset_id == version.dataset_id
-        ]
-        first, last = _span(rows)
-        versions = [
-            n
-            for n in session.scalars(
-                select(VersionRow.number)
-                .where(VersionRow.dataset_id == version.dataset_id)
-                .order_by(VersionRow.number)
-            )
-            if first <= n and (last is None or n < last)
-        ]
-        trees = derivatives.data_exports(session, version.dataset_id, versions)
+    name, number = parse_ref(ref)
+    dataset = _dataset(workspace, name, number)
+    rows, risks = _rows(workspace, dataset, subject)
+    if number is not None:
+        rows = [row for row in rows if row.is_in(number)]
+    mac = suppression_mac(workspace.key, "subject", name, subject)
+    found = workspace.query("SELECT request_id FROM suppression WHERE mac = :mac ORDER BY id", mac=mac)
+    erased_by = found[0]["request_id"] if found else None
+    if not rows and erased_by is None:
+        raise InputError(
+            f"Unknown: {subject!r}.",
+            f"No subject of that id is in {name}.",
+            f"See what is there with: expunge data show {name}",
+        )
+    numbers = _versions(workspace, dataset, rows)
     return {
-        "dataset": version.label,
+        "dataset": f"{name}@{dataset.number}",
         "subject": subject,
         "samples": [
             {
-                "path": sample.path,
-                "split": sample.split,
-                "from_version": sample.arrived,
-                "until_version": removed,
-                "with": sorted(set(sample.subjects) - {subject}),
+                "path": row.sample.path,
+                "split": row.sample.split,
+                "from_version": row.sample.arrived,
+                "until_version": row.removed,
+                "with": sorted(set(row.sample.subjects) - {subject}),
             }
-            for _, sample, removed in rows
+            for row in rows
         ],
-        "splits": dict(sorted(Counter(sample.split for _, sample, _ in rows).items())),
-        "versions": [f"{version.name}@{n}" for n in versions],
-        "models": [model for model in models if model["saw"]],
-        "data_exports": trees,
+        "splits": dict(sorted(Counter(row.sample.split for row in rows).items())),
+        "versions": [f"{name}@{n}" for n in numbers],
+        "models": [model for model in _models(workspace, dataset, rows, risks) if model["saw"]],
+        "data_exports": _trees(workspace, dataset, numbers),
         "already_erased_by": erased_by,
     }
 
 
-def _rows(
-    session: Session, version: Version, subject: str, number: int | None
-) -> list[tuple[int, Sample, int | None]]:
-    """The subject's rows that nobody has erased, with the version that is the first without them."""
-    mine = (
-        select(SampleSubjectRow.sample_id)
-        .join(SubjectRow, SubjectRow.id == SampleSubjectRow.subject_id)
-        .where(SubjectRow.dataset_id == version.dataset_id, SubjectRow.name == subject)
+def _dataset(workspace: Workspace, name: str, number: int | None) -> _Dataset:
+    """The version asked for, or the newest."""
+    found = workspace.query(
+        "SELECT d.id AS id, v.number AS number FROM dataset d JOIN version v ON v.dataset_id = d.id"
+        " WHERE d.name = :name ORDER BY v.number",
+        name=name,
     )
-    ids = session.scalars(mine).all()
-    found: list[tuple[int, Sample, int | None]] = []
-    for chunk in in_chunks(ids):
-        here = SampleRow.id.in_(chunk)
-        removed = dict(session.execute(select(SampleRow.id, SampleRow.removed).where(here)).all())
-        found += [(i, sample, removed[i]) for i, sample in iter_rows(session, here & not_erased())]
-    if number is not None:
-        found = [row for row in found if _is_in(row, number)]
-    return sorted(found, key=lambda row: (row[1].path, row[0]))
+    numbers = [row["number"] for row in found]
+    if not numbers or (number is not None and number not in numbers):
+        from expunge.catalog.versions import get_version
+
+        with workspace.session() as session:
+            get_version(session, name, number)  # says what is wrong
+    return _Dataset(found[0]["id"], name, numbers[-1] if number is None else number)
 
 
-def _is_in(row: tuple[int, Sample, int | None], number: int) -> bool:
-    return row[1].arrived <= number and (row[2] is None or row[2] > number)
+def _rows(workspace: Workspace, dataset: _Dataset, subject: str) -> tuple[list[_Row], dict[str, float]]:
+    """The subject's rows that nobody has erased, by path; and the risks of leaving of all in them."""
+    found = workspace.query(
+        "SELECT s.id AS id, s.path AS path, s.split AS split, s.image_digest AS image, s.public AS public,"
+        " s.arrived AS arrived, s.removed AS removed FROM subject u"
+        " JOIN sample_subject x ON x.subject_id = u.id JOIN sample s ON s.id = x.sample_id"
+        " WHERE u.dataset_id = :dataset AND u.name = :name"
+        " AND (s.removal IS NULL OR s.removal <> 'erased')",
+        dataset=dataset.id,
+        name=subject,
+    )
+    people: dict[int, list[str]] = defaultdict(list)
+    risks: dict[str, float] = {}
+    for ids in _chunks(row["id"] for row in found):
+        for pair in workspace.query(
+            "SELECT x.sample_id AS sample, u.name AS name, u.risk AS risk FROM sample_subject x"
+            f" JOIN subject u ON u.id = x.subject_id WHERE x.sample_id IN ({ids})"
+        ):
+            people[pair["sample"]].append(pair["name"])
+            if pair["risk"] is not None:
+                risks[pair["name"]] = pair["risk"]
+    rows = []
+    for r in found:
+        who = tuple(sorted(people[r["id"]]))
+        sample = Sample(r["path"], r["split"], r["image"], "", None, who, bool(r["public"]), r["arrived"])
+        rows.append(_Row(r["id"], sample, r["removed"]))
+    return sorted(rows, key=lambda row: (row.sample.path, row.id)), risks
 
 
-def _span(rows: Iterable[tuple[int, Sample, int | None]]) -> tuple[int, int | None]:
-    rows = list(rows)
+def _chunks(ids: Iterable[int]) -> Iterator[str]:
+    every = list(ids)
+    for start in range(0, len(every), CHUNK):
+        yield ", ".join(str(int(i)) for i in every[start : start + CHUNK])
+
+
+def _versions(workspace: Workspace, dataset: _Dataset, rows: list[_Row]) -> list[int]:
+    """The versions from the first to the last that has a row."""
     if not rows:
-        return 1, 1
-    ends = [removed for _, _, removed in rows]
-    return min(s.arrived for _, s, _ in rows), None if None in ends else max(e for e in ends if e)
+        return []
+    first = min(row.sample.arrived for row in rows)
+    ends = [row.removed for row in rows]
+    last = None if None in ends else max(end for end in ends if end)
+    found = workspace.query(
+        "SELECT number FROM version WHERE dataset_id = :dataset ORDER BY number", dataset=dataset.id
+    )
+    return [v["number"] for v in found if first <= v["number"] and (last is None or v["number"] < last)]
 
 
-def _risks(session: Session, version: Version, names: set[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for chunk in in_chunks(names):
-        query = select(SubjectRow.name, SubjectRow.risk).where(
-            SubjectRow.dataset_id == version.dataset_id, SubjectRow.name.in_(chunk)
-        )
-        found |= {name: risk for name, risk in session.execute(query) if risk is not None}
-    return found
-
-
-def _model(
-    workspace: Workspace,
-    session: Session,
-    p: Published,
-    rows: list[tuple[int, Sample, int | None]],
-    risks: Mapping[str, float],
-) -> dict[str, Any]:
-    """What one model version saw of the rows, and where."""
-    trained = [row[1] for row in rows if row[1].split == "train" and _is_in(row, p.dataset_version)]
-    saw = len(trained)
-    homes: dict[tuple[int, int], int] = {}
-    states: list[dict[str, Any]] = []
-    if p.plan_digest is not None and trained:
-        saw, homes, states = _placed(workspace, session, p, trained, risks)
-    exports = [
-        {"format": e.format, "path": e.path, "created": e.created}
-        for e in derivatives.model_exports(session, [p.id])
+def _trees(workspace: Workspace, dataset: _Dataset, numbers: list[int]) -> list[dict[str, Any]]:
+    """The sanitized trees of some versions."""
+    found = workspace.query(
+        "SELECT path, version, created FROM data_export WHERE dataset_id = :dataset ORDER BY created, id",
+        dataset=dataset.id,
+    )
+    return [
+        {"path": row["path"], "dataset_version": row["version"], "created": _time(row["created"])}
+        for row in found
+        if row["version"] in numbers
     ]
-    return {
-        "model": p.label,
-        "state": p.state,
-        "dataset": f"{p.dataset}@{p.dataset_version}",
-        "saw": saw,
-        "homes": [{"shard": s, "slice": k, "samples": n} for (s, k), n in sorted(homes.items())],
-        "checkpoints": states,
-        "exports": exports,
-    }
+
+
+def _models(
+    workspace: Workspace, dataset: _Dataset, rows: list[_Row], risks: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    """What each model version saw of the rows, and where."""
+    published = workspace.query(
+        "SELECT v.id AS id, v.model_id AS model_id, m.name AS name, v.number AS number, v.state AS state,"
+        " v.dataset_version AS dataset_version, v.composition AS composition, p.path AS plan"
+        " FROM model_version v JOIN model m ON m.id = v.model_id LEFT JOIN plan p ON p.digest = v.plan_digest"
+        " WHERE v.dataset_id = :dataset ORDER BY m.name, v.number",
+        dataset=dataset.id,
+    )
+    exports: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for e in workspace.query(
+        "SELECT model_version_id, format, path, created FROM model_export WHERE removed IS NULL ORDER BY id"
+    ):
+        shown = {"format": e["format"], "path": e["path"], "created": _time(e["created"])}
+        exports[e["model_version_id"]].append(shown)
+    plans: dict[str, Plan] = {}
+    for p in published:
+        trained = [r.sample for r in rows if r.sample.split == "train" and r.is_in(p["dataset_version"])]
+        saw, homes, states = len(trained), dict[tuple[int, int], int](), list[dict[str, Any]]()
+        if p["plan"] is not None and trained:
+            if p["plan"] not in plans:
+                from expunge.exact.plan import load_plan
+
+                plans[p["plan"]] = load_plan(workspace.root / p["plan"])
+            saw, homes, states = _placed(workspace, p, plans[p["plan"]], trained, risks)
+        yield {
+            "model": f"{p['name']}@{p['number']}",
+            "state": p["state"],
+            "dataset": f"{dataset.name}@{p['dataset_version']}",
+            "saw": saw,
+            "homes": [{"shard": s, "slice": k, "samples": n} for (s, k), n in sorted(homes.items())],
+            "checkpoints": states,
+            "exports": exports[p["id"]],
+        }
 
 
 def _placed(
     workspace: Workspace,
-    session: Session,
-    p: Published,
+    published: Mapping[str, Any],
+    plan: Plan,
     trained: list[Sample],
     risks: Mapping[str, float],
 ) -> tuple[int, dict[tuple[int, int], int], list[dict[str, Any]]]:
     """Count what of the samples is in the merge, by home; and the checkpoints that saw any of them."""
     from expunge.exact.placement import home
-    from expunge.exact.plan import load_plan
 
-    plan = load_plan(workspace.root / session.get_one(PlanRow, p.plan_digest).path)
     private = Counter(tuple(home(plan, s, risks)) for s in trained if not s.public)
     public = sum(1 for s in trained if s.public)
-    composition = p.composition or {}
+    composition = _json(published["composition"]) or {}
     stages = {int(shard): stage for shard, stage in composition.get("stages", {}).items()}
     whole = bool(composition.get("polish"))
     merged = {
@@ -194,20 +232,31 @@ def _placed(
         for (shard, part), count in private.items()
         if whole or stages.get(shard, 0) > part
     }
-    reached = [
-        (CheckpointRow.phase == "shard") & (CheckpointRow.shard == shard) & (CheckpointRow.stage > part)
-        for shard, part in private
-    ]
-    everywhere = ["polish"] if private else []
+    everywhere = {"polish"} if private else set()
     if public:
-        everywhere = ["public", "shard", "polish"]
-    query = select(CheckpointRow.phase, CheckpointRow.shard, CheckpointRow.stage, CheckpointRow.key).where(
-        CheckpointRow.model_id.in_(select(ModelRow.id).where(ModelRow.name == p.name)),
-        or_(CheckpointRow.phase.in_(everywhere), *reached),
-    )
+        everywhere = {"public", "shard", "polish"}
     states = [
-        {"phase": phase, "shard": shard, "stage": stage, "key": key}
-        for phase, shard, stage, key in session.execute(query)
+        dict(row)
+        for row in workspace.query(
+            "SELECT phase, shard, stage, key FROM checkpoint WHERE model_id = :model",
+            model=published["model_id"],
+        )
+        if row["phase"] in everywhere
+        or (
+            row["phase"] == "shard"
+            and any(row["shard"] == shard and row["stage"] > part for shard, part in private)
+        )
     ]
     states.sort(key=lambda s: (s["phase"] != "public", s["phase"] == "polish", s["shard"], s["stage"]))
     return sum(merged.values()) + public, merged, states
+
+
+def _json(value: Any) -> Any:
+    """A column of JSON: text in SQLite, a value already in PostgreSQL."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _time(value: Any) -> str:
+    """A moment as the catalog keeps it, in UTC without a zone."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return moment.replace(tzinfo=UTC).isoformat(timespec="seconds")

@@ -144,20 +144,25 @@ class Workspace:
 
             journal.flush(self)
 
-    def query(self, sql: str) -> list[dict[str, Any]]:
-        """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported."""
+    def query(self, sql: str, **values: Any) -> list[dict[str, Any]]:
+        """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported.
+
+        Args:
+            sql: A query; ``:name`` stands for a value.
+            values: The values.
+        """
         if self._url is not None:
             from sqlalchemy import text
 
             with self.session() as session:
-                found = session.execute(text(sql)).mappings()
+                found = session.execute(text(sql), values).mappings()
                 return [dict(row) for row in found]
         if not self.catalog.exists():
             return []
         uri = f"{self.catalog.as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(sql)]
+            return [dict(row) for row in connection.execute(sql, values)]
 
     @property
     def key(self) -> bytes:

@@ -19,7 +19,7 @@ from expunge.catalog.datasets import (
     resolve_selection,
     summarize,
 )
-from expunge.catalog.suppression import suppression_mac
+from expunge.catalog.macs import suppression_mac
 from expunge.data.digest import manifest_digest
 from expunge.data.types import DatasetConfig, Sample, Scan, Version
 from expunge.errors import InputError

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people
 
-from expunge import batch, intake
+from expunge import batch, intake, pipeline
+from expunge.catalog import forgetting
 from expunge.catalog.datasets import get_version
 from expunge.errors import ExpungeError, InputError, StorageError
 from expunge.progress import Progress
@@ -124,6 +125,50 @@ def test_the_queue(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Non
         intake.approve(workspace, found["request"])
     assert {r["state"] for r in workspace.query("SELECT state FROM request")} == {"closed"}
     assert Workspace.open(workspace.root).query("SELECT count(*) AS n FROM version") == [{"n": 3}]
+
+
+def holding(server: str, words: dict[str, bytes]) -> set[str]:
+    """Which words are in the server's tables, indexes and statistics on the disk; its log is not searched."""
+    folder = Path(server.partition("unix_sock=")[2]).parent / "data" / "base"
+    sql(server, "CHECKPOINT")
+    content = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+    return {word for word, value in words.items() if any(value in text for text in content)}
+
+
+def test_closing_leaves_nothing_in_the_tables(
+    server: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VACUUM FULL writes tables, indexes and statistics anew; the write-ahead log is beyond our reach."""
+    add_people(workspace, PEOPLE)
+    Paper(workspace).install(monkeypatch)
+    with workspace._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")  # as the server does by itself: samples of values
+    words = {}
+    rows = workspace.query("SELECT path, image_digest FROM sample WHERE path LIKE 'train/person-0-%'")
+    for row in rows:
+        words |= {row["path"]: row["path"].encode(), f"{row['path']} digest": row["image_digest"].encode()}
+    assert len(words) == 4
+    words |= {"id": b"person-0"}
+    assert holding(server, words) == set(words), "the search finds them"
+    outcome = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+    assert outcome["state"] == "closed"
+    assert holding(server, words) == set()
+    assert not workspace.catalog.exists(), "no second catalog is made"
+    assert pipeline.forget(workspace, Ask(subjects=(PEOPLE[1],)), Progress(quiet=True))["state"] == "closed"
+
+
+def test_a_reader_puts_the_closing_off(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables cannot be written anew while somebody reads: the request is closed by a later command."""
+    add_people(workspace, PEOPLE)
+    Paper(workspace).install(monkeypatch)
+    monkeypatch.setattr(forgetting, "PATIENCE_SECONDS", 0.2)
+    with workspace._engine.connect() as reader:
+        reader.exec_driver_sql("SELECT count(*) FROM sample")
+        outcome = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+        assert outcome["state"] == "executed"
+        reader.rollback()
+    again = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+    assert again["state"] == "closed"
 
 
 def test_the_same_digests_as_sqlite(workspace: Workspace, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from sqlalchemy.orm import Session
 from expunge.catalog.commitments import fresh_salts
 from expunge.catalog.difference import Difference, compare, merge_config
 from expunge.catalog.engine import begin_write
+from expunge.catalog.names import NAME
 from expunge.catalog.suppression import SuppressionList
 from expunge.catalog.tables import DatasetRow, SampleRow, SampleSubjectRow, SubjectRow, VersionRow
 from expunge.catalog.versions import (
     BATCH,
-    NAME,
     config_as_json,
     get_version,
     in_version,

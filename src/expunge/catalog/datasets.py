@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from expunge.catalog.arrivals import add_version
 from expunge.catalog.erasures import erase, rows_taken
+from expunge.catalog.names import parse_ref
 from expunge.catalog.selection import Selection, resolve_selection
 from expunge.catalog.versions import (
     count_left,
@@ -15,7 +16,6 @@ from expunge.catalog.versions import (
     list_datasets,
     load_erased,
     load_samples,
-    parse_ref,
     subject_risks,
     summarize,
 )

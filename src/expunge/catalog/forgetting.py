@@ -12,10 +12,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Engine, NullPool, Table, create_engine, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.commitments import commitment, ensure_salts, salts_of
+from expunge.catalog.engine import REFUSALS, catalog_errors
 from expunge.catalog.models import live
 from expunge.catalog.selection import in_chunks
 from expunge.catalog.tables import (
@@ -83,12 +84,20 @@ def forget_rows(workspace: Workspace, request_id: str) -> int:
 def scrub(workspace: Workspace) -> None:
     """Overwrite what was deleted: the write-ahead log is emptied and the database written anew.
 
+    In PostgreSQL the tables are written anew; what the server keeps besides is not in our reach.
+
     Raises:
         BusyError: If another process kept reading the database.
         StorageError: If the disk refuses.
     """
     marker = workspace.root / MARKER
     if not marker.exists():
+        return
+    with workspace.session() as session:
+        engine = session.get_bind().engine
+    if engine.dialect.name == "postgresql":
+        _scrub_postgres(engine)
+        marker.unlink(missing_ok=True)
         return
     try:
         with closing(
@@ -106,12 +115,36 @@ def scrub(workspace: Workspace) -> None:
             ) from error
         busy = 1
     if busy:
-        raise BusyError(
-            "What was deleted from the catalog could not be overwritten yet.",
-            "Another process has been reading the catalog all the time.",
-            "Run the command again: the request is closed when it is done.",
-        )
+        raise _busy()
     marker.unlink(missing_ok=True)
+
+
+def _scrub_postgres(engine: Engine) -> None:
+    """Write all tables and the planner's statistics anew, without the rows that were deleted.
+
+    The server unlinks the old files; it does not overwrite them. Its write-ahead log holds the rows until it
+    is recycled, and so do archives of it, replicas and backups: none of them is in our reach.
+    """
+    # A connection of its own: one of the pool was asked whether it lives, and is in a transaction since.
+    alone = create_engine(engine.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    try:
+        with catalog_errors(), alone.connect() as connection:
+            connection.exec_driver_sql(f"SET lock_timeout = {int(PATIENCE_SECONDS * 1000)}")
+            for table in (*(t.name for t in Base.metadata.sorted_tables), "pg_catalog.pg_statistic"):
+                analyze = "FULL" if "." in table else "FULL, ANALYZE"
+                connection.exec_driver_sql(f"VACUUM ({analyze}) {table}")
+    except StorageError as error:
+        if error.why == REFUSALS[sqlite3.SQLITE_BUSY]:
+            raise _busy() from error
+        raise
+
+
+def _busy() -> BusyError:
+    return BusyError(
+        "What was deleted from the catalog could not be overwritten yet.",
+        "Another process has been reading the catalog all the time.",
+        "Run the command again: the request is closed when it is done.",
+    )
 
 
 def is_scrubbed(root: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from expunge.catalog.names import parse_ref
 from expunge.catalog.states import UNDERWAY
 from expunge.catalog.tables import (
     CheckpointRow,
@@ -20,7 +21,6 @@ from expunge.catalog.tables import (
     RequestRow,
     now,
 )
-from expunge.catalog.versions import parse_ref
 from expunge.errors import InputError, NotFound
 
 

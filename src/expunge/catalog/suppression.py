@@ -3,31 +3,17 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 from collections.abc import Iterable
 from typing import Any, cast
 
 from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.orm import Session
 
+from expunge.catalog.macs import suppression_mac
 from expunge.catalog.tables import SuppressionRow
 from expunge.data.types import Sample
 
 CHUNK = 500
-
-
-def suppression_mac(key: bytes, kind: str, dataset: str, value: str) -> str:
-    """Return the keyed digest of a subject id, a path or an image digest.
-
-    Args:
-        key: The workspace's own secret.
-        kind: ``subject``, ``sample`` (its path) or ``image`` (its bytes' digest).
-        dataset: Name of the dataset; without meaning for images, whose bytes are the same everywhere.
-        value: The id, path or digest.
-    """
-    scope = "" if kind == "image" else dataset
-    return hmac.digest(key, json.dumps([kind, scope, value]).encode(), "sha256").hex()
 
 
 def suppress(

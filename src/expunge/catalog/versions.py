@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -25,20 +24,7 @@ from expunge.catalog.tables import (
 from expunge.data.types import DatasetConfig, Sample, Version
 from expunge.errors import InputError, NotFound
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BATCH = 10_000
-
-
-def parse_ref(ref: str) -> tuple[str, int | None]:
-    """Split ``NAME`` or ``NAME@V`` into the name and the number (None: the newest)."""
-    name, at, number = ref.partition("@")
-    if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", number)):
-        raise InputError(
-            f"{ref!r} is not a name.",
-            "Names are letters, digits, '.', '_' and '-'; a version is given as NAME@3.",
-            "Give NAME or NAME@V.",
-        )
-    return name, int(number) if at else None
 
 
 def get_dataset(session: Session, name: str) -> DatasetRow:

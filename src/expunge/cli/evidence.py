@@ -16,12 +16,13 @@ from expunge.errors import InputError
 @click.command()
 @click.argument("request")
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it. [REQUEST.html]"
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it. [REQUEST.html or .pdf]"
 )
+@click.option("--pdf", is_flag=True, help="As PDF; needs the extra 'pdf'. The HTML prints from any browser.")
 @click.option("--pictures", is_flag=True, help="Show the forgotten pictures, as far as they are still there.")
 @common_options
-def report(context: Context, request: str, out: Path | None, pictures: bool) -> None:
-    """Write what was done for a request as one HTML file, for people to read.
+def report(context: Context, request: str, out: Path | None, pdf: bool, pictures: bool) -> None:
+    """Write what was done for a request as one HTML (or PDF) file, for people to read.
 
     It names nobody and shows no picture, unless that is asked for: then the file is personal data itself.
     """
@@ -30,7 +31,7 @@ def report(context: Context, request: str, out: Path | None, pictures: bool) -> 
 
     workspace = context.workspace()
     files = originals(workspace, request) if pictures else None
-    target = write(workspace, request, out or Path(f"{request}.html"), files)
+    target = write(workspace, request, out or Path(f"{request}.{'pdf' if pdf else 'html'}"), files, pdf=pdf)
     context.emit({"request": request, "report": str(target)}, lambda: f"Report: {target}")
 
 

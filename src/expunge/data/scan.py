@@ -117,8 +117,7 @@ def _read(listing: Listing, known: dict[str, str], file: ListedFile) -> Sample |
     if digest is None:
         try:
             digest = _hash_image(f"{listing.root}/{file.path}")
-        except (OSError, SyntaxError, ValueError, ImportError) as error:
-            # ImportError: once Ultralytics is loaded, Pillow asks for a HEIF plug-in before it gives up.
+        except Exception as error:  # whatever Pillow's decoders raise, also as Ultralytics patches it
             return file.path, _reason(error)
     label = _label_digest(listing, known, file.path) if listing.config.kind == "yolo" else ""
     return Sample(file.path, file.split, digest, label, file.class_name)

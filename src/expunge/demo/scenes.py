@@ -149,7 +149,7 @@ def backgrounds() -> dict[str, Image.Image]:
         try:
             with Image.open(folder / name) as image:
                 photographs[name] = image.convert("RGB")
-        except OSError as error:
+        except Exception as error:  # whatever Pillow's decoders raise
             raise InputError(f"The photograph {name} of ultralytics cannot be read.", str(error)) from error
     return photographs
 

@@ -181,7 +181,7 @@ def returned(workspace: Workspace) -> list[tuple[str, str, str]]:
     Returns:
         ``(kind, dataset, value)``: subjects' ids and samples' paths, for the workspace's owner alone.
     """
-    from expunge.catalog.suppression import suppression_mac
+    from expunge.catalog.macs import suppression_mac
     from expunge.catalog.versions import iter_samples, list_datasets
 
     macs = {mac for _, mac, _ in suppression(workspace)}

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.catalog import clock
 from expunge.catalog import models as catalog
 from expunge.catalog.commitments import ensure_salts
 from expunge.catalog.tables import DatasetRow
@@ -177,7 +178,7 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
                 "received": date(row.received),
                 "issued": "",
                 "due": date(row.due) if row.due else None,
-                "extended": str(row.extension["told"]) if row.extension else None,
+                "extended": _end_of(workspace, row.extension["told"]) if row.extension else None,
             },
             "method": row.method,
             "dataset": {"before": f"{name}@{parent}", "after": f"{name}@{number}"},
@@ -189,6 +190,11 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
                 "removed": manifest.tree_of(gone).as_json(),
             },
         }
+
+
+def _end_of(workspace: Workspace, day: str) -> str:
+    """The last moment of a day in the house's time zone: the day of receipt is not before the receipt."""
+    return date(clock.end_of(clock.parse_day(day, "told"), workspace.settings.rules))
 
 
 def date(moment: datetime) -> str:

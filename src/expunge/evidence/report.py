@@ -6,14 +6,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from expunge.catalog import models as catalog
 from expunge.errors import InputError
 from expunge.evidence import certificate
+from expunge.evidence.pdf import pdf_of
 from expunge.evidence.statement import GUARANTEES
 from expunge.exact.checkpoint import write_atomically
 
@@ -36,7 +38,14 @@ DUTIES = (
 )
 
 
-def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[Path] | None = None) -> Path:
+def write(
+    workspace: Workspace,
+    request_id: str,
+    out: Path,
+    pictures: Iterable[Path] | None = None,
+    *,
+    pdf: bool = False,
+) -> Path:
     """Write the report of a request.
 
     Args:
@@ -44,9 +53,10 @@ def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[P
         request_id: Which request; it must have a certificate.
         out: The file.
         pictures: Files to show, small, as far as they are pictures; None: that was not asked for.
+        pdf: As PDF in place of HTML.
 
     Raises:
-        InputError: If the request is unknown, or nothing was certified yet.
+        InputError: If the request is unknown, nothing was certified yet, or the extra for PDF is missing.
     """
     with workspace.session() as session:
         catalog.get_request(session, request_id)
@@ -56,12 +66,13 @@ def write(workspace: Workspace, request_id: str, out: Path, pictures: Iterable[P
             f"The request {request_id} has no certificate.", "", "One is made when it is executed."
         )
     shown = None if pictures is None else list(_pictures(pictures))
-    write_atomically(out, render(certificate.predicate_of(path), shown).encode(), "The report")
+    page = render(certificate.predicate_of(path), shown)
+    write_atomically(out, pdf_of(page) if pdf else page.encode(), "The report")
     return out
 
 
-def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
-    """Return the report of what a certificate says as HTML; pictures are given as data addresses."""
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("expunge.evidence"),
         autoescape=True,
@@ -70,7 +81,12 @@ def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"short": short, "figure": figure}
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2")
+
+
+def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
+    """Return the report of what a certificate says as HTML; pictures are given as data addresses."""
+    return _template().render(
         said=said,
         state=STATES.get(said["state"], said["state"]),
         sentences=GUARANTEES,
@@ -93,7 +109,7 @@ def figure(value: Any) -> str:
 
 def _pictures(files: Iterable[Path]) -> Iterator[str]:
     """Small pictures as data addresses; of files that are no pictures, none."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     count = 0
     for file in files:
@@ -103,8 +119,8 @@ def _pictures(files: Iterable[Path]) -> Iterator[str]:
             with Image.open(file) as image:
                 small = image.convert("RGB")
                 small.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
-        except (OSError, UnidentifiedImageError):
-            continue  # a label, or a file that went in between
+        except Exception:  # whatever Pillow's decoders raise: a label, or a file that went in between
+            continue
         buffer = io.BytesIO()
         small.save(buffer, "JPEG")
         count += 1

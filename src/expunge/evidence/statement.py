@@ -68,7 +68,7 @@ class Subject(Part):
 
 
 class Dates(Part):
-    """When, ISO 8601 with a zone. ``due``, ``extended``: the legal clock, where one is kept."""
+    """When, ISO 8601 with a zone. ``due``: as extended, if so; ``extended``: the day when that was told."""
 
     received: str
     issued: str

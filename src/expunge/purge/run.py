@@ -14,7 +14,7 @@ from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.decisions import forget_decisions
 from expunge.catalog.locks import model_lock
-from expunge.catalog.versions import NAME
+from expunge.catalog.names import NAME
 from expunge.copies import bring_up_to_date
 from expunge.errors import BusyError, InputError
 from expunge.purge.delete import CAVEATS, Outcome, delete

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole life of fifty requests with real models, trained anew at every run, and replays on the way.
+
+    python -m pytest -m slow tests/slow/test_life.py
+
+That takes a few minutes. The test with models of paper, and more seeds, is tests/requests/test_life.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import worlds
+from proof import Story, old, once, quiet, train_inline
+from requests_kit import Clock
+from requests_life import Life, check
+
+from expunge import training
+from expunge.catalog.datasets import get_version, load_samples
+from expunge.evidence import certificate
+from expunge.evidence import verify as evidence
+from expunge.requests import holders
+from expunge.unlearning.result import Result
+
+pytestmark = pytest.mark.slow
+
+PEOPLE, REPLAYS = 75, 6
+
+
+def traces(story: Story) -> dict[str, dict[str, bytes]]:
+    """Of each person: paths and digests; the id with its quotes, since it has but a few letters."""
+    found: dict[str, dict[str, bytes]] = {}
+    with story.workspace.session() as session:
+        for sample in load_samples(session, get_version(session, "shop")):
+            for who in sample.subjects if len(sample.subjects) == 1 else ():
+                mine = found.setdefault(who, {"id": f'"{who}"'.encode()})
+                mine |= {
+                    sample.path: sample.path.encode(),
+                    f"{sample.path} digest": sample.image_digest.encode(),
+                }
+                mine[f"{sample.path} bytes"] = bytes.fromhex(sample.image_digest)
+    return found
+
+
+def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_inline(monkeypatch)
+    monkeypatch.setattr(Result, "sound", True)  # a handful of pictures proves nothing to the audit
+    world = worlds.classification(tmp_path / "data", people=PEOPLE, each=2)
+    story = Story(tmp_path, world, "classify")
+    story.begin()
+    copy = tmp_path / "elsewhere.pt"
+    shutil.copyfile(story.workspace.root / story.newest().weights, copy)
+    training.adopt(story.workspace, copy, "shop", "old")
+    copy.unlink()
+    clock = story.workspace.clock = Clock()
+    found, replayed = traces(story), []
+
+    def replay(closed: list[str]) -> None:
+        for request in closed:
+            said = certificate.predicate_of(certificate.path_of(story.workspace, request))
+            newest = story.newest()
+            mine = [m for m in said["models"] if m["digest"] == newest.digest and m["guarantee"] == "exact"]
+            if len(replayed) == REPLAYS or not mine or newest.digest in replayed:
+                continue
+            result = evidence.verify(story.workspace, request, evidence.Means(replay=True), quiet())
+            checks = {c["name"]: c["ok"] for c in result["checks"]}
+            if checks[f"{newest.label}: replay"] is None:
+                continue  # superseded: another request waits for its repair
+            assert result["valid"], result
+            replayed.append(newest.digest)
+            print(f"replayed {newest.label} for {request}: {newest.digest[7:19]}")
+
+    people = [f"p{i}" for i in range(5, PEOPLE)]
+    life = Life(story.workspace, clock, people, 20, adopted="old", how=("finetune", once()), each_run=replay)
+    life.live()
+    print(
+        f"{len(life.plans)} requests, {len(life.refused)} refused, {life.batches} batches of several,"
+        f" {life.faults} faults, {story.newest().number} versions of m, {old(story).number} of old"
+    )
+    assert len(replayed) >= 5
+    check(life, story.workspace.root, found)
+    for name in ("m", "old"):
+        assert evidence.verify(story.workspace, name, evidence.Means(), quiet())["valid"]
+    for row in life.rows():
+        assert holders(story.workspace, row.id) == []
+    assert story.from_nothing(story.newest().label, tmp_path / "never") == story.newest().digest

@@ -32,9 +32,12 @@ def main() -> None:
     done = {line["seed"] for line in records(file)}
     for seed in range(1 if given.quick else given.seeds or experiment.SEEDS):
         if seed not in done:
+            lines = []
             for line in experiment.run(seed, quick=given.quick, device=given.device):
-                append(file, {"seed": seed, **line})
-                print(seed, line, flush=True)
+                lines.append({"seed": seed, **line})
+                print(lines[-1], flush=True)
+            for line in lines:  # a seed that was interrupted is run again as a whole
+                append(file, line)
     print(f"Written: {write(given.experiment, experiment, records(file), folder)}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite ``bias``: ``python -m benchmarks bias --experiment colours|exact|labels|boxes``."""
+"""Suite ``bias``: ``python -m benchmarks bias --experiment colours|labels|boxes``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.bias.report import write
 from benchmarks.harness import append, records
 
 RESULTS = Path(__file__).parent.parent / "results" / "bias"
-EXPERIMENTS = ("colours", "exact", "labels", "boxes")
+EXPERIMENTS = ("colours", "labels", "boxes")
 
 
 def main() -> None:

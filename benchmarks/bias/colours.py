@@ -30,7 +30,8 @@ ABOUT = (
     f"whose colour follows the target in {RULE_A:.0%}; B gave {FROM_B}, {RULE_B:.0%}. Test: each picture in "
     "both colours; groups: target and colour, four. A is forgotten by `expunge.unlearn` with each method's "
     f"defaults and a budget of {BUDGET} of a retrain, the utility guarded on balanced pictures of its own. "
-    "*retrain*: a training on B alone, of as many epochs. Settings were chosen on seeds 100 and 101."
+    "*retrain*: a training on B alone, of as many epochs; exact forgetting under a plan of one shard gives "
+    "just that. Settings were chosen on seeds 100 and 101."
 )
 
 

@@ -30,8 +30,8 @@ AT = (0.2, 0.5, 1.0)
 ABOUT = (
     f"scikit-learn's digits, {CONTRIBUTORS} contributors of {EACH} pictures each; of one of them {WRONG:.0%} "
     f"of the labels are wrong. Rankings look at {VALIDATION} validation pictures (trak and tracin: those "
-    f"that the model gets wrong). Precision and recall: of the first {TOP}, which labels are wrong (36 are). The "
-    "contributor's rank: 1 is the most suspect of ten, chance is 5.5. Accuracy: of a retrain without the "
+    f"that the model gets wrong). Precision and recall: of the first {TOP}, which labels are wrong (36 are). "
+    "The contributor's rank: 1 is the most suspect of ten, chance is 5.5. Accuracy: of a retrain without the "
     f"first {TOP}, on test pictures that no ranking saw. *cleanlab*: its label quality scores, from the same "
     "out-of-sample probabilities as *label-errors*."
 )

@@ -34,8 +34,9 @@ from expunge.bias.trak import trak
 
 RECIPES = {
     "softmax regression": (Recipe(hidden=0, steps=200), 1),
-    "network": (Recipe(hidden=16, steps=200, rate=0.1, decay=1e-3), 8),
+    "network": (Recipe(hidden=16, steps=200, rate=0.1, decay=1e-3), 4),
 }
+SAMPLES = {"softmax regression": 150, "network": 100}
 CONTRIBUTORS = 10
 DRAWS = 100
 Floats = NDArray[np.float64]
@@ -93,7 +94,7 @@ def correlations(seeds: int, quick: bool) -> list[dict[str, Any]]:
         control: dict[tuple[str, str], list[list[float]]] = {}
         began = time.process_time()
         for seed in range(seeds):
-            drawn = problem(seed, 60 if quick else 150)
+            drawn = problem(seed, 60 if quick else SAMPLES[name])
             harm, target, _ = estimates(drawn, recipe, 0, 1 if quick else inits)
             members = [np.flatnonzero(drawn.contributor == c) for c in range(CONTRIBUTORS)]
             starts = range(1 if quick else inits)

@@ -42,7 +42,7 @@ class World:
     @cached_property
     def samples(self) -> NDArray[np.float64]:
         """By how much the target's loss falls without each sample (n,)."""
-        return self._truth([np.array([i]) for i in range(SAMPLES)])
+        return self._truth([np.array([i]) for i in range(len(self.problem.x))])
 
     @cached_property
     def contributors(self) -> NDArray[np.float64]:
@@ -63,16 +63,18 @@ def linear(seed: int) -> World:
     return world(seed, LINEAR, (0,))
 
 
-def world(seed: int, recipe: Recipe, inits: tuple[int, ...]) -> World:
+def world(seed: int, recipe: Recipe, inits: tuple[int, ...], samples: int = SAMPLES, pool: int = 2) -> World:
     """Train on a problem, and take gradients at three checkpoints.
 
     Args:
         seed: Of the problem.
         recipe: How to train.
         inits: Seeds of initial weights; the truth is averaged over them, the first one's model is looked at.
+        samples: Training samples.
+        pool: Of pixels.
     """
-    drawn = problem(seed, SAMPLES, pool=2)
-    whole = np.ones((1, SAMPLES), dtype=bool)
+    drawn = problem(seed, samples, pool=pool)
+    whole = np.ones((1, samples), dtype=bool)
     at = (recipe.steps // 4, recipe.steps // 2, recipe.steps)
     weights, kept = train(drawn, whole, recipe, inits[0], at)
     how = task()
@@ -80,12 +82,12 @@ def world(seed: int, recipe: Recipe, inits: tuple[int, ...]) -> World:
     wrong = how.mistaken(model, (drawn.held_x, drawn.held_y)).nonzero().flatten().numpy()
     data: Samples = TensorDataset(drawn.x, drawn.y)
     held: Samples = Subset(TensorDataset(drawn.held_x, drawn.held_y), wrong.tolist())
-    sketch = sketch_for(SAMPLES)
+    sketch = sketch_for(samples)
     visits = []
     for state in kept:
         ready = how.clone(module_of(state))
         found = [gradients_of(how, ready, part, sketch) for part in (data, held)]
-        visits.append(Visit(np.arange(SAMPLES), *found, final=state is kept[-1]))
+        visits.append(Visit(np.arange(samples), *found, final=state is kept[-1]))
     members = [np.flatnonzero(drawn.contributor == c) for c in range(10)]
     return World(drawn, recipe, inits, wrong, visits, members)
 

@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from benchmarks.leave_out import Problem, Recipe, module_of, problem, task, train, truth
 from expunge.bias.checkpoints import features_of
@@ -79,6 +80,10 @@ def estimates(
         "tracin, final model alone": tracin(visits[-1:], count),
         "label errors": 1 - self_confidence(labels, said),
     }
+    if mistaken.any():
+        rows = Subset(held, np.flatnonzero(mistaken).tolist())
+        errors = gradients_of(how, model, rows, sketch)
+        found["trak, for the loss of the errors alone"] = trak([replace(visits[-1], target=errors)], count)
     if ensemble > 1:
         several = [visit(train(drawn, whole, recipe, s)[0], True) for s in range(ensemble)]
         found[f"trak, {ensemble} models"] = trak(several, count)

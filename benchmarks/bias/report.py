@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,9 +48,10 @@ def write(name: str, experiment: ModuleType, lines: list[dict[str, Any]], folder
             change = [own[s] - base[s] for s in own if base.get(s) is not None]
             cells += [mean(list(own.values())), "" if who == experiment.BASE else mean(change, signed=True)]
         said.append(f"| {who} | " + " | ".join(cells) + " |")
-    failed = [f"{line['who']} (seed {line['seed']}): {line['note']}" for line in lines if line.get("note")]
-    if failed:
-        said += ["", "Notes:", "", *(f"- {text}" for text in dict.fromkeys(failed))]
+    notes = Counter((line["who"], line["note"]) for line in lines if line.get("note"))
+    if notes:
+        said += ["", "Notes:", ""]
+        said += [f"- {who}, {count} of {len(seeds)} seeds: {note}" for (who, note), count in notes.items()]
     path = folder / f"{name}.md"
     path.write_text("\n".join(said) + "\n", encoding="utf-8")
     return path

@@ -9,7 +9,7 @@ from bias.find_worlds import problem
 from cleanlab.count import compute_confident_joint
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_normalized_margin_for_each_label, get_self_confidence_for_each_label
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
@@ -19,6 +19,7 @@ from expunge.bias.label_errors import (
     label_issues,
     normalised_margin,
     self_confidence,
+    thresholds,
 )
 from expunge.bias.softmax import fit_head
 from expunge.errors import InputError
@@ -35,16 +36,20 @@ def drawn(seed: int, n: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.integers(0, 10_000), st.integers(20, 120), st.integers(2, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_scores_and_issues_are_those_of_cleanlab(seed: int, n: int, classes: int) -> None:
     labels, p = drawn(seed, n, classes)
+    confident = p >= thresholds(labels, p)
+    likely = confident[np.arange(n), p.argmax(1)]
+    # Where several classes are confident, cleanlab takes the most likely of all, we, as the paper, of those.
+    assume((likely | (confident.sum(1) < 2)).all())
     np.testing.assert_allclose(self_confidence(labels, p), get_self_confidence_for_each_label(labels, p))
     np.testing.assert_allclose(
         normalised_margin(labels, p), get_normalized_margin_for_each_label(labels, p), atol=1e-12
     )
-    np.testing.assert_array_equal(
-        confident_joint(labels, p), compute_confident_joint(labels, p, calibrate=False)
-    )
+    joint = confident_joint(labels, p)
+    np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))  # as cleanlab does
+    np.testing.assert_array_equal(joint, compute_confident_joint(labels, p, calibrate=False))
     theirs = find_label_issues(labels, p, filter_by="confident_learning", n_jobs=1)
     np.testing.assert_array_equal(label_issues(labels, p), theirs)
 

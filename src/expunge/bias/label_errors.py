@@ -13,7 +13,8 @@ Reference: Northcutt, Jiang and Chuang, *Confident Learning: Estimating Uncertai
 2021, eq. 1 and 2; normalised margin: section 4 there, scaled to 0–1.
 
 Differences: a label that is the most likely class anyway is no issue, also where it misses its threshold.
-The joint is not calibrated: only which samples lie off the diagonal is used.
+The joint is not calibrated: only which samples lie off the diagonal is used. (The library cleanlab takes the
+most likely class of all where several are confident, the paper and this file the most likely of those.)
 
 Out-of-sample predictions come from cross-validation of a softmax head on the model's features
 (:func:`cross_validated`), with all samples of a subject in one fold, or from shards that never saw the

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,11 @@ class Ground:
     train: list[Sample]
     held: list[Sample]
     model: ErasableModel | None
+
+    @cached_property
+    def training(self) -> Samples:
+        """The training samples as the model sees them: one cache of pictures for all who ask."""
+        return self.data(self.train)
 
     def data(self, samples: Sequence[Sample]) -> Samples:
         """Return samples as the model sees them."""
@@ -244,7 +250,7 @@ def _attribute(
     goal: Samples = Subset(held, chosen.rows.tolist())  # type: ignore[arg-type]
     progress.begin("gradients", sum(len(p.rows) + len(goal) for p in points))
     try:
-        visits = visit_all(task, points, ground.data(ground.train), goal, seed=seed, on_images=progress.add)
+        visits = visit_all(task, points, ground.training, goal, seed=seed, on_images=progress.add)
     finally:
         progress.end()
     count = len(ground.train)

@@ -96,7 +96,7 @@ def doubts(
         progress: Is told what goes on.
     """
     progress.say("confidence in labels")
-    train = ground.data(ground.train)
+    train = ground.training
     if ground.opened.task != "classify":
         scores = held_out(lambda m, data: doubts_of(task, m, data), points, train)
         unknown = np.isnan(scores)

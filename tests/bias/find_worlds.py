@@ -63,7 +63,16 @@ def linear(seed: int) -> World:
     return world(seed, LINEAR, (0,))
 
 
-def world(seed: int, recipe: Recipe, inits: tuple[int, ...], samples: int = SAMPLES, pool: int = 2) -> World:
+def world(
+    seed: int,
+    recipe: Recipe,
+    inits: tuple[int, ...],
+    samples: int = SAMPLES,
+    pool: int = 2,
+    bad: tuple[int, ...] = (0, 1),
+    held: int = 400,
+    every: bool = False,
+) -> World:
     """Train on a problem, and take gradients at three checkpoints.
 
     Args:
@@ -71,25 +80,28 @@ def world(seed: int, recipe: Recipe, inits: tuple[int, ...], samples: int = SAMP
         recipe: How to train.
         inits: Seeds of initial weights; the truth is averaged over them, the first one's model is looked at.
         samples: Training samples.
-        pool: Of pixels.
+        pool, bad: See :func:`benchmarks.leave_out.problem`.
+        held: How many of the held-out samples are looked at.
+        every: The target is their mean loss; else that of those which the model gets wrong.
     """
-    drawn = problem(seed, samples, pool=pool)
+    drawn = problem(seed, samples, bad=bad, pool=pool)
     whole = np.ones((1, samples), dtype=bool)
     at = (recipe.steps // 4, recipe.steps // 2, recipe.steps)
     weights, kept = train(drawn, whole, recipe, inits[0], at)
     how = task()
     model = how.clone(module_of(weights))
-    wrong = how.mistaken(model, (drawn.held_x, drawn.held_y)).nonzero().flatten().numpy()
+    wrong = how.mistaken(model, (drawn.held_x[:held], drawn.held_y[:held])).numpy()
+    rows = np.arange(held) if every else np.flatnonzero(wrong)
     data: Samples = TensorDataset(drawn.x, drawn.y)
-    held: Samples = Subset(TensorDataset(drawn.held_x, drawn.held_y), wrong.tolist())
+    target: Samples = Subset(TensorDataset(drawn.held_x, drawn.held_y), rows.tolist())
     sketch = sketch_for(samples)
     visits = []
     for state in kept:
         ready = how.clone(module_of(state))
-        found = [gradients_of(how, ready, part, sketch) for part in (data, held)]
+        found = [gradients_of(how, ready, part, sketch) for part in (data, target)]
         visits.append(Visit(np.arange(samples), *found, final=state is kept[-1]))
     members = [np.flatnonzero(drawn.contributor == c) for c in range(10)]
-    return World(drawn, recipe, inits, wrong, visits, members)
+    return World(drawn, recipe, inits, rows, visits, members)
 
 
 def rho(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

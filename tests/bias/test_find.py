@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 import worlds
 from click.testing import CliRunner
+from PIL import Image
 from proof import Story, quiet, train_inline
 
 from expunge import training
 from expunge.bias.checkpoints import mistaken_of
 from expunge.cli.bias_find import find as command
 from expunge.cli.selecting import lines
+from expunge.data.labels import read_boxes
+from expunge.data.yolo import label_file
 from expunge.errors import InputError
 from expunge.exact.graph import build_graph
 from expunge.exact.model import ErasableModel
-from expunge.finding import Search, find
+from expunge.finding import Search, _ground, find
 from expunge.finding_models import FINAL_ONLY, STAGES, states_of, total_rate
+from expunge.finding_sheet import LABELLED, _box, _of_boxes, _share
 from expunge.tasks.yolo import open_model, yolo_task
 
 TASKS = ("classify", "detect")
@@ -247,3 +251,23 @@ def test_an_empty_list(tmp_path: Path) -> None:
     file.write_text("sample,rank\n")
     with pytest.raises(InputError, match="empty"):
         lines(file)
+
+
+def test_boxes_lie_where_the_label_file_says(story: Story) -> None:
+    if story.task != "detect":
+        pytest.skip("a classifier has no boxes")
+    search = Search("m", "errors")
+    ground = _ground(story.workspace, search)
+    samples = [s for s in ground.train if s.label_digest][:4]
+    for sample, said in zip(samples, _of_boxes(ground, samples, search), strict=True):
+        rows = read_boxes(label_file(ground.version.root, sample.path).read_text(), 3, "")
+        drawn = np.array([box for box, colour in said.boxes if colour == LABELLED])
+        x, y, w, h = rows[0, 1:]
+        np.testing.assert_allclose(drawn[0], (x - w / 2, y - h / 2, x + w / 2, y + h / 2), atol=0.02)
+
+
+def test_the_letterbox_is_undone(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 50)).save(tmp_path / "wide.png")
+    share = _share(tmp_path / "wide.png", 64)
+    assert _box((0, 16, 64, 48), share) == pytest.approx((0, 0, 1, 1))
+    assert _box((32, 24, 70, 40), share) == pytest.approx((0.5, 0.25, 1, 0.75))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,7 @@ class Checkpoint:
 
 def visit_all(
     task: Task,
-    checkpoints: Iterable[Checkpoint],
+    checkpoints: Sequence[Checkpoint],
     train: Samples,
     target: Samples,
     *,
@@ -59,7 +59,7 @@ def visit_all(
     Raises:
         InputError: See :func:`~expunge.bias.gradients.gradients_of`.
     """
-    sketch = sketch_for(len(train), seed)
+    sketch = sketch_for(sum(len(point.rows) for point in checkpoints), seed)
     visits = []
     for point in checkpoints:
         model = point.open()

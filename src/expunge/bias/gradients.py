@@ -54,7 +54,7 @@ class Gradients:
 
 
 def sketch_for(samples: int, seed: int = 0) -> Sketch:
-    """Return a sketch with which the gradients of so many samples take at most 1 GiB."""
+    """Return a sketch with which so many gradients take at most 1 GiB, or 128 numbers each."""
     fits = LIMIT_BYTES // (4 * max(samples, 1))
     return Sketch(max(min(DIMS, fits), LEAST_DIMS), seed)
 

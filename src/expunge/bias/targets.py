@@ -94,11 +94,12 @@ def choose(
     sizes: list[Size] | None = None,
     minimum: int = 1,
 ) -> Chosen:
-    """Return the samples whose loss is the target.
+    """Return the samples whose mean loss is the target.
 
-    ``errors``: all that are wrong. ``group``: all of the group, also those that are right, since their loss
-    is what the group has to lose. ``worst-group``: the group with the largest share of errors among those
-    that are large enough.
+    ``errors``: all, also those that the model gets right: they weigh little in the mean, and without them a
+    ranking names what pulls at the errors, whatever it does for the rest. ``group``: all of the group, for
+    the same reason. ``worst-group``: the group with the largest share of errors among those that are large
+    enough.
 
     Args:
         target: What was asked for.
@@ -115,8 +116,8 @@ def choose(
             "There is no validation sample.", "Harm is looked for on the split val.", "Add one to the data."
         )
     if not target.grouped:
-        rows = np.flatnonzero(mistaken)
-        return Chosen(_not_empty(rows, len(rows), f"{len(mistaken)} validation samples"), len(rows))
+        every, wrong = np.arange(len(mistaken)), int(mistaken.sum())
+        return Chosen(_not_empty(every, wrong, f"{len(mistaken)} validation samples"), wrong)
     if groups is None or sizes is None:
         raise InputError("The groups are not named.", "The target is a group.", "Give --group COLUMN.")
     compared = large_enough(groups, sizes, minimum)

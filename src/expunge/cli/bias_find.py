@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--target",
     required=True,
     metavar="WHAT",
-    help="What harm is looked for: errors, worst-group or group=VALUE.",
+    help="Whose loss is to fall: errors (all), worst-group or group=VALUE.",
 )
 @click.option(
     "--group", "columns", multiple=True, metavar="COLUMN", help="What the groups are. Repeat: combinations."

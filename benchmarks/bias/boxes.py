@@ -56,11 +56,12 @@ PLAIN: dict[str, Any] = {
 }  # fmt: skip
 ABOUT = (
     f"Scenes with ORL faces, {IMGSZ} px, {TRAINED} people with {SCENES} scenes each, half of them darkened "
-    f"to {DARK:.0%}; five convolutions below YOLO26's heads, {EPOCHS} epochs from scratch. Annotator X labelled every "
-    f"other scene, and left the boxes of the dark ones out. Test: {TESTED} other people, all boxes there, "
-    "recall at the confidence where F1 is highest. *without X's dark scenes*: a retrain without those 25 %; "
-    "*labels corrected*: nothing was ever left out. *finetune* forgets X's dark scenes, with its defaults and "
-    "a budget of 0.25 of a retrain. Settings were chosen on seed 100."
+    f"to {DARK:.0%}; five convolutions below YOLO26's heads, {EPOCHS} epochs from scratch. Annotator X "
+    "labelled every other scene, and left the boxes of the dark ones out. Test: "
+    f"{TESTED} other people, all boxes there, recall at the confidence where F1 is highest. "
+    "*without X's dark scenes*: a retrain without those 25 %; *labels corrected*: nothing was ever left out. "
+    "*finetune* forgets X's dark scenes, with its defaults and a budget of 0.25 of a retrain. Settings were "
+    "chosen on seed 100."
 )
 
 

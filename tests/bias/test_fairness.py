@@ -174,3 +174,38 @@ def test_the_command_line(world: Grouped, capsys: pytest.CaptureFixture[str], tm
     assert "worst" in shown
     assert "too few" in shown
     assert (tmp_path / "groups.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pictures
+def test_forget_says_first_what_is_left(
+    world: Grouped, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    listed = tmp_path / "found.txt"
+    dark = [who for who, tone in world.tones.items() if tone == "dark" and who.startswith("train")]
+    listed.write_text("".join(f"{who}\n" for who in dark[:9]))
+    where = ("--workspace", str(world.workspace.root))
+    words = ("forget", "--from", str(listed), "--dry-run", "--ground", "data-quality", *where)
+    code, found, err = run(capsys, *words, "--group", "tone")
+    assert code == 0
+    assert found["groups"]["loses_most"] == 1
+    assert "dark" not in err
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--group", "tone"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "dark: 18 of 24 training samples go" in shown
+    assert "collect" in shown
+    code, found, _ = run(capsys, *words, "--group", "shoe")
+    assert code == 2
+    code, found, _ = run(capsys, *words)
+    assert "groups" not in found
+
+
+@pictures
+def test_comparing_on_the_command_line(world: Grouped, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--workspace", str(world.workspace.root), "--data", "shop", "--group", "tone", "--draws", "100")
+    code, found, _ = run(capsys, "bias", "compare", "m", "m", *where)
+    assert code == 0  # nobody is harmed by no change
+    assert found["changes"]["harmed"] == [[]]
+    code, found, err = run(capsys, "bias", "compare", "m", "m", "--request", "r-0123456789abcdef", *where)
+    assert code == 2
+    assert "dark" not in err + str(found)

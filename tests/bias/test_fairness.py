@@ -17,6 +17,7 @@ from expunge.errors import InputError
 from expunge.fairness import Question, compare, measure, removal_of
 from expunge.grouping import note_found
 from expunge.scoping import Ask
+from expunge.tasks.predictions import class_probabilities
 from expunge.tasks.yolo import open_model, samples_of, yolo_task
 
 
@@ -209,3 +210,26 @@ def test_comparing_on_the_command_line(world: Grouped, capsys: pytest.CaptureFix
     code, found, err = run(capsys, "bias", "compare", "m", "m", "--request", "r-0123456789abcdef", *where)
     assert code == 2
     assert "dark" not in err + str(found)
+
+
+@pictures
+def test_an_ensemble_says_the_mean_probability(world: Grouped) -> None:
+    from expunge.catalog.datasets import get_version, load_samples
+
+    with world.workspace.session() as session:
+        version = get_version(session, "shop")
+        rows = load_samples(session, version, "test")[:5]
+    models = [open_model(bias_world.untrained(world.folder, "classify", seed)) for seed in (0, 1)]
+    place = version.root, version.config, rows
+    truth, both = class_probabilities(models, *place)
+    alone = [class_probabilities([model], *place)[1] for model in models]
+    assert both == pytest.approx(sum(alone) / 2)
+    assert [("box", "disc")[t] for t in truth] == [row.class_name for row in rows]
+
+
+@pictures
+def test_weights_that_are_gone(world: Grouped) -> None:
+    training.adopt(world.workspace, bias_world.untrained(world.folder, "classify", 2), "shop", "lost")
+    next((world.workspace.models / "lost").glob("*.pt")).unlink()
+    with pytest.raises(InputError, match="are gone"):
+        measure(world.workspace, "lost", asked())

@@ -3,9 +3,9 @@
 
     python -m benchmarks serve --out benchmarks/results/serve.json
 
-The server is the real command in a process of its own, and the job is a real erasure by a worker: a small
+The server is the real command in a process of its own, and the job a real erasure by a worker: a small
 YOLO26n-cls, trained erasable here, trains again what saw a person. The queue holds 10,000 requests. Twenty
-clients, a thread and a connection each, read in turn the pages of the queue and what else the desk shows, with
+clients, a thread and a connection each, read pages of the queue and what else the desk shows, with
 a second between an answer and the next question, as people do. A second run has no pause: how many answers a
 second there are at most, and how long each then waits for the others.
 """

@@ -20,6 +20,7 @@ SUITES = {
     "audit_cost": "CPU time of an audit in units of a training, by level and probe (minutes)",
     "bias": "harmful contributors, labels, boxes: found, forgotten, and who is served better then (an hour)",
     "attribution": "harm by attribution against retraining without each sample (a quarter of an hour)",
+    "serve": "pages and API of the desk for 20 people while an unlearning job runs (minutes)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")

@@ -22,7 +22,7 @@ from expunge.catalog.tables import (
     VersionRow,
 )
 from expunge.data.types import DatasetConfig, Sample, Version
-from expunge.errors import InputError, NotFound
+from expunge.errors import NotFound
 
 BATCH = 10_000
 

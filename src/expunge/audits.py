@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from expunge.unlearning.auditing import Audit
     from expunge.workspace import Workspace
 
+PLOTS = ".plots.json"  # beside a report: its plots as SVG, in which nobody has a name
 REFERENCES = {"quick": 0, "standard": 2, "full": 19}
 
 
@@ -185,11 +186,26 @@ def audit_model(
     path = workspace.audits / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomically(path, (json.dumps(plain_json(report), indent=1) + "\n").encode(), "The audit")
-    if page is not None:
-        from expunge.evidence.audit_page import write
+    from expunge.evidence.audit_page import drawn, write
 
+    plots = json.dumps(drawn(report, raw)).encode() + b"\n"
+    write_atomically(path.with_suffix(PLOTS), plots, "The audit's plots")
+    if page is not None:
         write(report, raw, page)
     return {**plain_json(report), "report": str(path), "page": None if page is None else str(page)}
+
+
+def audits_of(workspace: Workspace, request_id: str) -> list[dict[str, Any]]:
+    """Return the audits on record of a request, the newest first, each with its ``plots`` (SVG, by name)."""
+    found: list[tuple[float, dict[str, Any]]] = []
+    for file in workspace.audits.glob(f"{request_id}-*.json"):
+        if file.name.endswith(PLOTS):
+            continue
+        plots = file.with_suffix(PLOTS)
+        drawn = json.loads(plots.read_bytes()) if plots.is_file() else {}
+        report = {**json.loads(file.read_bytes()), "plots": drawn, "report": file.name}
+        found.append((file.stat().st_mtime, report))
+    return [report for _, report in sorted(found, key=lambda pair: -pair[0])]
 
 
 def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:

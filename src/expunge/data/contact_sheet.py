@@ -61,18 +61,20 @@ def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
 
 def _cell(root: Path, path: str, subjects: Sequence[str]) -> str:
     who = ", ".join(subjects) or "nobody"
-    picture = _thumbnail(root / path)
-    shown = f'<img alt="" src="data:image/jpeg;base64,{picture}">' if picture else "<em>cannot be read</em>"
+    picture = thumbnail(root / path)
+    code = base64.b64encode(picture or b"").decode()
+    shown = f'<img alt="" src="data:image/jpeg;base64,{code}">' if picture else "<em>cannot be read</em>"
     return f"<td>{shown}<small>{escape(path)}<br>{escape(who)}</small></td>"
 
 
-def _thumbnail(path: Path) -> str:
+def thumbnail(path: Path, side: int = SIDE) -> bytes | None:
+    """Return a picture as a JPEG of at most ``side`` pixels, upright and without metadata; None: unreadable."""
     try:
         with Image.open(path) as picture:
             upright = (ImageOps.exif_transpose(picture) or picture).convert("RGB")
-            upright.thumbnail((SIDE, SIDE))
+            upright.thumbnail((side, side))
             buffer = io.BytesIO()
-            upright.save(buffer, "JPEG", quality=80)
+            upright.save(buffer, "JPEG", quality=85)
     except Exception:  # whatever Pillow's decoders raise: the page says so
-        return ""
-    return base64.b64encode(buffer.getvalue()).decode()
+        return None
+    return buffer.getvalue()

@@ -31,6 +31,14 @@ class InputError(ExpungeError):
     """Bad usage or bad input; nothing was changed."""
 
 
+class NotFound(InputError):
+    """What was named is not known here."""
+
+
+class Conflict(InputError):
+    """What was asked for does not fit the state in which things are."""
+
+
 class BusyError(ExpungeError):
     """Another process changes the same thing; the message says which."""
 

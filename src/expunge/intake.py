@@ -16,7 +16,7 @@ from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.docket import describe
-from expunge.errors import InputError
+from expunge.errors import Conflict, InputError
 from expunge.scoping import Ask, Scope, check_method, concerned, scope_of
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def approve(workspace: Workspace, request_id: str, actor: str | None = None) -> 
     def change(session: Session, row: RequestRow, at: datetime) -> None:
         four_eyes = workspace.settings.approval.four_eyes
         if four_eyes and row.opened_by == name and row.state == State.SCOPED:
-            raise InputError(
+            raise Conflict(
                 f"{name} opened {request_id} and cannot approve it as well.",
                 "This workspace wants two people for that (approval.four_eyes).",
                 "Let somebody else approve it; --actor says who acts.",
@@ -190,7 +190,7 @@ def refuse(
                 raise InputError("A refusal needs a reason.", f"Known: {', '.join(states.REFUSALS)}.",
                                  "Give it with --reason.")  # fmt: skip
             if row.version_after is not None:
-                raise InputError(f"{request_id} has begun to be executed.", "What is erased is erased.",
+                raise Conflict(f"{request_id} has begun to be executed.", "What is erased is erased.",
                                  f"See it with: expunge request show {request_id}")  # fmt: skip
             article = {"article": states.REFUSALS[reason][0]}
             catalog.move(session, row, State.REFUSED, at, name, reason, article)
@@ -231,9 +231,9 @@ def extend(
 
     def change(session: Session, row: RequestRow, at: datetime) -> None:
         if State(row.state) not in (*states.WAITING, *states.UNDERWAY):
-            raise InputError(f"{request_id} is {row.state}.", "Nothing is left to put off.", "")
+            raise Conflict(f"{request_id} is {row.state}.", "Nothing is left to put off.", "")
         if row.extension:
-            raise InputError(f"{request_id} was extended before.", "The law knows one extension.", "")
+            raise Conflict(f"{request_id} was extended before.", "The law knows one extension.", "")
         if not 1 <= months <= rules.extension_months:
             raise InputError(f"{months} months do not fit.", f"At most {rules.extension_months} are allowed.",
                              "Choose fewer.")  # fmt: skip

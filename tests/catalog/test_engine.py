@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from expunge.catalog import derived_tables as derived_tables
+from expunge.catalog import desk_tables as desk_tables
 from expunge.catalog import engine as catalog
 from expunge.catalog.tables import Base
 from expunge.errors import InputError, StorageError

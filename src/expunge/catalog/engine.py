@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from expunge.errors import InputError, StorageError
 
-HEAD = "0005"  # the newest revision under migrations/versions
+HEAD = "0006"  # the newest revision under migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 30_000
 MIGRATION_LOCK = 0x45585055  # any number that no other program locks

@@ -21,7 +21,7 @@ from expunge.catalog.tables import (
     now,
 )
 from expunge.catalog.versions import parse_ref
-from expunge.errors import InputError
+from expunge.errors import InputError, NotFound
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def find_model(session: Session, ref: str) -> Published:
     row = session.execute(query.order_by(ModelVersionRow.number.desc()).limit(1)).first()
     if row is None:
         known = ", ".join(p.label for p in live(session)) or "none yet"
-        raise InputError(
+        raise NotFound(
             f"There is no model {ref!r}.", f"Known models: {known}.", "See them with: expunge models"
         )
     return _value(row)
@@ -218,7 +218,7 @@ def get_request(session: Session, request_id: str) -> RequestRow:
     """Return a request; an unknown id is an error."""
     row = session.get(RequestRow, request_id)
     if row is None:
-        raise InputError(
+        raise NotFound(
             f"There is no request {request_id!r}.", "", "See the requests with: expunge request list"
         )
     return row

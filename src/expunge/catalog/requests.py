@@ -17,7 +17,7 @@ from expunge.catalog.clock import Rules
 from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestEventRow, RequestRow
-from expunge.errors import InputError
+from expunge.errors import Conflict, InputError
 
 
 def move(
@@ -145,13 +145,13 @@ def known_key(session: Session, secret: bytes, key: str, body: dict[str, Any]) -
         body: All that was asked for.
 
     Raises:
-        InputError: If the key came with something else before.
+        Conflict: If the key came with something else before.
     """
     row = session.scalar(select(RequestRow).where(RequestRow.key_mac == mac(secret, "key", key)))
     if row is None:
         return None
     if row.body_mac != mac(secret, "body", body):
-        raise InputError(
+        raise Conflict(
             "The idempotency key was used for another request.",
             f"It belongs to {row.id}, which asked for something else.",
             "Use a new key, or repeat exactly what was asked for.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from expunge.errors import InputError
+from expunge.errors import Conflict, InputError
 
 
 class State(StrEnum):
@@ -54,11 +54,11 @@ def check(source: State, target: State, request_id: str) -> None:
     """Raise an error if a request may not go from one state to another.
 
     Raises:
-        InputError: If it may not.
+        Conflict: If it may not.
     """
     if target not in LEGAL[source]:
         can = ", ".join(sorted(LEGAL[source])) or "nothing else"
-        raise InputError(
+        raise Conflict(
             f"The request {request_id} is {source}: it cannot become {target}.",
             f"From there it can become: {can}.",
             f"See it with: expunge request show {request_id}",

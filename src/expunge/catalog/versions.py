@@ -23,7 +23,7 @@ from expunge.catalog.tables import (
     VersionRow,
 )
 from expunge.data.types import DatasetConfig, Sample, Version
-from expunge.errors import InputError
+from expunge.errors import InputError, NotFound
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BATCH = 10_000
@@ -46,7 +46,7 @@ def get_dataset(session: Session, name: str) -> DatasetRow:
     row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
     if row is None:
         known = ", ".join(session.scalars(select(DatasetRow.name).order_by(DatasetRow.name)))
-        raise InputError(
+        raise NotFound(
             f"There is no dataset {name!r}.",
             f"Known datasets: {known}." if known else "The workspace has no dataset yet.",
             "Add it with: expunge data add NAME PATH",
@@ -63,7 +63,7 @@ def get_version(session: Session, name: str, number: int | None = None) -> Versi
         select(VersionRow).where(VersionRow.dataset_id == dataset.id, VersionRow.number == wanted)
     )
     if row is None:
-        raise InputError(
+        raise NotFound(
             f"There is no version {name}@{wanted}.",
             f"The versions of {name} are 1 to {newest}.",
             f"See them with: expunge data show {name}",

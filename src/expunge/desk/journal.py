@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transparency log: its entries in pages, the signed head, and the proof that an entry is in the tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expunge.desk.pages import Page, decode, encode
+from expunge.errors import NotFound, StorageError
+from expunge.evidence import log, merkle
+from expunge.evidence.log import BrokenLog, Entry
+
+if TYPE_CHECKING:
+    from expunge.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """What was read of a log, and of which state of its file."""
+
+    state: tuple[int, int, int]
+    entries: list[Entry]
+
+
+_KEPT: dict[str, _Parsed] = {}  # by the log's path; a log only grows, and is read again when it does
+
+
+def log_page(
+    workspace: Workspace, *, request: str | None = None, limit: int = 50, cursor: str | None = None
+) -> Page:
+    """Return entries of the log, the newest first (of one request).
+
+    Raises:
+        StorageError: If the log is damaged.
+        InputError: If the cursor is none of this list.
+    """
+    entries = _entries(workspace)
+    if request is not None:
+        entries = [entry for entry in entries if entry.event.request == request]
+    before = decode(cursor, int)[0] if cursor is not None else None
+    older = [entry for entry in entries if before is None or entry.index < before]
+    chosen = older[: -limit - 1 : -1]
+    more = len(older) > limit
+    items = [_shown(entry) for entry in chosen]
+    return Page(items, encode([chosen[-1].index]) if more and chosen else None, len(entries))
+
+
+def proof(workspace: Workspace, index: int) -> dict[str, Any]:
+    """Return an entry with the proof that it is in the tree (RFC 9162, section 2.1.3), checked here.
+
+    Returns:
+        ``entry``, ``line`` (what is hashed), ``leaf``, ``path``, ``size``, ``root``, ``holds``, and ``head``:
+        the signed tree head as it stands, or None.
+
+    Raises:
+        NotFound: If there is no such entry.
+        StorageError: If the log is damaged.
+    """
+    entries = _entries(workspace)
+    if not 0 <= index < len(entries):
+        raise NotFound("There is no such entry.", f"The log has {len(entries)}.", "See the log.")
+    lines = [entry.line for entry in entries]
+    path, root = merkle.inclusion_proof(lines, index), merkle.tree_hash(lines)
+    return {
+        "entry": _shown(entries[index]),
+        "line": lines[index].decode(),
+        "leaf": merkle.leaf_hash(lines[index]).hex(),
+        "path": [node.hex() for node in path],
+        "size": len(lines),
+        "root": root.hex(),
+        "holds": merkle.verify_inclusion(lines[index], index, len(lines), path, root),
+        "head": _head(workspace),
+    }
+
+
+def _head(workspace: Workspace) -> dict[str, Any] | None:
+    try:
+        found = log.parse_head((workspace.root / "log" / log.HEAD).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return {
+        "size": found.size, "root": found.root, "time": found.time, "key": found.envelope.key_id,
+    }  # fmt: skip
+
+
+def _entries(workspace: Workspace) -> list[Entry]:
+    file = workspace.root / "log" / log.ENTRIES
+    try:
+        stat = file.stat()
+    except OSError:
+        return []
+    state, known = (stat.st_ino, stat.st_size, stat.st_mtime_ns), _KEPT.get(str(file))
+    if known is None or known.state != state:
+        try:
+            known = _Parsed(state, log.entries_of(workspace))
+        except BrokenLog as error:
+            raise StorageError(
+                "The transparency log is damaged.", f"{error}.", "Verify it with: expunge verify"
+            ) from error
+        _KEPT[str(file)] = known
+    return known.entries
+
+
+def _shown(entry: Entry) -> dict[str, Any]:
+    event = entry.event
+    return {
+        "index": entry.index,
+        "kind": event.kind,
+        "request": event.request,
+        "commitment": event.commitment,
+        "time": event.time,
+        "event": event.id,
+    }

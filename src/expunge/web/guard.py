@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every request before a route sees it, and for every answer: hosts, origins, sizes, headers.
+
+The policy lets a page load nothing but the desk's own files, run no script written into it, and be framed by
+nobody. The Host header must be one that the server was started for (DNS rebinding), and what changes
+something must come from the desk's own origin, where the browser says from where it comes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from expunge.errors import ExpungeError
+from expunge.web.problems import HttpProblem, Problem, answer
+from expunge.web.security import SAFE, Identity
+from expunge.web.settings import ServerSettings
+from expunge.web.trail import Entry
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "X-Frame-Options": "DENY",
+}
+STATIC = "/static/"
+NAMED = re.compile(r"[rjt]-[0-9a-f]{16}|[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[1-9][0-9]{0,8}")
+
+
+class Guard:
+    """ASGI middleware around everything.
+
+    Args:
+        app: What is guarded.
+        settings: What the server was started with.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self.app, self.settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Headers(scope=scope)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await _record(scope, message["status"])
+                self._dress(scope, MutableHeaders(scope=message))
+            await send(message)
+
+        problem = self._refusal(scope, request)
+        if problem is not None:
+            await answer(problem)(scope, receive, guarded)
+            return
+        try:
+            await self.app(scope, self._limited(receive), guarded)
+        except _TooLarge:
+            await answer(_too_large(self.settings))(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope, request: Headers) -> Problem | None:
+        """Why the request is not even looked at."""
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or _name(hosts[0]) not in self.settings.hosts:
+            return Problem(
+                title="This desk is not reached under that name.", status=421,
+                detail="The Host header names another than those that the server was started for.",
+                next="Use the address that `expunge serve` printed; see --behind-tls.",
+            )  # fmt: skip
+        if scope["method"] not in SAFE and not self._own_origin(request, hosts[0]):
+            return Problem(
+                title="This request comes from another page.", status=403,
+                detail="Its Origin is not the desk's own.", next="Use the desk's own pages.",
+            )  # fmt: skip
+        length = request.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.settings.upload_bytes:
+            return _too_large(self.settings)
+        return None
+
+    def _own_origin(self, request: Headers, host: str) -> bool:
+        """Whether a browser, if it is one, says that a page of the desk makes the request."""
+        if request.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin = request.get("origin")
+        if origin is None:
+            return True
+        parts = urlsplit(origin) if origin.startswith(("http://", "https://")) else None
+        return parts is not None and parts.netloc.lower() == host.lower()
+
+    def _limited(self, receive: Receive) -> Receive:
+        left = self.settings.upload_bytes
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise _TooLarge
+            return message
+
+        return limited
+
+    def _dress(self, scope: Scope, headers: MutableHeaders) -> None:
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        kept = "public, max-age=3600" if scope["path"].startswith(STATIC) else "no-store"
+        headers.setdefault("Cache-Control", kept)
+        if self.settings.secure_cookies:
+            headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+
+
+class _TooLarge(HttpProblem):
+    """The body is longer than it may be."""
+
+    def __init__(self) -> None:
+        super().__init__(413, "That is too large.", "", "Send less.")
+
+
+def _too_large(settings: ServerSettings) -> Problem:
+    most = f"At most {settings.upload_bytes:,} bytes are taken."
+    return Problem(title="That is too large.", status=413, detail=most, next="Send less.")
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:@/\\\s]+)(:\d{1,5})?", host.lower())
+    return found.group(1) if found else ""
+
+
+async def _record(scope: Scope, status: int) -> None:
+    """Tell the trail; of views also those that were refused."""
+    state: dict[str, Any] = scope.get("state", {})
+    who: Identity | None = state.get("identity")
+    app, route = scope.get("app"), getattr(scope.get("route"), "path", None)
+    if who is None or app is None or route is None:
+        return
+    trail, workspace = app.state.trail, app.state.workspace
+    named = state.get("object") or next(iter(scope.get("path_params", {}).values()), None)
+    known = named if status < 400 and isinstance(named, str) and NAMED.fullmatch(named) else None
+    entry = Entry(workspace.clock(), who.name, who.via, scope["method"], route, known, status)
+    if scope["method"] in SAFE:
+        trail.saw(entry)
+        return
+    try:
+        await run_in_threadpool(trail.did, entry)
+    except ExpungeError:  # the disk refuses at this moment; it is done, so it must be told later
+        trail.saw(entry)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors over HTTP: problem details (RFC 9457) with what, why and what to do next, for the API and for pages.
+
+What a client sent is never repeated but where the error's own words do; no path of the server is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from expunge.errors import (
+    BusyError,
+    Conflict,
+    EnvironmentChanged,
+    ExpungeError,
+    InputError,
+    NotFound,
+    Preempted,
+    StorageError,
+)
+from expunge.web.attempts import TooMany
+
+MEDIA_TYPE = "application/problem+json"
+STATUS: dict[type[ExpungeError], int] = {  # the nearest class counts
+    NotFound: 404,
+    Conflict: 409,
+    InputError: 422,
+    BusyError: 409,
+    EnvironmentChanged: 409,
+    Preempted: 409,
+    StorageError: 503,
+    TooMany: 429,
+}
+WORDS = {
+    404: ("There is nothing here.", "Check the address."),
+    405: ("This address does not do that.", "See the API's description for what it does."),
+    413: ("That is too large.", "Send less."),
+}
+
+
+class Field_(BaseModel):
+    """One part of a request that does not fit."""
+
+    model_config = ConfigDict(title="Field")
+    field: str = Field(description="Where it is.", examples=["body.subjects"])
+    reason: str = Field(description="What is wrong with it.", examples=["Field required"])
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field("about:blank", description="A kind of problem; none has a page of its own.")
+    title: str = Field(description="What went wrong.", examples=["There is no request 'r-0'."])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    detail: str = Field("", description="Why, as far as it is known.")
+    next: str = Field("", description="What you can do about it.")
+    fields: list[Field_] = Field(default_factory=list, description="What of the request does not fit.")
+
+
+class HttpProblem(Exception):
+    """A problem that has no error of its own below the web; headers go with the answer."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        next: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.problem = Problem(title=title, status=status, detail=detail, next=next)
+        self.headers = dict(headers or {})
+
+
+def not_signed_in() -> HttpProblem:
+    """Nobody is signed in, or not any more."""
+    return HttpProblem(
+        401,
+        "You are not signed in.",
+        "The session or the token is missing, or it ended.",
+        "Sign in, or send a token: Authorization: Bearer …",
+        {"WWW-Authenticate": 'Bearer realm="expunge"'},
+    )
+
+
+def not_allowed(permission: str) -> HttpProblem:
+    """Somebody is signed in who may not do this."""
+    return HttpProblem(
+        403, "You may not do that.", f"It takes the permission {permission}.", "Ask an admin for it."
+    )
+
+
+def problem_of(error: ExpungeError, server_path: str = "") -> Problem:
+    """Return an error for people as a problem; the workspace's path is left out of it."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    what, why, then = (
+        text.replace(server_path, ".expunge") if server_path else text
+        for text in (error.what, error.why, error.next_step)
+    )
+    return Problem(title=what, status=status, detail=why, next=then)
+
+
+def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return a problem as the API does."""
+    return JSONResponse(problem.model_dump(), problem.status, dict(headers or {}), MEDIA_TYPE)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Declare for the OpenAPI document which problems a route has."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+
+    async def of_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ExpungeError)
+        headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooMany) else {}
+        root = str(request.app.state.workspace.root)
+        return await _respond(request, problem_of(error, root), headers)
+
+    async def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        title, then = WORDS.get(error.status_code, (HTTPStatus(error.status_code).phrase + ".", ""))
+        problem = Problem(title=title, status=error.status_code, next=then)
+        return await _respond(request, problem, error.headers or {})
+
+    async def of_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HttpProblem)
+        return await _respond(request, error.problem, error.headers)
+
+    async def of_input(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        fields = [
+            Field_(field=".".join(str(part) for part in e["loc"]), reason=e["msg"]) for e in error.errors()
+        ]
+        problem = Problem(
+            title="The request does not fit.", status=422, detail="Some of it is missing or wrong.",
+            next="See the API's description.", fields=fields,
+        )  # fmt: skip
+        return await _respond(request, problem, {})
+
+    app.add_exception_handler(ExpungeError, of_error)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(HttpProblem, of_problem)
+    app.add_exception_handler(RequestValidationError, of_input)
+
+
+async def _respond(request: Request, problem: Problem, headers: Mapping[str, str]) -> Response:
+    """As JSON below ``/api``; elsewhere as the pages want it, if they do."""
+    page = getattr(request.app.state, "problem_page", None)
+    if page is None or request.url.path.startswith("/api/"):
+        return answer(problem, headers)
+    shown: Response = await run_in_threadpool(page, request, problem)
+    shown.headers.update(headers)
+    return shown

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed-in browsers: a random cookie, of which a digest is kept, and the CSRF token that belongs to it.
+
+The CSRF token is a digest of the cookie's value under a label of its own: a page may show it, and nobody
+finds the cookie from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, update
+
+from expunge.catalog.desk_tables import AccountRow, SessionRow
+from expunge.web import passwords
+from expunge.web.accounts import Account, check_password
+from expunge.web.roles import Role
+
+if TYPE_CHECKING:
+    from expunge.web.settings import ServerSettings
+    from expunge.workspace import Workspace
+
+SEEN_EVERY = timedelta(minutes=1)  # a request writes when it was, at most so often
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A new session; the secret goes into the cookie and is not kept."""
+
+    account: Account
+    secret: str
+    csrf: str
+    expires: datetime
+
+
+@dataclass(frozen=True)
+class Known:
+    """The account behind a cookie."""
+
+    account_id: int
+    name: str
+    role: Role
+    digest: str
+
+
+def csrf_of(secret: str) -> str:
+    """Return the CSRF token of a session."""
+    return hashlib.sha256(b"csrf\0" + secret.encode()).hexdigest()
+
+
+def same(one: str, other: str) -> bool:
+    """Compare two secrets in constant time."""
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def sign_in(
+    workspace: Workspace, settings: ServerSettings, name: str, password: str, address: str
+) -> SignedIn:
+    """Check a password and begin a session, always with a new secret.
+
+    Raises:
+        attempts.TooMany: After too many failures.
+        InputError: If name or password is wrong.
+    """
+    return begin(workspace, settings, check_password(workspace, name, password, address))
+
+
+def begin(workspace: Workspace, settings: ServerSettings, account: Account) -> SignedIn:
+    """Begin a session of an account."""
+    at, secret = workspace.clock(), passwords.new_secret()
+    expires = at + settings.session_lifetime
+    with workspace.session(write=True) as session:
+        session.execute(delete(SessionRow).where(SessionRow.expires <= at))
+        session.add(
+            SessionRow(
+                digest=passwords.digest(secret), account_id=account.id, created=at, expires=expires, seen=at
+            )
+        )
+    return SignedIn(account, secret, csrf_of(secret), expires)
+
+
+def end(workspace: Workspace, digest: str) -> None:
+    """End a session."""
+    with workspace.session(write=True) as session:
+        session.execute(delete(SessionRow).where(SessionRow.digest == digest))
+
+
+def known(workspace: Workspace, settings: ServerSettings, secret: str) -> Known | None:
+    """Return whose cookie it is; None if the session ended, or the account was closed."""
+    at, digest = workspace.clock(), passwords.digest(secret)
+    with workspace.session() as session:
+        row = session.get(SessionRow, digest)
+        if row is None or row.expires <= at or row.seen + settings.session_idle <= at:
+            return None
+        account = session.get_one(AccountRow, row.account_id)
+        if account.disabled:
+            return None
+        seen, found = row.seen, Known(account.id, account.name, Role(account.role), digest)
+    if at - seen >= SEEN_EVERY:
+        with workspace.session(write=True) as session:
+            session.execute(update(SessionRow).where(SessionRow.digest == digest).values(seen=at))
+    return found

@@ -195,17 +195,15 @@ def audit_model(
     return {**plain_json(report), "report": str(path), "page": None if page is None else str(page)}
 
 
-def audits_of(workspace: Workspace, request_id: str) -> list[dict[str, Any]]:
-    """Return the audits on record of a request, the newest first, each with its ``plots`` (SVG, by name)."""
-    found: list[tuple[float, dict[str, Any]]] = []
-    for file in workspace.audits.glob(f"{request_id}-*.json"):
-        if file.name.endswith(PLOTS):
-            continue
-        plots = file.with_suffix(PLOTS)
-        drawn = json.loads(plots.read_bytes()) if plots.is_file() else {}
-        report = {**json.loads(file.read_bytes()), "plots": drawn, "report": file.name}
-        found.append((file.stat().st_mtime, report))
-    return [report for _, report in sorted(found, key=lambda pair: -pair[0])]
+def plots_of(workspace: Workspace, name: str) -> dict[str, str | None]:
+    """Return the plots of an audit on record as SVG, by name; none for one that was made before they were kept.
+
+    Args:
+        workspace: Where it is.
+        name: The report's file without its ending.
+    """
+    file = workspace.audits / f"{name}{PLOTS}"
+    return dict(json.loads(file.read_bytes())) if file.is_file() else {}
 
 
 def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:

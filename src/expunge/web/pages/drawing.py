@@ -38,31 +38,31 @@ def lineage(versions: Sequence[Mapping[str, Any]]) -> Drawing:
     """Place a model's versions, each beside the one that it was made from, under the data that it saw.
 
     Args:
-        versions: Oldest first, with ``label``, ``number``, ``parent``, ``dataset``, ``state``, ``method``,
-            ``guarantee`` and ``request``.
+        versions: Oldest first, with ``model``, ``parent``, ``dataset``, ``state``, ``method``,
+            ``guarantee`` and ``request`` (see :func:`expunge.desk.model`).
     """
     boxes: list[Box] = []
     arrows: list[tuple[int, int, int, int, str]] = []
     said: list[str] = []
-    place: dict[int, int] = {}
+    place: dict[str, int] = {}
     last_data, y = "", TOP + HIGH + GAP_Y
     for i, version in enumerate(versions):
         x = i * (WIDE + GAP_X)
-        place[version["number"]] = x
+        place[version["model"]] = x
         kind = version["state"]
         promise = version["guarantee"] if version["guarantee"] != "none" else "no guarantee"
         made = f"{version['method']}, {promise}" if version["method"] != promise else promise
-        boxes.append(Box(x, y, WIDE, HIGH, kind, (version["label"], kind, made)))
+        boxes.append(Box(x, y, WIDE, HIGH, kind, (version["model"], kind, made)))
         if version["dataset"] != last_data:
             last_data = version["dataset"]
             boxes.append(Box(x, TOP, WIDE, 40, "data", (last_data,)))
         arrows.append((x + WIDE // 2, TOP + 40, x + WIDE // 2, y, ""))
-        words = f"{version['label']}, {kind}, by {version['method']} on {version['dataset']}"
+        words = f"{version['model']}, {kind}, by {version['method']} on {version['dataset']}"
         parent = version["parent"]
         if parent in place:
             start, reason = place[parent] + WIDE, version["request"]
             arrows.append((start, y + HIGH // 2, x, y + HIGH // 2, "forgot" if reason else "trained"))
-            words += f", from version {parent}" + (f", for the request {reason}" if reason else "")
+            words += f", from {parent}" + (f", for the request {reason}" if reason else "")
         said.append(words)
     width = max(len(versions) * (WIDE + GAP_X) - GAP_X, WIDE)
     return Drawing(width, y + HIGH, "; ".join(said) + ".", boxes, _without_lonely(boxes, arrows))

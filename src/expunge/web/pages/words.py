@@ -59,6 +59,10 @@ CHECKS = {
     False: Badge("fails", "cross", "bad"),
     None: Badge("not checked", "question"),
 }
+DECIDED = {
+    "same": Badge("the same: it goes, too", "check", "accent"),
+    "different": Badge("another: it stays", "check"),
+}
 NOTED = {
     "extended": "the deadline was extended",
     "recipient": "a recipient was recorded",

@@ -40,6 +40,10 @@ COMMANDS = {
     "export": ("expunge.cli.export:export", "Write a model in another format, checked against its weights."),
     "report": ("expunge.cli.evidence:report", "Write what was done for a request, for people to read."),
     "keys": ("expunge.cli.evidence:keys", "Show or change the key that signs certificates."),
+    "serve": (
+        "expunge.cli.serve:serve",
+        "The officer's desk: pages and a REST API over this workspace.",
+    ),
     "bench": ("expunge.cli.bench:bench", "Measure speed and quality, from the project's repository."),
 }
 

@@ -8,13 +8,19 @@ given where a caller asks for them, who must have made sure that somebody may se
 from __future__ import annotations
 
 from expunge.desk.audits import audit, audit_page, audits
-from expunge.desk.certificates import certificate, report, verify
+from expunge.desk.certificates import (
+    certificate,
+    check_target,
+    public_key,
+    report,
+    verify,
+)
 from expunge.desk.datasets import dataset, datasets, picture, subjects
 from expunge.desk.journal import log_page, proof
 from expunge.desk.models import model, models
 from expunge.desk.pages import Page
 from expunge.desk.queue import counts, queue
-from expunge.desk.story import scope, selected, story
+from expunge.desk.story import check_runnable, scope, selected, story
 
 __all__ = [
     "Page",
@@ -22,6 +28,8 @@ __all__ = [
     "audit_page",
     "audits",
     "certificate",
+    "check_runnable",
+    "check_target",
     "counts",
     "dataset",
     "datasets",
@@ -30,6 +38,7 @@ __all__ = [
     "models",
     "picture",
     "proof",
+    "public_key",
     "queue",
     "report",
     "scope",

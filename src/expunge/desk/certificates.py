@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates: the file itself, the report made from it, and the verification of one that somebody brings."""
+"""Certificates: the file itself, the report made from it, and the verification of one that is brought."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.catalog.models import get_request
+from expunge.catalog.models import find_model, get_request
 from expunge.errors import InputError, NotFound
 from expunge.evidence import certificate as issued
+from expunge.evidence import keys, log
 from expunge.evidence import report as reports
 from expunge.progress import Progress
 
@@ -61,12 +62,45 @@ def verify(workspace: Workspace, content: bytes) -> dict[str, Any]:
         file.write_bytes(content)
         try:
             found = evidence.verify(workspace, str(file), evidence.Means(), Progress(quiet=True))
-            about = issued.predicate_of(file).get("request")
+            about = _about(file)
         except InputError as error:
             named = [t.replace(str(file), "The file") for t in (error.what, error.why, error.next_step)]
             raise InputError(*named) from error
     request_id = about if isinstance(about, str) and _is_known(workspace, about) else None
     return {"valid": found["valid"], "checks": found["checks"], "request": request_id}
+
+
+def check_target(workspace: Workspace, target: str) -> None:
+    """Raise an error if a target (a request's id, or ``MODEL[@V]``) is not known here.
+
+    Raises:
+        NotFound: If so.
+    """
+    with workspace.session() as session:
+        if log.REQUEST.fullmatch(target):
+            get_request(session, target)
+        else:
+            find_model(session, target)
+
+
+def public_key(workspace: Workspace) -> bytes:
+    """Return the public key that verifies the workspace's certificates, as PEM.
+
+    Raises:
+        NotFound: If it has none yet.
+    """
+    found = keys.public_key(workspace)
+    if found is None:
+        raise NotFound("The workspace has no key yet.", "", "One is made by: expunge init")
+    return found.pem
+
+
+def _about(file: Path) -> Any:
+    """The request that a certificate names; None if it is none, as the checks say."""
+    try:
+        return issued.predicate_of(file).get("request")
+    except InputError:
+        return None
 
 
 def _is_known(workspace: Workspace, request_id: str) -> bool:

@@ -81,7 +81,9 @@ def subjects(workspace: Workspace, ref: str) -> dict[str, Any]:
             .group_by(SampleSubjectRow.subject_id)
             .subquery()
         )
-        numbers = dict(session.execute(select(each.c.n, func.count()).group_by(each.c.n)).all())
+        numbers: dict[int, int] = dict(
+            session.execute(select(each.c.n, func.count()).group_by(each.c.n)).all()
+        )
         linked = select(SampleSubjectRow.sample_id)
         without = session.scalar(
             select(func.count()).select_from(SampleRow).where(here, SampleRow.id.not_in(linked))

@@ -18,6 +18,8 @@ from expunge.docket import describe
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from expunge.workspace import Workspace
 
 PENDING = (*states.WAITING, *states.UNDERWAY, State.EXECUTED)
@@ -67,10 +69,16 @@ def queue(
         found = session.execute(query).all()
         ids = [row[0] for row in found[:limit]]
         rows = {row.id: row for row in session.scalars(select(RequestRow).where(RequestRow.id.in_(ids)))}
-        items = [describe(session, rows[i], at, workspace.settings) for i in ids]
+        items = [shown(workspace, session, rows[i], at) for i in ids]
     more = len(found) > limit
     last = found[limit - 1] if more else None
     return Page(items, encode([last[1], last[2].isoformat(), last[0]]) if last else None, total)
+
+
+def shown(workspace: Workspace, session: Session, row: RequestRow, at: datetime) -> dict[str, Any]:
+    """Return a request as the command line does, but for its certificate: whether it has one, no path."""
+    found = describe(session, row, at, workspace.settings)
+    return {**found, "certified": found.pop("certificate") is not None}
 
 
 def counts(workspace: Workspace) -> dict[str, Any]:

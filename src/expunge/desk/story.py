@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,8 @@ from expunge.catalog import states
 from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.desk.audits import audits
-from expunge.docket import describe
+from expunge.desk.queue import shown as as_shown
 from expunge.errors import Conflict
-from expunge.evidence import certificate
 from expunge.scoping import Ask, affected_by, preview, scope_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def story(workspace: Workspace, request_id: str) -> dict[str, Any]:
     """
     with workspace.session() as session:
         row = get_request(session, request_id)
-        shown = describe(session, row, workspace.clock(), workspace.settings)
+        shown = as_shown(workspace, session, row, workspace.clock())
         shown["events"] = catalog.events(session, request_id)
         result, can = dict(row.result or {}), _can(row)
         shown["settings"] = {
@@ -43,10 +42,8 @@ def story(workspace: Workspace, request_id: str) -> dict[str, Any]:
         }
         shown["class_request"] = row.selection.get("class") is not None
         shown["version_before"], shown["version_after"] = row.version_before, row.version_after
-    shown.pop("certificate")
     shown["outcome"] = [_model(workspace, m) for m in result["models"]] if "models" in result else None
     shown["originals_left"] = result.get("originals_left")
-    shown["certified"] = certificate.path_of(workspace, request_id).is_file()
     shown["audits"] = audits(workspace, request_id)
     shown["can"] = can
     shown["four_eyes"] = workspace.settings.approval.four_eyes
@@ -82,6 +79,21 @@ def scope(workspace: Workspace, request_id: str) -> dict[str, Any]:
     shown = preview(ask, found, affected_by(workspace, ask, found) if found.taken else [])
     erased = shown.pop("already_erased_by")
     return {**shown, "erased_before": sorted(set(erased.values()))}
+
+
+def check_runnable(workspace: Workspace, request_ids: Sequence[str]) -> None:
+    """Raise an error if one of these requests could not be run now.
+
+    Raises:
+        NotFound: If one is not known.
+        Conflict: If one is not approved, or there is nothing left to run.
+    """
+    with workspace.session() as session:
+        for request_id in request_ids:
+            row = get_request(session, request_id)
+            if "run" not in _can(row):
+                why = "Approve it first." if row.state in states.WAITING else ""
+                raise Conflict(f"{request_id} is {row.state}.", "It cannot be run now.", why)
 
 
 def _can(row: RequestRow) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from expunge.web import api, pages, problems
+from expunge.web import api, openapi, pages, problems
 from expunge.web.guard import Guard
 from expunge.web.supervisor import Supervisor
 from expunge.web.trail import Trail
@@ -57,6 +57,7 @@ def create_app(workspace: Workspace, settings: ServerSettings) -> FastAPI:
     app.state.trail, app.state.supervisor = Trail(workspace), Supervisor(workspace)
     app.state.problem_page = getattr(pages, "problem_page", None)
     problems.install(app)
+    openapi.install(app)
     app.include_router(api.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -145,16 +145,23 @@ def _name(host: str) -> str:
     return found.group(1) if found else ""
 
 
+def _route(path: str, given: dict[str, Any]) -> str:
+    """A path with the names of its parts in place of what was given, which may be anything."""
+    names = {str(value): f"{{{name}}}" for name, value in given.items()}
+    return "/".join(names.get(part, part) for part in path.split("/"))[:200]
+
+
 async def _record(scope: Scope, status: int) -> None:
     """Tell the trail; of views also those that were refused."""
     state: dict[str, Any] = scope.get("state", {})
     who: Identity | None = state.get("identity")
-    app, route = scope.get("app"), getattr(scope.get("route"), "path", None)
-    if who is None or app is None or route is None:
+    app, given = scope.get("app"), scope.get("path_params", {})
+    if who is None or app is None or "route" not in scope:
         return
     trail, workspace = app.state.trail, app.state.workspace
-    named = state.get("object") or next(iter(scope.get("path_params", {}).values()), None)
+    named = state.get("object") or next(iter(given.values()), None)
     known = named if status < 400 and isinstance(named, str) and NAMED.fullmatch(named) else None
+    route = _route(scope["path"], given)
     entry = Entry(workspace.clock(), who.name, who.via, scope["method"], route, known, status)
     if scope["method"] in SAFE:
         trail.saw(entry)

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
@@ -24,10 +25,26 @@ from expunge.errors import Conflict, NotFound
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
+<<<<<<< HEAD
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 STATES = (QUEUED, RUNNING, DONE, FAILED)
 RUN, RUN_DUE, AUDIT, VERIFY, COMPARE = "run", "run-due", "audit", "verify", "compare"
 KINDS = (RUN, RUN_DUE, AUDIT, VERIFY, COMPARE)
+=======
+
+class State(StrEnum):
+    """How far a job is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+QUEUED, RUNNING, DONE, FAILED = (str(state) for state in State)
+RUN, RUN_DUE, AUDIT, VERIFY = "run", "run-due", "audit", "verify"
+KINDS = (RUN, RUN_DUE, AUDIT, VERIFY)
+>>>>>>> dash
 # Which kinds each worker takes. Two of them run erasures, so that a new one can make a running repair give
 # way; checks have one of their own, so that they hold up no erasure.
 SLOTS: tuple[tuple[str, ...], ...] = ((RUN, RUN_DUE), (RUN, RUN_DUE), (AUDIT, VERIFY, COMPARE))
@@ -197,12 +214,12 @@ def waiting(session: Session) -> dict[int, int]:
     queued: dict[str, int] = dict(
         session.execute(
             select(JobRow.kind, func.count()).where(JobRow.state == QUEUED).group_by(JobRow.kind)
-        ).all()  # type: ignore[arg-type]
+        ).all()
     )
     left: dict[int | None, int] = dict(
         session.execute(
             select(JobRow.slot, func.count()).where(JobRow.state == RUNNING).group_by(JobRow.slot)
-        ).all()  # type: ignore[arg-type]
+        ).all()
     )
     return {
         slot: left.get(slot, 0) + sum(queued.get(kind, 0) for kind in kinds)

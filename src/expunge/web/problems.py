@@ -58,11 +58,11 @@ class Field_(BaseModel):
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = Field("about:blank", description="A kind of problem; none has a page of its own.")
+    type: str = Field(default="about:blank", description="A kind of problem; none has a page of its own.")
     title: str = Field(description="What went wrong.", examples=["There is no request 'r-0'."])
     status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str = Field("", description="Why, as far as it is known.")
-    next: str = Field("", description="What you can do about it.")
+    detail: str = Field(default="", description="Why, as far as it is known.")
+    next: str = Field(default="", description="What you can do about it.")
     fields: list[Field_] = Field(default_factory=list, description="What of the request does not fit.")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who asks, and whether that one may: a cookie or a token, a permission, and the proof against forged requests.
+"""Who asks, and whether that one may: cookie or token, permission, and the proof against forged requests.
 
 A request that a foreign page makes a browser send (CSRF) carries the cookie but not the session's token,
 which must come in the header ``X-CSRF-Token`` or the form field ``csrf``. A token of a program is sent by no

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens for programs: shown once, kept as a digest, with an end and with some of the account's permissions."""
+"""Tokens for programs: shown once, kept as a digest, with an end and some of an account's permissions."""
 
 from __future__ import annotations
 

@@ -25,12 +25,6 @@ from expunge.errors import Conflict, NotFound
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
-<<<<<<< HEAD
-QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
-STATES = (QUEUED, RUNNING, DONE, FAILED)
-RUN, RUN_DUE, AUDIT, VERIFY, COMPARE = "run", "run-due", "audit", "verify", "compare"
-KINDS = (RUN, RUN_DUE, AUDIT, VERIFY, COMPARE)
-=======
 
 class State(StrEnum):
     """How far a job is."""
@@ -42,9 +36,8 @@ class State(StrEnum):
 
 
 QUEUED, RUNNING, DONE, FAILED = (str(state) for state in State)
-RUN, RUN_DUE, AUDIT, VERIFY = "run", "run-due", "audit", "verify"
-KINDS = (RUN, RUN_DUE, AUDIT, VERIFY)
->>>>>>> dash
+RUN, RUN_DUE, AUDIT, VERIFY, COMPARE = "run", "run-due", "audit", "verify", "compare"
+KINDS = (RUN, RUN_DUE, AUDIT, VERIFY, COMPARE)
 # Which kinds each worker takes. Two of them run erasures, so that a new one can make a running repair give
 # way; checks have one of their own, so that they hold up no erasure.
 SLOTS: tuple[tuple[str, ...], ...] = ((RUN, RUN_DUE), (RUN, RUN_DUE), (AUDIT, VERIFY, COMPARE))

@@ -25,14 +25,14 @@
       }
     };
     const onProgress = (event) => {
-      const said = JSON.parse(event.data);
-      const share = typeof said.share === "number" ? said.share : null;
+      const now = JSON.parse(event.data).progress || {};
+      const share = now.total > 0 ? Math.min(now.done / now.total, 1) : null;
       if (share !== null) bar.value = share;
       const parts = [];
-      if (said.label) parts.push(said.label);
+      if (now.label) parts.push(now.label);
       if (share !== null) parts.push(`${Math.round(100 * share)} %`);
-      if (typeof said.seconds_left === "number") parts.push(`about ${span(said.seconds_left)} left`);
-      tell(parts.join(", ") || "at work");
+      if (typeof now.seconds_left === "number") parts.push(`about ${span(now.seconds_left)} left`);
+      tell(parts.join(", ") || now.line || "at work");
     };
     const onEnd = () => {
       source.close();
@@ -40,8 +40,7 @@
       window.location.reload();
     };
     source.addEventListener("progress", onProgress);
-    source.addEventListener("done", onEnd);
-    source.addEventListener("failed", onEnd);
+    source.addEventListener("end", onEnd);
   };
 
   const droppable = (form) => {

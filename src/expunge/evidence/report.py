@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "figure": figure}
+    environment.filters |= {"short": short, "figure": figure, "moment": moment}
     return environment.get_template("report.html.j2").render(
         said=said,
         state=STATES.get(said["state"], said["state"]),
@@ -82,6 +83,12 @@ def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:
 def short(digest: str | None) -> str:
     """The beginning of a digest, for people."""
     return f"{digest.removeprefix('sha256:')[:12]}…" if digest else "–"
+
+
+def moment(text: str) -> str:
+    """A moment of a certificate (ISO 8601) as people write it; a day stays a day."""
+    found = datetime.fromisoformat(text)
+    return found.strftime("%-d %B %Y" if len(text) == 10 else "%-d %B %Y, %H:%M %Z")
 
 
 def figure(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-WIDE, HIGH, GAP_X, GAP_Y, TOP = 176, 74, 66, 26, 34
+WIDE, HIGH, GAP_X, GAP_Y, DATA_HIGH = 176, 74, 66, 30, 36
 CELL_WIDE, CELL_HIGH, CELL_X, CELL_Y = 158, 50, 40, 14
 
 
@@ -24,56 +24,83 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Arrow:
+    """A line through points, ending in a tip where something is written beside it."""
+
+    points: tuple[tuple[int, int], ...]
+    label: str = ""
+
+    @property
+    def line(self) -> str:
+        """The line as SVG writes a path."""
+        return "M" + "L".join(f"{x} {y}" for x, y in self.points)
+
+    @property
+    def tip(self) -> str:
+        """The tip: to the right, or upwards where the line comes from below."""
+        (_, before), (x, y) = self.points[-2:]
+        return f"M{x} {y}l-4.5 8h9z" if before > y else f"M{x} {y}l-8 -4.5v9z"
+
+    @property
+    def beside(self) -> tuple[int, int]:
+        """Where the middle of the label stands."""
+        (x1, y1), (x2, y2) = self.points[len(self.points) // 2 - 1 : len(self.points) // 2 + 1]
+        return (x1 + x2) // 2 - 3, (y1 + y2) // 2 - 6
+
+
+@dataclass(frozen=True)
 class Drawing:
-    """Boxes, arrows (x1, y1, x2, y2) with what is written beside them, and the whole in words."""
+    """Boxes and arrows, and the whole in words."""
 
     width: int
     height: int
     words: str
     boxes: list[Box] = field(default_factory=list)
-    arrows: list[tuple[int, int, int, int, str]] = field(default_factory=list)
+    arrows: list[Arrow] = field(default_factory=list)
 
 
 def lineage(versions: Sequence[Mapping[str, Any]]) -> Drawing:
-    """Place a model's versions, each beside the one that it was made from, under the data that it saw.
+    """Place a model's versions side by side, under the data that they saw; arrows lead from what each is made of.
 
     Args:
-        versions: Oldest first, with ``model``, ``parent``, ``dataset``, ``state``, ``method``,
-            ``guarantee`` and ``request`` (see :func:`expunge.desk.model`).
+        versions: Oldest first, with ``model``, ``parent``, ``dataset``, ``state``, ``method``, ``guarantee``
+            and ``request`` (see :func:`expunge.desk.model`).
     """
     boxes: list[Box] = []
-    arrows: list[tuple[int, int, int, int, str]] = []
+    arrows: list[Arrow] = []
     said: list[str] = []
     place: dict[str, int] = {}
-    last_data, y = "", TOP + HIGH + GAP_Y
+    last_data, y, deepest = "", DATA_HIGH + GAP_Y, 0
     for i, version in enumerate(versions):
         x = i * (WIDE + GAP_X)
-        place[version["model"]] = x
-        kind = version["state"]
-        promise = version["guarantee"] if version["guarantee"] != "none" else "no guarantee"
+        place[version["model"]] = i
+        kind, promise = version["state"], version["guarantee"]
+        promise = promise if promise != "none" else "no guarantee"
         made = f"{version['method']}, {promise}" if version["method"] != promise else promise
         boxes.append(Box(x, y, WIDE, HIGH, kind, (version["model"], kind, made)))
         if version["dataset"] != last_data:
             last_data = version["dataset"]
-            boxes.append(Box(x, TOP, WIDE, 40, "data", (last_data,)))
-        arrows.append((x + WIDE // 2, TOP + 40, x + WIDE // 2, y, ""))
+            boxes.append(Box(x, 0, WIDE, DATA_HIGH, "data", (last_data,)))
+            arrows.append(Arrow(((x + WIDE // 2, DATA_HIGH), (x + WIDE // 2, y))))
         words = f"{version['model']}, {kind}, by {version['method']} on {version['dataset']}"
-        parent = version["parent"]
-        if parent in place:
-            start, reason = place[parent] + WIDE, version["request"]
-            arrows.append((start, y + HIGH // 2, x, y + HIGH // 2, "forgot" if reason else "trained"))
-            words += f", from {parent}" + (f", for the request {reason}" if reason else "")
+        if version["parent"] in place:
+            words += f", from {version['parent']}"
+            words += f", for the request {version['request']}" if version["request"] else ""
+            label = "forgot" if version["request"] else "trained on"
+            over = i - place[version["parent"]]
+            start = place[version["parent"]] * (WIDE + GAP_X)
+            if over == 1:
+                middle = y + HIGH // 2
+                arrows.append(Arrow(((start + WIDE, middle), (x, middle)), label))
+            else:  # below the versions between
+                depth = y + HIGH + 20 * (over - 1)
+                deepest = max(deepest, depth)
+                down, up = start + WIDE - 24, x + 24
+                points = ((down, y + HIGH), (down, depth), (up, depth), (up, y + HIGH))
+                arrows.append(Arrow(points, label))
         said.append(words)
     width = max(len(versions) * (WIDE + GAP_X) - GAP_X, WIDE)
-    return Drawing(width, y + HIGH, "; ".join(said) + ".", boxes, _without_lonely(boxes, arrows))
-
-
-def _without_lonely(
-    boxes: Sequence[Box], arrows: Sequence[tuple[int, int, int, int, str]]
-) -> list[tuple[int, int, int, int, str]]:
-    """An arrow from the data only where a data box stands above; other versions saw the same data."""
-    above = {box.x + box.width // 2 for box in boxes if box.kind == "data"}
-    return [a for a in arrows if a[4] or a[0] in above]
+    return Drawing(width, max(y + HIGH, deepest + 6), "; ".join(said) + ".", boxes, arrows)
 
 
 def stages(cells: Sequence[Mapping[str, Any]]) -> Drawing | None:
@@ -108,10 +135,10 @@ def stages(cells: Sequence[Mapping[str, Any]]) -> Drawing | None:
         boxes.append(Box(x, y, CELL_WIDE, CELL_HIGH, kind, lines))
         if cell["phase"] == "shard" and column:
             from_y = middle if cell["stage"] <= 1 else y
-            arrows.append((x - CELL_X, from_y + CELL_HIGH // 2, x, y + CELL_HIGH // 2, ""))
+            arrows.append(Arrow(((x - CELL_X, from_y + CELL_HIGH // 2), (x, y + CELL_HIGH // 2))))
         if cell["phase"] == "polish":
             arrows += [
-                (x - CELL_X, row * (CELL_HIGH + CELL_Y) + CELL_HIGH // 2, x, y + CELL_HIGH // 2, "")
+                Arrow(((x - CELL_X, row * (CELL_HIGH + CELL_Y) + CELL_HIGH // 2), (x, y + CELL_HIGH // 2)))
                 for row in range(len(shards))
             ]
     columns = first + most + (1 if any(cell["phase"] == "polish" for cell in cells) else 0)

@@ -92,14 +92,14 @@ def add(request: Request, me: Admin, name: Text = "", role: Text = "") -> Respon
     except ExpungeError as error:
         return _accounts(request, error)
     secret = links.invite(workspace, settings_of(request), made.name)
-    return _accounts(request, link=(made.name, f"{settings_of(request).address}/first/{secret}"))
+    return _accounts(request, link=(made.name, f"{settings_of(request).address}/link/{secret}"))
 
 
 @router.post("/accounts/{name}/link")
 def invite(request: Request, name: str, me: Admin) -> Response:
     """Make another one-time link, for a password that was lost."""
     secret = links.invite(workspace_of(request), settings_of(request), name)
-    return _accounts(request, link=(name, f"{settings_of(request).address}/first/{secret}"))
+    return _accounts(request, link=(name, f"{settings_of(request).address}/link/{secret}"))
 
 
 @router.post("/accounts/{name}")

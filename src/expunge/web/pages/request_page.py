@@ -131,8 +131,7 @@ def run(
     """Let a worker execute it."""
     workspace = workspace_of(request)
     try:
-        if "run" not in desk.story(workspace, request_id)["can"]:
-            raise InputError(f"{request_id} cannot be run.", "It is not approved, or it is done.", "")
+        desk.check_runnable(workspace, [request_id])
     except ExpungeError as error:
         return _show(request, request_id, me, error)
     return start(request, request_id, jobs.RUN, {"requests": [request_id]}, me)

@@ -68,14 +68,14 @@ def logout(request: Request, me: Annotated[Identity, Depends(identity)]) -> Resp
     return response
 
 
-@router.get("/first/{secret}")
+@router.get("/link/{secret}")
 def first_form(request: Request, secret: str) -> Response:
     """The form behind a one-time link; to look at it does not use it up."""
     account = links.look(workspace_of(request), secret)
     return _first(request, secret, account)
 
 
-@router.post("/first/{secret}")
+@router.post("/link/{secret}")
 def first(
     request: Request,
     secret: str,
@@ -112,7 +112,7 @@ def _first(
         status,
         account=account,
         name=name,
-        action=f"/first/{secret}",
+        action=f"/link/{secret}",
         least=passwords.LEAST,
         problem=problem,
     )

@@ -91,14 +91,13 @@ def problem_page(request: Request, problem: Problem) -> Response:
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         at = "/login" if here == "/" else f"/login?next={quote(here, safe='')}"
         return RedirectResponse(at, 303, {"HX-Redirect": at} if is_fragment(request) else None)
-    said = {"what": problem.title, "why": problem.detail, "next": problem.next}
-    return page(request, "problem", problem.status, problem=said, answer=problem.status)
+    return page(request, "problem", problem.status, problem=_words(problem), answer=problem.status)
 
 
 def said(workspace: Workspace, error: ExpungeError) -> tuple[int, dict[str, str]]:
     """Return an error's status, and its words for the page that the person comes from."""
     problem = problem_of(error, str(workspace.root))
-    return problem.status, {"what": problem.title, "why": problem.detail, "next": problem.next}
+    return problem.status, _words(problem)
 
 
 def go(address: str, told: str | None = None) -> RedirectResponse:
@@ -116,6 +115,12 @@ def inside(address: str) -> str:
     """Return an address if it leads to a page of the desk, else the first page."""
     safe = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
     return address if safe and "\\" not in address else "/"
+
+
+def _words(problem: Problem) -> dict[str, str]:
+    """A problem's words; a command of the shell is no way on for somebody who looks at a page."""
+    following = "" if "expunge " in problem.next else problem.next
+    return {"what": problem.title, "why": problem.detail, "next": following}
 
 
 @cache
@@ -136,6 +141,7 @@ def _environment(zone: str) -> Environment:
     environment.filters |= {
         "moment": lambda text: words.moment(local(text)),
         "day": lambda text: words.day(local(text)),
+        "date": lambda text: words.date(local(text)),
         "short": words.short,
         "number": words.number,
         "percent": words.percent,
@@ -169,6 +175,8 @@ def _facts(detail: Mapping[str, Any]) -> str:
     def one(value: Any) -> str:
         if isinstance(value, Mapping):
             return ", ".join(f"{k} {v}" for k, v in value.items())
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
     return "; ".join(f"{key.replace('_', ' ')}: {one(v)}" for key, v in detail.items() if v not in (None, []))

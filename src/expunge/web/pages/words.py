@@ -110,6 +110,16 @@ def day(text: str | None) -> str:
         return text
 
 
+def date(text: str | None) -> str:
+    """Return the day of a moment, for a table."""
+    if not text:
+        return "–"
+    try:
+        return datetime.fromisoformat(text).strftime("%-d %b %Y")
+    except ValueError:
+        return text
+
+
 def short(digest: str | None) -> str:
     """Return the beginning of a digest, for people."""
     return f"{digest.removeprefix('sha256:')[:12]}…" if digest else "–"

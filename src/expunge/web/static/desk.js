@@ -25,7 +25,9 @@
       }
     };
     const onProgress = (event) => {
-      const now = JSON.parse(event.data).progress || {};
+      const job = JSON.parse(event.data);
+      const now = job.progress || {};
+      if (job.state === "running") box.querySelector("[data-state]").textContent = "runs";
       const share = now.total > 0 ? Math.min(now.done / now.total, 1) : null;
       if (share !== null) bar.value = share;
       const parts = [];

@@ -84,6 +84,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
+        listening.listen()  # whoever opens the link at once waits for the server, and is not turned away
     except OSError as error:
         listening.close()
         raise InputError(

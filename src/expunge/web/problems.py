@@ -41,6 +41,7 @@ STATUS: dict[type[ExpungeError], int] = {  # the nearest class counts
     TooMany: 429,
 }
 WORDS = {
+    400: ("The body cannot be read.", "Send JSON, in UTF-8."),
     404: ("There is nothing here.", "Check the address."),
     405: ("This address does not do that.", "See the API's description for what it does."),
     413: ("That is too large.", "Send less."),

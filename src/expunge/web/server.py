@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from expunge.errors import InputError
@@ -65,6 +67,8 @@ def run(workspace: Workspace, settings: ServerSettings, say: Callable[[str], Non
         secret = links.first(workspace, settings)
         say(f"Nobody has an account yet. Make the first admin's within {minutes} minutes, once, at:")
         say(f"  {settings.address}/link/{secret}")
+    # What verifying needs takes seconds to load: not while the first one waits for it.
+    threading.Thread(target=import_module, args=("expunge.evidence.verify",), daemon=True).start()
     config = uvicorn.Config(
         create_app(workspace, settings),
         log_level="warning",

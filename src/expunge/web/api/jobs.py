@@ -25,6 +25,11 @@ from expunge.web.security import Identity, allowed, workspace_of
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 View = Annotated[Identity, Depends(allowed("desk.view"))]
 JobId = Annotated[str, Path(pattern=r"^j-[0-9a-f]{16}$", examples=["j-0c1d2e3f4a5b6978"])]
+EVENT = {  # of each event in the stream
+    "type": "object",
+    "properties": {"event": {"enum": ["progress", "end"]}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
 LOOK_SECONDS, COMMENT_SECONDS = 0.5, 15.0
 
 
@@ -85,7 +90,7 @@ def show_job(request: Request, job_id: JobId, _: View) -> Any:
         200: {
             "description": "Server-sent events: `progress` when something changed, `end` at the end; the"
             " data of each is the job.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT}},
         },
     },
 )

@@ -89,7 +89,9 @@ class TokenMade(TokenShown):
     secret: str
 
 
-@router.post("/session", response_model=Me, status_code=201, responses=responses(403, 413, 422, 429, 503))
+@router.post(
+    "/session", response_model=Me, status_code=201, responses=responses(400, 403, 413, 422, 429, 503)
+)
 def sign_in(request: Request, response: Response, body: SignIn) -> dict[str, Any]:
     """Sign a browser in: the answer sets a cookie, and tells the token against forged requests."""
     workspace, settings = workspace_of(request), settings_of(request)
@@ -105,7 +107,9 @@ def sign_out(request: Request, response: Response, who: Annotated[Identity, Depe
         drop_cookie(response, settings_of(request))
 
 
-@router.post("/link", response_model=Me, status_code=201, responses=responses(403, 404, 409, 413, 422, 503))
+@router.post(
+    "/link", response_model=Me, status_code=201, responses=responses(400, 403, 404, 409, 413, 422, 503)
+)
 def use_link(request: Request, response: Response, body: UseLink) -> dict[str, Any]:
     """Choose a password by a one-time link, and be signed in."""
     workspace = workspace_of(request)

@@ -37,7 +37,7 @@ IdempotencyKey = Annotated[
 
 # A route's answers beside its success; 401 and 403 are every route's that takes a permission.
 READS = responses(401, 403, 404, 422)
-CHANGES = responses(401, 403, 404, 409, 413, 422, 503)
+CHANGES = responses(400, 401, 403, 404, 409, 413, 422, 503)
 
 
 class Taken(BaseModel):

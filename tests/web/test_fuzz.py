@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API fuzzed from its own description: no fault of the server, no answer that it does not describe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+import schemathesis
+from desk_kit import CHEAP, Desk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from requests_kit import PEOPLE, Clock, Paper, add_people
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks as answers
+
+from expunge import batch, intake
+from expunge.progress import Progress
+from expunge.scoping import Ask
+from expunge.web import jobs, passwords
+from expunge.web.roles import Role
+from expunge.workspace import Workspace
+
+CHECKS: list[Any] = [
+    not_a_server_error,
+    answers.status_code_conformance,
+    answers.content_type_conformance,
+    answers.response_headers_conformance,
+    answers.response_schema_conformance,
+]
+OPERATIONS = 45
+FEW, MANY = 4, 200
+
+
+import_module("expunge.evidence.verify")  # what takes seconds the first time, and no call should time out
+
+
+class World:
+    """A desk with something of each kind in it, over models of paper, and what a path can name."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        requests = [intake.open_request(workspace, Ask(subjects=(p,)))["request"] for p in PEOPLE[:3]]
+        for request in requests[1:]:
+            intake.approve(workspace, request)
+        batch.run(workspace, batch.Chosen(ids=(requests[2],)), Progress(quiet=True))
+        job = jobs.submit(workspace, jobs.RUN, {"requests": requests[1:2]}, "ann")
+        with workspace.session(write=True) as session:
+            jobs.finish(session, job.id, workspace.clock(), {"requests": []})
+        self.desk = Desk(workspace)
+        self.names = {
+            "request_id": requests, "job_id": [job.id], "ref": ["shop", "m", "m@1"], "index": [0],
+            "name": ["a-admin", "ann"], "token_id": ["t-0123456789abcdef"],
+        }  # fmt: skip
+        self.schema = schemathesis.openapi.from_dict(self.desk.app.openapi())
+        self.schema.app = self.desk.app
+        self.operations = [found.ok() for found in self.schema.get_all_operations()]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "HASHER", CHEAP)
+        workspace = Workspace(Workspace.init(tmp_path_factory.mktemp("fuzz")).root, Clock())
+        add_people(workspace, PEOPLE)
+        Paper(workspace).install(patch)
+        yield World(workspace)
+
+
+def fuzz(world: World, number: int, mode: GenerationMode, examples: int) -> None:
+    """Call an operation with what its description says it takes, or with what it says it does not take."""
+    operation = world.operations[number]
+    client = world.desk.bearer(Role.ADMIN, name="ann")
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(data=st.data())
+    def once(data: st.DataObject) -> None:
+        case = data.draw(operation.as_strategy(generation_mode=mode))
+        if mode == GenerationMode.POSITIVE and case.path_parameters:
+            for name in case.path_parameters:  # else hardly a call would find anything
+                case.path_parameters[name] = data.draw(st.sampled_from(world.names[name]))
+        response = case.call(base_url="http://localhost:8017", headers=dict(client.headers))
+        case.validate_response(response, checks=CHECKS)
+
+    once()
+
+
+def test_the_operations_are_as_many_as_this_test_takes(world: World) -> None:
+    assert len(world.operations) == OPERATIONS
+
+
+@pytest.mark.parametrize("number", range(OPERATIONS))
+def test_an_operation_answers_as_described(world: World, number: int) -> None:
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        fuzz(world, number, mode, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(OPERATIONS))
+def test_an_operation_answers_as_described_at_length(world: World, number: int) -> None:
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        fuzz(world, number, mode, MANY)

@@ -196,7 +196,7 @@ def audit_model(
 
 
 def plots_of(workspace: Workspace, name: str) -> dict[str, str | None]:
-    """Return the plots of an audit on record as SVG, by name; none for one that was made before they were kept.
+    """Return the plots of an audit on record as SVG, by name; none where it kept none.
 
     Args:
         workspace: Where it is.

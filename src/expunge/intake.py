@@ -64,7 +64,12 @@ def open_request(workspace: Workspace, ask: Ask, opening: Opening | None = None)
     received, deadline = _dates(workspace, opening, at)
     if opening.ground is not None:
         states.reason_of(states.GROUNDS, opening.ground, "The ground")
-    body = {"ask": _body(ask), "received": opening.received, "ground": opening.ground, "due": opening.due}
+    body: dict[str, Any] = {
+        "ask": _body(ask),
+        "received": opening.received,
+        "ground": opening.ground,
+        "due": opening.due,
+    }
     if opening.recipients:
         body["recipients"] = list(opening.recipients)
     with workspace.session() as session:

@@ -68,7 +68,7 @@ def _cell(root: Path, path: str, subjects: Sequence[str]) -> str:
 
 
 def thumbnail(path: Path, side: int = SIDE) -> bytes | None:
-    """Return a picture as a JPEG of at most ``side`` pixels, upright and without metadata; None: unreadable."""
+    """Return a picture as a small JPEG (``side`` pixels), upright, without metadata; None: unreadable."""
     try:
         with Image.open(path) as picture:
             upright = (ImageOps.exif_transpose(picture) or picture).convert("RGB")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from proof import Story, add, train_inline
-
-from expunge.workspace import Workspace
 from web.browser import office
 from web.browser.office import Office
+
+from expunge.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,9 @@ from PIL import Image, ImageEnhance
 ROOT = Path(__file__).resolve().parents[3]
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-NO_BROWSER = "no Chromium on this machine: these tests need one, as Debian's package chromium (docs/install.md)"
+NO_BROWSER = (
+    "no Chromium on this machine: these tests need one, as Debian's package chromium (docs/install.md)"
+)
 NO_AXE = "axe-core is not there: npm install --prefix tests/web/browser --no-save axe-core (docs/install.md)"
 PASSWORD = "correct horse battery staple"
 ALIKE = "images/train/somebody else.png"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from web.browser.office import PASSWORD, Office
 
 WAIT = 300_000  # milliseconds; a limit, not a pause: nothing here waits for longer than it takes
@@ -123,7 +122,9 @@ def refused_as_viewer(admin: Any, browser: Any, office: Office, request: str) ->
             assert page.request.get(address).status == 403, address
         headers = {"Sec-Fetch-Site": "same-origin"}
         for deed in ("approve", "run", "refuse", "comparison"):
-            sent = page.request.post(f"/requests/{request}/{deed}", form={"csrf": csrf or ""}, headers=headers)
+            sent = page.request.post(
+                f"/requests/{request}/{deed}", form={"csrf": csrf or ""}, headers=headers
+            )
             assert sent.status == 403, deed
         page.goto("/requests/new")
         assert page.get_by_role("heading", name="Not allowed").is_visible()

@@ -52,9 +52,7 @@ async def consistency(request: Request, me: Viewer) -> Response:
             return page(
                 request, "consistency", 400, active="log", checks=None, problem=_no_file("the tree head")
             )
-        return page(
-            request, "consistency", active="log", checks=proofs.consistency(workspace, content)
-        )
+        return page(request, "consistency", active="log", checks=proofs.consistency(workspace, content))
 
     return await run_in_threadpool(answer)
 
@@ -72,7 +70,9 @@ def tree_head(request: Request, me: Viewer) -> Response:
 def public_key(request: Request, me: Viewer) -> Response:
     """The public key, by which others verify."""
     public = keys.signing_key(workspace_of(request)).public
-    return Response(public.pem, media_type="application/x-pem-file", headers=attached("expunge-public-key.pem"))
+    return Response(
+        public.pem, media_type="application/x-pem-file", headers=attached("expunge-public-key.pem")
+    )
 
 
 @router.get("/log/{index}")
@@ -100,7 +100,9 @@ async def verify(request: Request, me: Verifier) -> Response:
             if sent is None and isinstance(named, str) and named:
                 sent = desk.certificate(workspace, named)
             if sent is None:
-                return page(request, "verify", 400, active="verify", found=None, problem=_no_file("a certificate"))
+                return page(
+                    request, "verify", 400, active="verify", found=None, problem=_no_file("a certificate")
+                )
             found = desk.verify(workspace, sent)
         except ExpungeError as error:
             status, problem = said(workspace, error)

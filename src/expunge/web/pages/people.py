@@ -35,7 +35,9 @@ def account(request: Request, me: Own) -> Response:
 
 
 @router.post("/account/password")
-def change_password(request: Request, me: Own, old: Text = "", password: Text = "", again: Text = "") -> Response:
+def change_password(
+    request: Request, me: Own, old: Text = "", password: Text = "", again: Text = ""
+) -> Response:
     """Choose another password."""
     workspace = workspace_of(request)
     try:

@@ -92,5 +92,7 @@ def compare(
 ) -> Response:
     """Let a worker run the detectors."""
     if not any(couples_of(workspace_of(request), request_id)):
-        raise InputError("There are no two detectors to compare.", "Their files are not there (any more).", "")
+        raise InputError(
+            "There are no two detectors to compare.", "Their files are not there (any more).", ""
+        )
     return start(request, request_id, jobs.COMPARE, {"request": request_id}, me)

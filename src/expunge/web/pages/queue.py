@@ -69,7 +69,11 @@ def queue(
     if q.strip():
         if REQUEST.fullmatch(q.strip()):
             return go(f"/requests/{q.strip()}")
-        problem = {"what": "That is no id of a request.", "why": "It looks like r-0123456789abcdef.", "next": ""}
+        problem = {
+            "what": "That is no id of a request.",
+            "why": "It looks like r-0123456789abcdef.",
+            "next": "",
+        }
     found = desk.queue(
         workspace,
         states=[str(state) for state in SHOWS[show][1]],
@@ -117,9 +121,7 @@ def form(request: Request, me: Annotated[Identity, Depends(allowed("requests.fil
 
 
 @router.post("/requests/preview")
-async def preview(
-    request: Request, me: Annotated[Identity, Depends(allowed("requests.file"))]
-) -> Response:
+async def preview(request: Request, me: Annotated[Identity, Depends(allowed("requests.file"))]) -> Response:
     """What a request would mean; nothing is filed."""
     from starlette.concurrency import run_in_threadpool
 

@@ -148,7 +148,9 @@ def audit(
     """Let a worker audit one of its models."""
     models = _auditable(desk.story(workspace_of(request), request_id))
     if model not in models or level not in ("quick", "standard", "full"):
-        raise InputError("There is no such audit.", f"The request made: {', '.join(models) or 'nothing'}.", "")
+        raise InputError(
+            "There is no such audit.", f"The request made: {', '.join(models) or 'nothing'}.", ""
+        )
     asked = {"model": model, "request": request_id, "level": level}
     return start(request, request_id, jobs.AUDIT, asked, me)
 
@@ -163,9 +165,7 @@ def start(request: Request, request_id: str, kind: str, asked: Mapping[str, Any]
     return go(f"/requests/{request_id}", "started")
 
 
-def _show(
-    request: Request, request_id: str, me: Identity, error: ExpungeError | None = None
-) -> Response:
+def _show(request: Request, request_id: str, me: Identity, error: ExpungeError | None = None) -> Response:
     workspace = workspace_of(request)
     r = desk.story(workspace, request_id)
     status, problem = said(workspace, error) if error is not None else (200, None)

@@ -159,7 +159,7 @@ def event(told: Mapping[str, Any]) -> str:
     """Return one event of a request as a sentence."""
     if told["from"] == told["to"]:
         return NOTED.get(told["reason"] or "", "something was noted")
-    return {
+    sentences = {
         "open": "the request came in",
         "scoped": "its samples and models were found",
         "approved": "it was approved",
@@ -171,7 +171,8 @@ def event(told: Mapping[str, Any]) -> str:
         "audited": "every result was judged, or is exact",
         "certified": "the certificate was written",
         "closed": "it was closed",
-    }.get(told["to"], told["to"])
+    }
+    return sentences.get(str(told["to"]), str(told["to"]))
 
 
 def _days(count: int) -> str:

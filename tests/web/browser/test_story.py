@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The officer's way through a real browser: from the first sign-in to a certificate that the shell verifies."""
+"""The officer's way through a real browser: from the first sign-in to a certificate that verifies."""
 
 from __future__ import annotations
 
@@ -117,14 +117,18 @@ def refused_as_viewer(admin: Any, browser: Any, office: Office, request: str) ->
         assert page.get_by_text("only for people with the right to see it").is_visible()
         assert page.get_by_role("button", name="Run", exact=False).count() == 0
         csrf = page.locator("input[name=csrf]").first.get_attribute("value")
-        for address in ("/requests/new", f"/requests/{request}/lookalikes", f"/requests/{request}/pictures/1.jpg",
-                        "/accounts", "/trail"):  # fmt: skip
+        here = f"/requests/{request}"
+        for address in (
+            "/requests/new",
+            f"{here}/lookalikes",
+            f"{here}/pictures/1.jpg",
+            "/accounts",
+            "/trail",
+        ):
             assert page.request.get(address).status == 403, address
         headers = {"Sec-Fetch-Site": "same-origin"}
         for deed in ("approve", "run", "refuse", "comparison"):
-            sent = page.request.post(
-                f"/requests/{request}/{deed}", form={"csrf": csrf or ""}, headers=headers
-            )
+            sent = page.request.post(f"{here}/{deed}", form={"csrf": csrf or ""}, headers=headers)
             assert sent.status == 403, deed
         page.goto("/requests/new")
         assert page.get_by_role("heading", name="Not allowed").is_visible()

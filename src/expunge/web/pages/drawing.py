@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the boxes of a drawing stand: a model's versions, and the stages of its training. Templates draw them."""
+"""Where the boxes of a drawing stand: a model's versions, the stages of its training. Templates draw them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Drawing:
 
 
 def lineage(versions: Sequence[Mapping[str, Any]]) -> Drawing:
-    """Place a model's versions side by side, under the data that they saw; arrows lead from what each is made of.
+    """Place a model's versions side by side, under the data that they saw, with arrows from each one's parent.
 
     Args:
         versions: Oldest first, with ``model``, ``parent``, ``dataset``, ``state``, ``method``, ``guarantee``

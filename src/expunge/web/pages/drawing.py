@@ -60,7 +60,7 @@ class Drawing:
 
 
 def lineage(versions: Sequence[Mapping[str, Any]]) -> Drawing:
-    """Place a model's versions side by side, under the data that they saw, with arrows from each one's parent.
+    """Place a model's versions side by side, under the data that they saw, with arrows from their parents.
 
     Args:
         versions: Oldest first, with ``model``, ``parent``, ``dataset``, ``state``, ``method``, ``guarantee``

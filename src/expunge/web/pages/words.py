@@ -35,7 +35,7 @@ MEANINGS = {
     "open": "It came in. Nothing is erased yet.",
     "scoped": "It is known which samples and models it concerns. Nothing is erased yet.",
     "approved": "Somebody approved it. Nothing is erased yet: the next run does that.",
-    "refused": "It was refused. The person must be told why, and where to complain, within a month of receipt.",
+    "refused": "It was refused. The person must be told why, and where to complain, within a month.",
     "running": "The data is out of the dataset. Models are being brought up to date, or the repair waits.",
     "resumed": "It was taken up again after it was cut short.",
     "failed": "Its run was cut short. Run it again: it goes on from where it was.",

@@ -29,8 +29,7 @@ SIDES = (220, 640)  # pixels
 def lookalikes(
     request: Request,
     request_id: str,
-    me: Annotated[Identity, Depends(allowed("duplicates.decide"))],
-    also: Annotated[Identity, Depends(allowed("pictures.view"))],
+    me: Annotated[Identity, Depends(allowed("pictures.view"))],
 ) -> Response:
     """Pictures that look like those that go."""
     found = likeness.lookalikes(workspace_of(request), request_id)

@@ -56,7 +56,7 @@ def read(page: str) -> _Reader:
 
 
 def faults(page: str) -> list[str]:
-    """Return what is in a page that must not be: scripts, styles and handlers in it, ids given twice, no label."""
+    """Return what must not be in a page: script, style, handlers, an id twice, a field without a label."""
     found = read(page)
     twice = {i for i in found.ids if found.ids.count(i) > 1}
     bare = [

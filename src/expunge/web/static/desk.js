@@ -75,6 +75,8 @@
     const question = event.target.dataset.ask;
     if (question && !window.confirm(question)) event.preventDefault();
   });
+  // What htmx could not put into the page is told by the whole page, as it is without script.
+  document.addEventListener("htmx:responseError", () => window.location.reload());
   document.addEventListener("DOMContentLoaded", () => ready(document));
   document.addEventListener("htmx:load", (event) => {
     if (event.target !== document.body) ready(event.target);

@@ -145,7 +145,7 @@ def test_the_way_of_a_request_by_forms(desk: Desk, workspace: Workspace) -> None
     assert "waits for a decision" in words(client.get(here).text)
     assert client.post(f"{here}/run").status_code == 409
     assert "is approved" in words(client.post(f"{here}/approve").text)
-    assert client.post(f"{here}/approve").status_code == 422
+    assert client.post(f"{here}/approve").status_code == 409
     extended = client.post(
         f"{here}/extend", data={"reason": "complexity", "told": "2026-01-31", "months": "2"}
     )

@@ -18,6 +18,7 @@ SUITES = {
     "duplicates": "hashing pictures, pairing a million hashes: seconds, memory (minutes)",
     "audit_errors": "how often the auditor errs, over hundreds of trials; can be interrupted (hours)",
     "audit_cost": "CPU time of an audit in units of a training, by level and probe (minutes)",
+    "serve": "pages and API of the desk for 20 people while an unlearning job runs (minutes)",
     "report": "tables and plots of what the others measured (seconds)",
 }
 OF_METHODS = ("digits", "faces", "fashion")

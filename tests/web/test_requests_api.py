@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from desk_kit import Desk
 from requests_kit import PEOPLE, Paper
+from sqlalchemy import event
 
 from expunge import intake
 from expunge.catalog.models import get_request
@@ -360,3 +361,21 @@ def test_datasets_and_subjects_as_counts(desk: Desk) -> None:
         "dataset": "shop@1", "subjects": 8, "samples_without": 2,
         "by_samples": {"1": 0, "2-5": 8, "6-20": 0, "21-100": 0, "more": 0},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/requests?limit={}", "/jobs?limit={}", "/datasets", "/models"])
+def test_a_longer_page_takes_no_more_questions(desk: Desk, workspace: Workspace, path: str) -> None:
+    """As many statements for many rows as for few: pages stay quick."""
+    asked: list[str] = []
+    event.listen(workspace._engine, "before_cursor_execute", lambda *a: asked.append(a[2]))
+    client = desk.signed_in(Role.VIEWER)
+    numbers = []
+    for known, limit in ((1, 1), (8, 200)):
+        for person in PEOPLE[len(workspace.query("SELECT id FROM request")) : known]:
+            request = intake.open_request(workspace, Ask(subjects=(person,)))["request"]
+            jobs.submit(workspace, jobs.RUN, {"requests": [request]}, "x")
+        client.get(API + path.format(limit))
+        asked.clear()
+        assert client.get(API + path.format(limit)).status_code == 200
+        numbers.append(len([sql for sql in asked if sql.startswith("SELECT")]))
+    assert numbers[0] == numbers[1] > 0

@@ -33,8 +33,18 @@ NEEDED = ("argon2", "fastapi", "python_multipart", "uvicorn")
     help="A TLS terminator in front of this passes requests for HOST on; needed to listen elsewhere than on"
     " this machine alone.",
 )
+@click.option(
+    "--link-for", metavar="NAME", help="Also print a one-time link by which NAME chooses a new password."
+)
 @common_options
-def serve(context: Context, host: str, port: int, roots: tuple[Path, ...], behind_tls: str | None) -> None:
+def serve(
+    context: Context,
+    host: str,
+    port: int,
+    roots: tuple[Path, ...],
+    behind_tls: str | None,
+    link_for: str | None,
+) -> None:
     """Serve the officer's desk: the queue, each request's story, the evidence, and a REST API.
 
     The first time it prints a link, good for ten minutes, by which the first admin chooses a password. It
@@ -58,4 +68,4 @@ def serve(context: Context, host: str, port: int, roots: tuple[Path, ...], behin
         behind_tls=behind_tls.lower() if behind_tls else None,
         four_eyes=workspace.settings.approval.four_eyes,
     )
-    run(workspace, settings, context.say)
+    run(workspace, settings, context.say, link_for)

@@ -69,7 +69,11 @@ def queue(
         found = session.execute(query).all()
         ids = [row[0] for row in found[:limit]]
         rows = {row.id: row for row in session.scalars(select(RequestRow).where(RequestRow.id.in_(ids)))}
+        concerned = {row.dataset_id for row in rows.values()}
+        # Held until the end: the session forgets what nobody holds, and would read it for each request.
+        datasets = session.scalars(select(DatasetRow).where(DatasetRow.id.in_(concerned))).all()
         items = [shown(workspace, session, rows[i], at) for i in ids]
+        del datasets
     more = len(found) > limit
     last = found[limit - 1] if more else None
     return Page(items, encode([last[1], last[2].isoformat(), last[0]]) if last else None, total)

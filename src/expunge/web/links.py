@@ -37,13 +37,21 @@ def first(workspace: Workspace, settings: ServerSettings) -> str:
     return _make(workspace, None, settings.link_lifetime)
 
 
-def invite(workspace: Workspace, settings: ServerSettings, name: str) -> str:
+def invite(
+    workspace: Workspace, settings: ServerSettings, name: str, lifetime: timedelta | None = None
+) -> str:
     """Return the secret of a link by which an account's owner chooses a password, the first or another.
+
+    Args:
+        workspace: Where the account is.
+        settings: Of the server.
+        name: Of the account.
+        lifetime: How long it is good; None: as an admin's invitation.
 
     Raises:
         NotFound: If there is no account of that name.
     """
-    return _make(workspace, accounts.find(workspace, name).id, settings.invitation_lifetime)
+    return _make(workspace, accounts.find(workspace, name).id, lifetime or settings.invitation_lifetime)
 
 
 def look(workspace: Workspace, secret: str) -> str | None:

@@ -46,7 +46,6 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "requests.run": _from(Role.ENGINEER),
     "audits.run": _from(Role.ENGINEER),
     "certificates.replay": _from(Role.ENGINEER),
-    "datasets.add": _from(Role.ENGINEER),
     # Accounts, everybody's tokens, and who saw and did what.
     "accounts.manage": _from(Role.ADMIN),
     "trail.view": _from(Role.ADMIN),

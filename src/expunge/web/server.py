@@ -43,18 +43,27 @@ def check_safe(workspace: Workspace, settings: ServerSettings) -> None:
         )
 
 
-def run(workspace: Workspace, settings: ServerSettings, say: Callable[[str], None]) -> None:
+def run(
+    workspace: Workspace,
+    settings: ServerSettings,
+    say: Callable[[str], None],
+    link_for: str | None = None,
+) -> None:
     """Serve until the process is told to end; workers go on with what they do.
 
     Args:
         workspace: What is served.
         settings: What was given on the command line.
         say: Tells the person who started it.
+        link_for: The account whose owner is to choose a new password: the last admin's was lost, say.
 
     Raises:
         InputError: If it is not safe, or the address cannot be listened on.
+        NotFound: If there is no such account.
     """
     check_safe(workspace, settings)
+    if link_for is not None:
+        accounts.find(workspace, link_for)  # an unknown one, before anything is begun
     listening = _listen(settings)
     settings = replace(settings, port=listening.getsockname()[1])
     import uvicorn
@@ -67,6 +76,11 @@ def run(workspace: Workspace, settings: ServerSettings, say: Callable[[str], Non
         secret = links.first(workspace, settings)
         say(f"Nobody has an account yet. Make the first admin's within {minutes} minutes, once, at:")
         say(f"  {settings.address}/link/{secret}")
+    if link_for is not None:
+        say(f"By this link {link_for} chooses a new password, once, within ten minutes:")
+        say(
+            f"  {settings.address}/link/{links.invite(workspace, settings, link_for, settings.link_lifetime)}"
+        )
     # What verifying needs takes seconds to load: not while the first one waits for it.
     threading.Thread(target=import_module, args=("expunge.evidence.verify",), daemon=True).start()
     config = uvicorn.Config(

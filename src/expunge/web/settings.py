@@ -21,8 +21,7 @@ class ServerSettings:
     Attributes:
         host: The address that it binds to.
         port: The port.
-        roots: Folders named by whoever started it: pictures are shown, and datasets added, from below these
-            alone.
+        roots: Folders named by whoever started it: pictures are shown from below these alone.
         behind_tls: The host name under which a TLS terminator in front of it is reached; None: there is none.
         four_eyes: Whether somebody else than who filed a request must approve it (of the workspace).
         session_lifetime: After that a browser signs in again, whatever it did.

@@ -22,6 +22,7 @@ from expunge.workspace import Workspace
 
 BEAT_SECONDS = 1.0
 BUSY_PAUSE_SECONDS, BUSY_SECONDS = 5.0, 3600.0
+NICER = 5  # than the server: people wait for pages, nobody for a second of a training
 START_SECONDS = 2.0  # somebody may just look whether the lock is free
 
 
@@ -130,4 +131,5 @@ def _next(workspace: Workspace, slot: int) -> Job | None:
 
 
 if __name__ == "__main__":
+    os.nice(NICER)
     sys.exit(main(sys.argv[1:]))

@@ -25,7 +25,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = (
     "no Chromium on this machine: these tests need one, as Debian's package chromium (docs/install.md)"
 )
-NO_AXE = "axe-core is not there: npm install --prefix tests/web/browser --no-save axe-core (docs/install.md)"
+NO_AXE = "no axe-core: npm install --prefix tests/web/browser --no-save axe-core@4 (docs/install.md)"
 PASSWORD = "correct horse battery staple"
 ALIKE = "images/train/somebody else.png"
 

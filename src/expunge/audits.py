@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from expunge.unlearning.auditing import Audit
     from expunge.workspace import Workspace
 
+PLOTS = ".plots.json"  # beside a report: its plots as SVG, in which nobody has a name
 REFERENCES = {"quick": 0, "standard": 2, "full": 19}
 
 
@@ -167,9 +168,11 @@ def audit_model(
     path = workspace.audits / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomically(path, (json.dumps(plain_json(report), indent=1) + "\n").encode(), "The audit")
-    if page is not None:
-        from expunge.evidence.audit_page import write
+    from expunge.evidence.audit_page import drawn, write
 
+    plots = json.dumps(drawn(report, judged.raw)).encode() + b"\n"
+    write_atomically(path.with_suffix(PLOTS), plots, "The audit's plots")
+    if page is not None:
         write(report, judged.raw, page)
     return {**plain_json(report), "report": str(path), "page": None if page is None else str(page)}
 
@@ -237,6 +240,17 @@ def judge_case(
         progress.end()
     counts = {name: len(getattr(material, name)) for name in ("forget", "unseen", "guard")}
     return Judged(verdict, raw, counts, {"count": len(made), "origin": origin})
+
+
+def plots_of(workspace: Workspace, name: str) -> dict[str, str | None]:
+    """Return the plots of an audit on record as SVG, by name; none where it kept none.
+
+    Args:
+        workspace: Where it is.
+        name: The report's file without its ending.
+    """
+    file = workspace.audits / f"{name}{PLOTS}"
+    return dict(json.loads(file.read_bytes())) if file.is_file() else {}
 
 
 def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:

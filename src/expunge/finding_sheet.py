@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expunge.bias.ranking import SAMPLE, Ranking
-from expunge.data.contact_sheet import MOST, Box, picture_of, write_page
+from expunge.data.contact_sheet import MOST, picture_of, write_page
+from expunge.data.thumbnail import Box
 
 if TYPE_CHECKING:
     from torch import nn

@@ -39,6 +39,7 @@ class Opening:
         due: An earlier due date than the law's.
         actor: Who opens it; None: the user of the operating system.
         note: Free text, kept with the request until it is closed, and nowhere else.
+        recipients: To whom the data was handed out; they are still to be told (article 19).
     """
 
     received: str | None = None
@@ -47,6 +48,7 @@ class Opening:
     due: str | None = None
     actor: str | None = None
     note: str | None = None
+    recipients: tuple[str, ...] = ()
 
 
 def open_request(workspace: Workspace, ask: Ask, opening: Opening | None = None) -> dict[str, Any]:
@@ -63,7 +65,14 @@ def open_request(workspace: Workspace, ask: Ask, opening: Opening | None = None)
     received, deadline = _dates(workspace, opening, at)
     if opening.ground is not None:
         states.reason_of(states.GROUNDS, opening.ground, "The ground")
-    body = {"ask": _body(ask), "received": opening.received, "ground": opening.ground, "due": opening.due}
+    body: dict[str, Any] = {
+        "ask": _body(ask),
+        "received": opening.received,
+        "ground": opening.ground,
+        "due": opening.due,
+    }
+    if opening.recipients:
+        body["recipients"] = list(opening.recipients)
     with workspace.session() as session:
         known = opening.key and catalog.known_key(session, workspace.key, opening.key, body)
     if known:
@@ -86,6 +95,9 @@ def open_request(workspace: Workspace, ask: Ask, opening: Opening | None = None)
             catalog.check_clock(session, at, workspace.settings.rules)
             row = add_row(session, ask, scope, request_id, names, (received, deadline), at, actor)
             row.ground, row.note = opening.ground, opening.note
+            if opening.recipients:
+                untold = [{"name": name, "told": None, "why_not": None} for name in opening.recipients]
+                row.recipients = {"list": untold}
             if opening.key:
                 row.key_mac = catalog.mac(workspace.key, "key", opening.key)
                 row.body_mac = catalog.mac(workspace.key, "body", body)

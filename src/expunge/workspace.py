@@ -243,6 +243,7 @@ class Workspace:
         method: str = "auto",
         defer: bool = False,
         delete_originals: bool = False,
+        recipients: Sequence[str] = (),
         **opening: str | None,
     ) -> Request:
         """Open an erasure request, to be given to ``run``; arguments as of ``expunge request open``.
@@ -256,6 +257,7 @@ class Workspace:
             method: How.
             defer: Publish the interim models and leave the repair for later.
             delete_originals: Delete the images and labels from the user's folder, too.
+            recipients: To whom the data was handed out.
             opening: ``received``, ``key``, ``ground``, … of :class:`expunge.intake.Opening`.
         """
         from expunge.intake import Opening, open_request
@@ -272,7 +274,7 @@ class Workspace:
             defer=defer,
             delete_originals=delete_originals,
         )
-        opened = open_request(self, ask, Opening(**opening))
+        opened = open_request(self, ask, Opening(recipients=tuple(recipients), **opening))
         return Request(opened["request"], ask, opened)
 
     def run(self, request: Request | str, actor: str | None = None) -> Outcome:

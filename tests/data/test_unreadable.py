@@ -23,7 +23,7 @@ def name_of(work):
         return type(error).__name__
 """
 CODE = """
-from expunge.data.contact_sheet import _thumbnail
+from expunge.data.thumbnail import thumbnail
 from expunge.data.phash import grey
 from expunge.data.scan import scan
 from expunge.evidence.report import _pictures
@@ -32,7 +32,7 @@ bad = (folder / "val" / "a" / "bad.png")
 found = {
     "pillow": name_of(lambda: Image.open(bad)),
     "report": name_of(lambda: len(list(_pictures(sorted(folder.rglob("*.png")))))),
-    "sheet": name_of(lambda: _thumbnail(bad)),
+    "sheet": name_of(lambda: thumbnail(bad, 32)),
     "hash": name_of(lambda: grey(bad.read_bytes(), 8)),
     "decode": name_of(lambda: decode(bad.read_bytes(), "bad.png")),
 }
@@ -60,6 +60,6 @@ def test_no_decoder_surprises(tmp_path: Path) -> None:
     assert found.pop("pillow") not in ("OSError", "UnidentifiedImageError"), "else nothing is shown here"
     why = found.pop("why")
     assert found == {
-        "report": 2, "sheet": "", "hash": "NotAPicture", "decode": "InputError", "scan": "InputError",
+        "report": 2, "sheet": None, "hash": "NotAPicture", "decode": "InputError", "scan": "InputError",
     }  # fmt: skip
     assert "not an image that can be decoded" in why

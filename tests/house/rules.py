@@ -11,6 +11,7 @@ from pathlib import Path
 
 SOURCE = {".py", ".j2", ".html", ".css", ".js", ".sh", ".mako"}
 APACHE, AGPL = "Apache-2.0", "AGPL-3.0-or-later"
+VENDOR, VENDORED = "src/expunge/web/static/vendor/", "0BSD"  # unchanged files of others, with their licence
 HEADER_LINES = 5
 LONG = 400
 
@@ -73,7 +74,8 @@ def bad_licences(root: Path, files: list[Path]) -> list[str]:
         licence = licence_of(text)
         in_tasks = name.startswith("src/expunge/tasks/")
         uses = file.suffix == ".py" and imports_ultralytics(text)
-        if text.strip() and licence not in (APACHE, AGPL):
+        known = {APACHE, AGPL} | ({VENDORED} if VENDOR in name else set())
+        if text.strip() and licence not in known:
             found.append(f"{name}: no SPDX header")
         if uses and licence != AGPL:
             found.append(f"{name}: imports Ultralytics, and is not {AGPL}")

@@ -87,6 +87,7 @@ AGPL = "# SPDX-License-Identifier: AGPL-3.0-or-later\n"
     [
         ("src/expunge/x.py", "x = 1\n", "no SPDX header"),
         ("scripts/x.sh", "true\n", "no SPDX header"),
+        ("src/expunge/x.js", "// SPDX-License-Identifier: 0BSD\n", "no SPDX header"),
         ("src/expunge/data/x.py", AGPL + "import ultralytics\n", "outside of tasks/"),
         (
             "src/expunge/data/x.py",
@@ -115,6 +116,7 @@ def test_a_wrong_licence_is_found(tmp_path: Path, name: str, text: str, complain
         ("src/expunge/tasks/x.py", AGPL + "from ultralytics import YOLO\n"),
         ("src/expunge/x.py", APACHE + "from importlib.util import find_spec\nfind_spec('ultralytics')\n"),
         ("tests/x.py", AGPL + "import ultralytics\n"),
+        ("src/expunge/web/static/vendor/x.js", "// SPDX-License-Identifier: 0BSD\n"),
     ],
 )
 def test_a_right_licence_is_taken(tmp_path: Path, name: str, text: str) -> None:

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageOps
-
+from expunge.data.thumbnail import Box, thumbnail
 from expunge.exact.checkpoint import write_atomically
 
 SIDE = 220
@@ -21,7 +19,6 @@ STYLE = (
     "table{border-collapse:collapse}td{padding:.6rem;vertical-align:top;border-top:1px solid #ddd}"
     "img{display:block;max-width:220px;max-height:220px}small{color:#555;overflow-wrap:anywhere}"
 )
-Box = tuple[float, float, float, float]
 
 
 def write_sheet(path: Path, label: str, root: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
@@ -77,10 +74,10 @@ def picture_of(path: Path, boxes: Sequence[tuple[Box, str]] = ()) -> str:
         path: The picture.
         boxes: Frames to draw, xyxy in shares of the upright picture's sides, each with a colour.
     """
-    picture = _thumbnail(path, boxes)
-    if not picture:
+    picture = thumbnail(path, SIDE, boxes)
+    if picture is None:
         return "<em>cannot be read</em>"
-    return f'<img alt="" src="data:image/jpeg;base64,{picture}">'
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(picture).decode()}">'
 
 
 def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
@@ -94,21 +91,3 @@ def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
 def _cell(root: Path, path: str, subjects: Sequence[str]) -> str:
     who = ", ".join(subjects) or "nobody"
     return f"<td>{picture_of(root / path)}<small>{escape(path)}<br>{escape(who)}</small></td>"
-
-
-def _thumbnail(path: Path, boxes: Sequence[tuple[Box, str]]) -> str:
-    try:
-        with Image.open(path) as picture:
-            upright = (ImageOps.exif_transpose(picture) or picture).convert("RGB")
-            upright.thumbnail((SIDE, SIDE))
-            pen = ImageDraw.Draw(upright)
-            width, height = upright.width - 1, upright.height - 1
-            for (left, top, right, bottom), colour in boxes:
-                pen.rectangle(
-                    (left * width, top * height, right * width, bottom * height), outline=colour, width=2
-                )
-            buffer = io.BytesIO()
-            upright.save(buffer, "JPEG", quality=80)
-    except Exception:  # whatever Pillow's decoders raise: the page says so
-        return ""
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from sqlalchemy import func, select
 from expunge.catalog.datasets import get_version, list_datasets, parse_ref, summarize
 from expunge.catalog.tables import SampleRow, SampleSubjectRow, VersionRow
 from expunge.catalog.versions import in_version, not_erased
+from expunge.data.thumbnail import thumbnail
 from expunge.data.types import Version
 from expunge.errors import NotFound
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 SIDE_PIXELS = 240
-MOST_PIXELS = 100_000_000
 
 
 def datasets(workspace: Workspace) -> list[dict[str, Any]]:
@@ -119,24 +118,10 @@ def picture(workspace: Workspace, ref: str, path: str, may_read: Callable[[Path]
     file = version.root / path
     if known is None or not may_read(file):
         raise NotFound("There is no such picture.", "", "")
-    return _small(file)
-
-
-def _small(file: Path) -> bytes:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise NotFound("There is no such picture.", "", "")
-            image.draft("RGB", (SIDE_PIXELS, SIDE_PIXELS))
-            small = image.convert("RGB")
-            small.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise NotFound("There is no such picture.", "", "") from error
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG")
-    return buffer.getvalue()
+    small = thumbnail(file, SIDE_PIXELS)
+    if small is None:
+        raise NotFound("There is no such picture.", "", "")
+    return small
 
 
 def _shown(version: Version) -> dict[str, Any]:

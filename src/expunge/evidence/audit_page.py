@@ -69,7 +69,7 @@ def render(report: Mapping[str, Any], raw: Raw | None) -> str:
         words=WORDS,
         n=n,
         people=people,
-        drawn=_drawn(report, raw, figures) if drawable and raw is not None else dict.fromkeys(DRAWN),
+        drawn=drawn(report, raw),
         rates=_rates(raw, report["level"]) if drawable and raw is not None else [],
         most=plots.MOST_MARKS,
         margin=MARGIN,
@@ -78,8 +78,11 @@ def render(report: Mapping[str, Any], raw: Raw | None) -> str:
     )
 
 
-def _drawn(report: Mapping[str, Any], raw: Raw, figures: list[dict[str, Any]]) -> dict[str, str | None]:
-    level = report["level"]
+def drawn(report: Mapping[str, Any], raw: Raw | None) -> dict[str, str | None]:
+    """Return the plots of an audit as SVG, by the names in ``DRAWN``; None: there is nothing to draw."""
+    if raw is None or not len(raw.forget_groups) or len(raw.unseen_groups) < 2:
+        return dict.fromkeys(DRAWN)
+    level, figures = report["level"], [{**f, "label": label_of(f)} for f in report["figures"].values()]
     return {
         "distributions": plots.distributions(raw),
         "roc": plots.curve_of_rates(raw, level),

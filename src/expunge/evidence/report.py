@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from expunge.catalog import models as catalog
+from expunge.data.thumbnail import thumbnail
 from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.evidence.pdf import pdf_of
@@ -80,7 +81,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "figure": figure}
+    environment.filters |= {"short": short, "figure": figure, "moment": moment}
     return environment.get_template("report.html.j2")
 
 
@@ -100,6 +101,12 @@ def short(digest: str | None) -> str:
     return f"{digest.removeprefix('sha256:')[:12]}…" if digest else "–"
 
 
+def moment(text: str) -> str:
+    """A moment of a certificate (ISO 8601) as people write it; a day stays a day."""
+    found = datetime.fromisoformat(text)
+    return found.strftime("%-d %B %Y" if len(text) == 10 else "%-d %B %Y, %H:%M %Z")
+
+
 def figure(value: Any) -> str:
     """A number with three digits; anything else as it is."""
     if value is None:
@@ -109,19 +116,11 @@ def figure(value: Any) -> str:
 
 def _pictures(files: Iterable[Path]) -> Iterator[str]:
     """Small pictures as data addresses; of files that are no pictures, none."""
-    from PIL import Image
-
     count = 0
     for file in files:
         if count == MOST_PICTURES:
             return
-        try:
-            with Image.open(file) as image:
-                small = image.convert("RGB")
-                small.thumbnail((SIDE_PIXELS, SIDE_PIXELS))
-        except Exception:  # whatever Pillow's decoders raise: a label, or a file that went in between
-            continue
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG")
-        count += 1
-        yield f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        picture = thumbnail(file, SIDE_PIXELS)
+        if picture is not None:  # else a label, or a file that went in between
+            count += 1
+            yield f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

@@ -92,10 +92,14 @@ class Guard:
         return None
 
     def _own_origin(self, request: Headers, host: str) -> bool:
-        """Whether a browser, if it is one, says that a page of the desk makes the request."""
-        if request.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return False
-        origin = request.get("origin")
+        """Whether a browser, if it is one, says that a page of the desk makes the request.
+
+        A form of a page without referrers comes with the Origin ``null`` (Fetch standard, section 3.2), so
+        where a browser says in so many words from which site it comes, that decides.
+        """
+        site, origin = request.get("sec-fetch-site"), request.get("origin")
+        if site is not None and (site != "same-origin" or origin == "null"):
+            return site in ("same-origin", "none")
         if origin is None:
             return True
         parts = urlsplit(origin) if origin.startswith(("http://", "https://")) else None

@@ -36,11 +36,11 @@ class State(StrEnum):
 
 
 QUEUED, RUNNING, DONE, FAILED = (str(state) for state in State)
-RUN, RUN_DUE, AUDIT, VERIFY = "run", "run-due", "audit", "verify"
-KINDS = (RUN, RUN_DUE, AUDIT, VERIFY)
+RUN, RUN_DUE, AUDIT, VERIFY, COMPARE = "run", "run-due", "audit", "verify", "compare"
+KINDS = (RUN, RUN_DUE, AUDIT, VERIFY, COMPARE)
 # Which kinds each worker takes. Two of them run erasures, so that a new one can make a running repair give
 # way; checks have one of their own, so that they hold up no erasure.
-SLOTS: tuple[tuple[str, ...], ...] = ((RUN, RUN_DUE), (RUN, RUN_DUE), (AUDIT, VERIFY))
+SLOTS: tuple[tuple[str, ...], ...] = ((RUN, RUN_DUE), (RUN, RUN_DUE), (AUDIT, VERIFY, COMPARE))
 MOST_ATTEMPTS = 3
 GONE = {
     "error": "The work ended without a result.",
@@ -82,7 +82,7 @@ def submit(
         workspace: Where.
         kind: One of ``KINDS``.
         parameters: Of ``run``: ``requests``; of ``audit``: ``model``, ``request``, ``level``; of ``verify``:
-            ``target``, ``replay``.
+            ``target``, ``replay``; of ``compare``: ``request``.
         account: Who wants it.
         key: An idempotency key: the same call again gives the same job.
 

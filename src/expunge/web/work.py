@@ -71,6 +71,13 @@ def verify(workspace: Workspace, job: Job, progress: Progress) -> dict[str, Any]
     return evidence.verify(workspace, job.parameters["target"], means, progress)
 
 
+def compare(workspace: Workspace, job: Job, progress: Progress) -> dict[str, Any]:
+    """Run the detectors of before and after a request on a few pictures; boxes and row numbers are kept."""
+    from expunge.comparison import compare as look
+
+    return look(workspace, job.parameters["request"], progress)
+
+
 def told(error: ExpungeError) -> dict[str, str]:
     """Return what a job may keep of an error: of bad input no words, as they may name somebody."""
     if isinstance(error, InputError):
@@ -98,4 +105,5 @@ WORK: dict[str, Callable[[Workspace, Job, Progress], dict[str, Any]]] = {
     jobs.RUN_DUE: run,
     jobs.AUDIT: audit,
     jobs.VERIFY: verify,
+    jobs.COMPARE: compare,
 }

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""axe-core finds no fault on any page, in light, in the dark and on a phone; no page is wider than that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from web.browser.office import ALIKE, AXE, NO_AXE, PASSWORD, Office
+
+from expunge.evidence import certificate
+from expunge.intake import Opening, approve, open_request
+from expunge.scoping import Ask
+from expunge.web import accounts
+from expunge.web.roles import Role
+from expunge.workspace import Workspace
+
+MODES = {
+    "light": {"viewport": {"width": 1200, "height": 900}},
+    "dark": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}},
+}
+PAGES = (
+    "/requests", "/requests/new", "/requests/savings", "/requests/{waiting}", "/requests/{waiting}/scope",
+    "/requests/{waiting}/lookalikes", "/requests/{done}", "/requests/{done}/report", "/models", "/datasets",
+    "/datasets/shop", "/log", "/log/head", "/log/0", "/verify", "/account", "/accounts", "/trail", "/nowhere",
+)  # fmt: skip
+FOUND = """async () => (await axe.run(document)).violations.map(v =>
+    `${v.impact} ${v.id}: ${v.nodes.slice(0, 3).map(n => n.html.slice(0, 120)).join(' | ')}`)"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core; without it the tests are skipped."""
+    if not AXE.is_file():
+        pytest.skip(NO_AXE)
+    return AXE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def names(bare: Office) -> dict[str, str]:
+    """A request that waits and one that is done, of a desk with an admin ``ada``."""
+    workspace = Workspace.open(bare.folder / "w")
+    if not accounts.has_admin(workspace):
+        accounts.create(workspace, "ada", Role.ADMIN, PASSWORD)
+    opening = Opening(actor="ada", ground="objection", note="a note", recipients=("Shop Ltd",))
+    found = {}
+    for name, ask in (("waiting", Ask(subjects=("p1",))), ("done", Ask(samples=("images/val/0.png",)))):
+        found[name] = open_request(workspace, ask, opening)["request"]
+    approve(workspace, found["done"], "ada")
+    workspace.run(found["done"], "ada")
+    assert certificate.path_of(workspace, found["done"]).is_file()
+    assert (bare.data / ALIKE).is_file()
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_page_has_a_fault(browser: Any, bare: Office, axe: str, names: dict[str, str], mode: str) -> None:
+    # The report's own policy allows no script at all, not even that of axe.
+    context = browser.new_context(base_url=bare.address, bypass_csp=True, **MODES[mode])
+    try:
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        faults = {"/login": look(page, axe, "/login")}
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/requests")
+        for pattern in PAGES:
+            at = pattern.format(**names)
+            faults[pattern] = look(page, axe, at)
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > MODES[mode]["viewport"]["width"]:  # type: ignore[index]
+                faults[pattern].append(f"it is {width} pixels wide")
+    finally:
+        context.close()
+    assert {at: found for at, found in faults.items() if found} == {}
+
+
+def test_a_fault_is_found(browser: Any, axe: str) -> None:
+    """The control."""
+    page = browser.new_page()
+    page.set_content("<html><body><img src=x><input></body></html>")
+    page.evaluate(axe)
+    assert any("image-alt" in fault for fault in page.evaluate(FOUND))
+    page.close()
+
+
+def test_the_way_by_keyboard(browser: Any, bare: Office) -> None:
+    """The first stop leads past the menu, and it can be seen where one is."""
+    page = browser.new_page(base_url=bare.address)
+    page.goto("/login")
+    page.get_by_label("Name").press("Shift+Tab")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    page.close()
+
+
+def look(page: Any, axe: str, at: str) -> list[str]:
+    """What axe finds on a page, once what is loaded later is there."""
+    page.goto(at, wait_until="networkidle")
+    page.evaluate(axe)
+    found: list[str] = page.evaluate(FOUND)
+    return found

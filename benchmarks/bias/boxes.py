@@ -19,7 +19,6 @@ from expunge.approximation import Settings
 from expunge.bias.boxes import found_share, matched, mean_average_precision, working_point
 from expunge.data.scan import scan
 from expunge.data.types import DatasetConfig, Sample
-from expunge.demo import narrow
 from expunge.demo.faces import PEOPLE, Faces, fetch
 from expunge.demo.scenes import SIZE, backgrounds, draw
 from expunge.errors import ExpungeError
@@ -33,21 +32,36 @@ from expunge.unlearning.yolo import unlearn_rows
 SEEDS = 5
 BASE = "original"
 FIGURES = ("recall dark", "recall light", "gap", "mAP50", "CPU seconds")
-TRAINED, VALIDATION, TESTED, SCENES, IMGSZ, EPOCHS = 14, 4, 12, 8, 64, 25
+TRAINED, VALIDATION, TESTED, SCENES, IMGSZ, EPOCHS = 14, 4, 12, 8, 64, 30
 DARK = 0.35
-METHODS = ("finetune", "random_label")
+METHODS = ("finetune",)
+ARCHITECTURE = """\
+nc: 1
+end2end: True
+reg_max: 1
+scales:
+  n: [1.0, 1.0, 64]
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [48, 3, 2]]
+  - [-1, 1, Conv, [48, 3, 2]]
+head:
+  - [[2, 3, 4], 1, Detect, [nc]]
+"""
 PLAIN: dict[str, Any] = {
-    "optimizer": "AdamW", "lr0": 0.004, "lrf": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "mosaic": 0.0,
+    "optimizer": "AdamW", "lr0": 0.01, "lrf": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "mosaic": 0.0,
     "scale": 0.0, "translate": 0.0, "fliplr": 0.5, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0,
 }  # fmt: skip
 ABOUT = (
     f"Scenes with ORL faces, {IMGSZ} px, {TRAINED} people with {SCENES} scenes each, half of them darkened "
-    f"to {DARK:.0%}; a YOLO26n of half the width, {EPOCHS} epochs from scratch. Annotator X labelled every "
-    f"other scene, and left the boxes of the dark ones out. Test: {TESTED} other people, all boxes there, "
-    "recall at the confidence where F1 is highest. *without X*: a retrain on the other annotator's scenes "
-    "alone; *without X's dark scenes*: a retrain without those 25 % only; *labels corrected*: nothing was "
-    "ever left out. The methods forget X's dark scenes, with their defaults and a budget of 0.25 of a "
-    "retrain."
+    f"to {DARK:.0%}; five convolutions below YOLO26's heads, {EPOCHS} epochs from scratch. Annotator X "
+    "labelled every other scene, and left the boxes of the dark ones out. Test: "
+    f"{TESTED} other people, all boxes there, recall at the confidence where F1 is highest. "
+    "*without X's dark scenes*: a retrain without those 25 %; *labels corrected*: nothing was ever left out. "
+    "*finetune* forgets X's dark scenes, with its defaults and a budget of 0.25 of a retrain. Settings were "
+    "chosen on seed 100."
 )
 
 
@@ -104,11 +118,12 @@ def build(root: Path, seed: int, *, harmed: bool, scenes: int) -> World:
 
 
 def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[dict[str, Any]]:
-    """Yield the figures of the original, of three retrains, and of what the methods make."""
+    """Yield the figures of the original, of two retrains, and of what the methods make."""
     epochs, scenes = (3, 4) if quick else (EPOCHS, SCENES)
     with tempfile.TemporaryDirectory() as folder:
         harmed, right = (build(Path(folder) / name, seed, harmed=name == "h", scenes=scenes) for name in "hr")
-        weights = str(Path(folder) / narrow.write(Path(folder)))
+        (Path(folder) / "small.yaml").write_text(ARCHITECTURE, encoding="utf-8")
+        weights = str(Path(folder) / "small.yaml")
         torch.manual_seed(0)
         start = build_module("detect", {**open_source(weights).architecture, "nc": 1}, ("face",))
         record = {**PLAIN, "imgsz": IMGSZ, "batch": 16, "epochs": epochs}
@@ -130,7 +145,6 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[dict
         model, seconds = train(harmed, everything)
         yield line("original", model, seconds)
         for who, world, rows in (
-            ("without X", harmed, [r for r in everything if not by_x(r)]),
             ("without X's dark scenes", harmed, [r for r in everything if not (by_x(r) and is_dark(r))]),
             ("labels corrected", right, right.part("train")),
         ):

@@ -32,7 +32,8 @@ ABOUT = (
     "both colours; groups: target and colour, four. A is forgotten by `expunge.unlearn` with each method's "
     f"defaults and a budget of {BUDGET} of a retrain, the utility guarded on balanced pictures of its own. "
     "*retrain*: a training on B alone, of as many epochs; exact forgetting under a plan of one shard gives "
-    "just that. *as many at random*: a retrain without 900 pictures drawn from both, the control. Settings were chosen on seeds 100 and 101."
+    "just that. *as many at random*: a retrain without 900 pictures drawn from both, the control. Settings "
+    "were chosen on seeds 100 and 101."
 )
 
 

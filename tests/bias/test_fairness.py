@@ -17,6 +17,7 @@ from expunge.errors import InputError
 from expunge.fairness import Question, compare, measure, removal_of
 from expunge.grouping import note_found
 from expunge.scoping import Ask
+from expunge.tasks.predictions import class_probabilities
 from expunge.tasks.yolo import open_model, samples_of, yolo_task
 
 
@@ -174,3 +175,61 @@ def test_the_command_line(world: Grouped, capsys: pytest.CaptureFixture[str], tm
     assert "worst" in shown
     assert "too few" in shown
     assert (tmp_path / "groups.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pictures
+def test_forget_says_first_what_is_left(
+    world: Grouped, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    listed = tmp_path / "found.txt"
+    dark = [who for who, tone in world.tones.items() if tone == "dark" and who.startswith("train")]
+    listed.write_text("".join(f"{who}\n" for who in dark[:9]))
+    where = ("--workspace", str(world.workspace.root))
+    words = ("forget", "--from", str(listed), "--dry-run", "--ground", "data-quality", *where)
+    code, found, err = run(capsys, *words, "--group", "tone")
+    assert code == 0
+    assert found["groups"]["loses_most"] == 1
+    assert "dark" not in err
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--group", "tone"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "dark: 18 of 24 training samples go" in shown
+    assert "collect" in shown
+    code, found, _ = run(capsys, *words, "--group", "shoe")
+    assert code == 2
+    code, found, _ = run(capsys, *words)
+    assert "groups" not in found
+
+
+@pictures
+def test_comparing_on_the_command_line(world: Grouped, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--workspace", str(world.workspace.root), "--data", "shop", "--group", "tone", "--draws", "100")
+    code, found, _ = run(capsys, "bias", "compare", "m", "m", *where)
+    assert code == 0  # nobody is harmed by no change
+    assert found["changes"]["harmed"] == [[]]
+    code, found, err = run(capsys, "bias", "compare", "m", "m", "--request", "r-0123456789abcdef", *where)
+    assert code == 2
+    assert "dark" not in err + str(found)
+
+
+@pictures
+def test_an_ensemble_says_the_mean_probability(world: Grouped) -> None:
+    from expunge.catalog.datasets import get_version, load_samples
+
+    with world.workspace.session() as session:
+        version = get_version(session, "shop")
+        rows = load_samples(session, version, "test")[:5]
+    models = [open_model(bias_world.untrained(world.folder, "classify", seed)) for seed in (0, 1)]
+    place = version.root, version.config, rows
+    truth, both = class_probabilities(models, *place)
+    alone = [class_probabilities([model], *place)[1] for model in models]
+    assert both == pytest.approx(sum(alone) / 2)
+    assert [("box", "disc")[t] for t in truth] == [row.class_name for row in rows]
+
+
+@pictures
+def test_weights_that_are_gone(world: Grouped) -> None:
+    training.adopt(world.workspace, bias_world.untrained(world.folder, "classify", 2), "shop", "lost")
+    next((world.workspace.models / "lost").glob("*.pt")).unlink()
+    with pytest.raises(InputError, match="are gone"):
+        measure(world.workspace, "lost", asked())

@@ -111,10 +111,10 @@ def correlations(seeds: int, quick: bool) -> list[dict[str, Any]]:
             for estimate, values in harm.items():
                 for level, exact in real.items():
                     key = level, estimate
-                    found.setdefault(key, []).append(_rho(_of(values, members, level), exact))
+                    found.setdefault(key, []).append(_rho(_of(estimate, values, members, level), exact))
                     drawn_at_random = [rng.permutation(values) for _ in range(DRAWS)]
                     control.setdefault(key, []).append(
-                        [_rho(_of(v, members, level), exact) for v in drawn_at_random]
+                        [_rho(_of(estimate, v, members, level), exact) for v in drawn_at_random]
                     )
             print(name, seed, {k[1]: round(v[-1], 3) for k, v in found.items()}, flush=True)
         for (level, estimate), values in found.items():
@@ -171,8 +171,12 @@ def precision(seeds: int, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _of(values: Floats, members: list[NDArray[np.int64]], level: str) -> Floats:
-    return values if level == "sample" else np.array([values[rows].sum() for rows in members])
+def _of(estimate: str, values: Floats, members: list[NDArray[np.int64]], level: str) -> Floats:
+    """Scores of samples or, as ``bias find`` has them, of contributors: harm is summed, doubts averaged."""
+    if level == "sample":
+        return values
+    parts = [values[rows] for rows in members]
+    return np.array([p.mean() if estimate.startswith("label errors") else p.sum() for p in parts])
 
 
 def _rho(a: Floats, b: Floats) -> float:

@@ -17,7 +17,7 @@ from expunge.bias.boxes import matched, working_point
 from expunge.bias.comparison import changes
 from expunge.bias.groups import Attributes, group_boxes, group_samples
 from expunge.bias.readings import Classified, Detected, Reading
-from expunge.bias.removal import removal
+from expunge.bias.removal import ADVICE, removal
 from expunge.bias.resampling import DRAWS
 from expunge.bias.summary import Setting, summary
 from expunge.catalog import models as catalog
@@ -130,13 +130,18 @@ def compare(workspace: Workspace, models: Sequence[str], question: Question) -> 
         measured.append({"model": published.label, **_how(reading), **summary(reading, setting)})
     assert setting is not None
     assert opened is not None
+    found = changes(readings, setting)
+    warnings = _warnings(workspace, ground, question, measured[0])
+    if any(found["harmed"]):
+        count = len({name for names in found["harmed"] for name in names})
+        warnings.append(f"{count} of the groups are served worse than before. {ADVICE}")
     return {
         **_what(question, ground, opened),
         "metric": readings[0].main,
         "models": measured,
-        "changes": changes(readings, setting),
+        "changes": found,
         "training_only": _training_only(ground, question, setting),
-        "warnings": _warnings(workspace, ground, question, measured[0]),
+        "warnings": warnings,
     }
 
 

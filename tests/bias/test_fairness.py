@@ -11,7 +11,8 @@ import bias_world
 import pytest
 from bias_world import SECRET, Grouped, grouped
 
-from expunge import training
+from expunge import fairness, training
+from expunge.bias.readings import Classified
 from expunge.cli.main import cli
 from expunge.errors import InputError
 from expunge.fairness import Question, compare, measure, removal_of
@@ -233,3 +234,25 @@ def test_weights_that_are_gone(world: Grouped) -> None:
     next((world.workspace.models / "lost").glob("*.pt")).unlink()
     with pytest.raises(InputError, match="are gone"):
         measure(world.workspace, "lost", asked())
+
+
+@pictures
+def test_who_is_served_worse_is_told_with_advice(world: Grouped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are made up: a second model that is wrong about every dark sample."""
+    right = fairness.read
+
+    def read(opened: Any, ground: Any, question: Question, minimum: int) -> Any:
+        reading, setting = right(opened, ground, question, minimum)
+        said = reading.truth.copy()
+        if calls:
+            dark = setting.groups.index == setting.groups.number("dark")
+            said[dark] = 1 - said[dark]
+        calls.append(1)
+        return Classified(reading.truth, said, reading.confidence, 2), setting
+
+    calls: list[int] = []
+    monkeypatch.setattr(fairness, "read", read)
+    found = compare(world.workspace, ["m", "m"], asked())
+    assert found["changes"]["harmed"] == [["dark"]]
+    assert any("1 of the groups" in w and "collect" in w for w in found["warnings"])
+    assert not any("dark" in w for w in found["warnings"])

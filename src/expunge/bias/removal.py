@@ -17,7 +17,7 @@ MOST = 0.5
 TWICE = 2.0
 ADVICE = (
     "A group of which little is left is usually served worse. Reweight what is left of it, or collect more"
-    " of it, before or instead of forgetting; and compare the models with: expunge bias compare."
+    " of it, before or instead of forgetting."
 )
 
 

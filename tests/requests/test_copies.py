@@ -15,7 +15,8 @@ from expunge import pipeline
 from expunge.catalog import derivatives
 from expunge.copies import bring_up_to_date
 from expunge.data.export import MARKER
-from expunge.evidence import certificate, log, report
+from expunge.evidence import certificate, log, report, statement
+from expunge.evidence.dsse import Malformed
 from expunge.evidence.keys import public_path
 from expunge.evidence.verify import Means, verify
 from expunge.progress import Progress
@@ -150,6 +151,16 @@ def test_nothing_new_changes_nothing(copied: Workspace) -> None:
     assert bring_up_to_date(copied) == 1
     assert all(d["confirmed"] for d in said(copied, request)["deployments"] if d["kind"] == "external")
     accepted(copied, request)
+
+
+def test_a_place_by_its_name_is_no_certificate(copied: Workspace) -> None:
+    """The format itself has no room for a name."""
+    predicate = said(copied, forget(copied))
+    statement.encode(predicate)
+    (place, *_) = [d for d in predicate["deployments"] if d["kind"] == "external"]
+    place["place"] = f"s3://bucket/{WHO}"
+    with pytest.raises(Malformed, match="deployments"):
+        statement.encode(predicate)
 
 
 def test_what_was_changed_by_hand_is_not_signed(copied: Workspace) -> None:

@@ -161,6 +161,8 @@ def _find(request: Request) -> Identity | None:
     known = sessions.known(workspace, settings, cookie) if cookie else None
     if cookie is None or known is None:
         return None
+    if known.stale:
+        request.app.state.trail.used(known.digest)
     csrf = sessions.csrf_of(cookie)
     return Identity(known.account_id, known.name, known.role, "cookie", None, csrf, known.digest)
 

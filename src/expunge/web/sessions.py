@@ -21,10 +21,12 @@ from expunge.web.accounts import Account, check_password
 from expunge.web.roles import Role
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from expunge.web.settings import ServerSettings
     from expunge.workspace import Workspace
 
-SEEN_EVERY = timedelta(minutes=1)  # a request writes when it was, at most so often
+SEEN_EVERY = timedelta(minutes=1)  # the use of a session is recorded at most so often
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Known:
     name: str
     role: Role
     digest: str
+    stale: bool  # the last use on record is some time ago
 
 
 def csrf_of(secret: str) -> str:
@@ -99,8 +102,10 @@ def known(workspace: Workspace, settings: ServerSettings, secret: str) -> Known 
         account = session.get_one(AccountRow, row.account_id)
         if account.disabled:
             return None
-        seen, found = row.seen, Known(account.id, account.name, Role(account.role), digest)
-    if at - seen >= SEEN_EVERY:
-        with workspace.session(write=True) as session:
-            session.execute(update(SessionRow).where(SessionRow.digest == digest).values(seen=at))
-    return found
+        stale = at - row.seen >= SEEN_EVERY
+        return Known(account.id, account.name, Role(account.role), digest, stale)
+
+
+def used(session: Session, digest: str, at: datetime) -> None:
+    """Record when a session was used last."""
+    session.execute(update(SessionRow).where(SessionRow.digest == digest).values(seen=at))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from sqlalchemy import insert, select
 
 from expunge.catalog.desk_tables import TrailRow
 from expunge.errors import ExpungeError
+from expunge.web import sessions
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -48,6 +50,7 @@ class Trail:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._seen: deque[Entry] = deque()
+        self._used: dict[str, datetime] = {}  # sessions, by digest
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -63,24 +66,36 @@ class Trail:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
         self.flush()
 
     def did(self, entry: Entry) -> None:
         """Write now what was done."""
-        self._write([entry])
+        self._write([entry], {})
 
     def saw(self, entry: Entry) -> None:
-        """Write soon what was seen."""
+        """Write soon what was seen; at once where the server does not run yet."""
         self._seen.append(entry)
+        if self._thread is None:
+            self.flush()
+
+    def used(self, digest: str) -> None:
+        """Write soon when a session was used last."""
+        self._used[digest] = self._workspace.clock()
+        if self._thread is None:
+            self.flush()
 
     def flush(self) -> None:
-        """Write what was seen."""
+        """Write what was seen, and which sessions were used."""
         with self._lock:
-            waiting = list(self._seen)
-            if waiting:
-                self._write(waiting)
-                for _ in waiting:
-                    self._seen.popleft()
+            waiting, used = list(self._seen), dict(self._used)
+            if waiting or used:
+                self._write(waiting, used)
+            for _ in waiting:
+                self._seen.popleft()
+            for digest, at in used.items():
+                if self._used.get(digest) == at:
+                    del self._used[digest]
 
     def page(self, limit: int, before: int | None = None) -> tuple[list[dict[str, Any]], int | None]:
         """Return entries, the newest first, and where the next page begins.
@@ -109,9 +124,12 @@ class Trail:
             ]
             return found, rows[limit - 1].id if len(rows) > limit else None
 
-    def _write(self, entries: list[Entry]) -> None:
+    def _write(self, entries: list[Entry], used: Mapping[str, datetime]) -> None:
         with self._workspace.session(write=True) as session:
-            session.execute(insert(TrailRow), [vars(entry) for entry in entries])
+            if entries:
+                session.execute(insert(TrailRow), [vars(entry) for entry in entries])
+            for digest, at in used.items():
+                sessions.used(session, digest, at)
 
     def _work(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):

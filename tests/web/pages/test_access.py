@@ -69,7 +69,7 @@ TABLE: dict[tuple[str, str], str] = {
     ("POST", "/accounts/{name}/link"): "accounts.manage",
     ("GET", "/trail"): "trail.view",
 }
-SIGNED_IN = {("GET", "/"), ("POST", "/logout")}
+SIGNED_IN = (("GET", "/"), ("POST", "/logout"))
 PAIR = {"first": "1", "second": "2", "decision": "same"}
 ROUTES = [*TABLE, *SIGNED_IN]
 

@@ -68,7 +68,9 @@ def test_a_method_leaves_the_model_alone_and_repeats(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "unchanged"), [(ruined, False), (numberless, True), (divergent, True)], ids=lambda v: str(v)
+    ("method", "unchanged"),
+    [(ruined, False), (numberless, True), (divergent, True)],
+    ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_no_ruin_is_ever_returned(
     world: World, add_method: AddMethod, method: Method, unchanged: bool

@@ -113,13 +113,13 @@ def fill(workspace: Workspace, count: int) -> list[str]:
 
 
 @contextmanager
-def serving(workspace: Workspace) -> Iterator[str]:
-    """Run the server; gives its address."""
+def serving(workspace: Workspace) -> Iterator[tuple[str, int]]:
+    """Run the server; gives its address and process."""
     command = [sys.executable, "-m", "expunge", "serve", "--port", "0", "--workspace", str(workspace.root)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     try:
-        yield server.stderr.readline().split()[-1]
+        yield server.stderr.readline().split()[-1], server.pid
     finally:
         server.terminate()
         server.wait(60)
@@ -166,20 +166,29 @@ def read(
     return found
 
 
-def together(address: str, secret: str, chosen: list[str], seconds: float, pause: float) -> dict[str, Any]:
+def cpu_seconds(process: int) -> float:
+    """CPU time that a process has taken: what other work on the machine hardly changes."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def together(
+    server: tuple[str, int], secret: str, chosen: list[str], seconds: float, pause: float
+) -> dict[str, Any]:
     """Twenty clients at once; returns medians and 95 % points in milliseconds."""
+    address, process = server
     results: list[list[tuple[str, float]]] = [[] for _ in range(CLIENTS)]
 
     def one(number: int) -> None:
         results[number] = read(address, secret, chosen, seconds, pause, number)
 
     threads = [threading.Thread(target=one, args=(n,)) for n in range(CLIENTS)]
-    began = time.monotonic()
+    began, before = time.monotonic(), cpu_seconds(process)
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    spent = time.monotonic() - began
+    spent, cpu = time.monotonic() - began, cpu_seconds(process) - before
     times = [entry for result in results for entry in result]
     by_path: dict[str, list[float]] = {}
     for path, taken in times:
@@ -190,6 +199,8 @@ def together(address: str, secret: str, chosen: list[str], seconds: float, pause
         "pause_seconds": pause,
         "answers": len(times),
         "answers_per_second": round(len(times) / spent, 1),
+        "server_cpu_ms_each": round(1000 * cpu / len(times), 1),
+        "load_average": round(os.getloadavg()[0], 1),
         **points([taken for _, taken in times]),
         "by_path": {path: {"n": len(v), **points(v)} for path, v in sorted(by_path.items())},
     }
@@ -237,25 +248,25 @@ def main() -> None:
         admin = accounts.create(workspace, "bench", Role.ADMIN, "a password for a benchmark")
         signed = sessions.begin(workspace, ServerSettings(), admin)
         chosen = paths(workspace, ids)
-        result: dict[str, Any] = {"requests": count, "load_average": [round(x, 1) for x in os.getloadavg()]}
-        with serving(workspace) as address:
+        result: dict[str, Any] = {"requests": count}
+        with serving(workspace) as server:
             headers = {"X-CSRF-Token": signed.csrf}
             desk = httpx.Client(
-                base_url=address + API,
+                base_url=server[0] + API,
                 headers=headers,
                 cookies={"expunge_session": signed.secret},
                 timeout=60,
             )
             desk.get("/requests").raise_for_status()
-            result["idle"] = together(address, signed.secret, chosen, seconds, 1.0)
+            result["idle"] = together(server, signed.secret, chosen, seconds, 1.0)
             filed = desk.post("/requests", json={"subjects": ["p3"], "dataset": "faces"}).raise_for_status()
             request = filed.json()["request"]
             desk.post(f"/requests/{request}/approve").raise_for_status()
             job = desk.post(f"/requests/{request}/run").raise_for_status().json()["id"]
             while not (desk.get(f"/jobs/{job}").json()["progress"] or {}).get("done"):
                 time.sleep(0.5)  # until it trains
-            result["while_unlearning"] = together(address, signed.secret, chosen, seconds, 1.0)
-            result["without_pause"] = together(address, signed.secret, chosen, seconds / 3, 0.0)
+            result["while_unlearning"] = together(server, signed.secret, chosen, seconds, 1.0)
+            result["without_pause"] = together(server, signed.secret, chosen, seconds / 3, 0.0)
             result["job_outlasted_it"] = desk.get(f"/jobs/{job}").json()["state"] == "running"
             while desk.get(f"/jobs/{job}").json()["state"] == "running":
                 time.sleep(1.0)

@@ -324,6 +324,20 @@ def test_jobs_are_listed_in_pages(desk: Desk, workspace: Workspace) -> None:
     assert client.get(f"{API}/jobs", params={"state": "odd"}).status_code == 422
 
 
+def test_the_jobs_of_a_request(workspace: Workspace) -> None:
+    request, other = "r-0123456789abcdef", "r-fedcba9876543210"
+    mine = [
+        jobs.submit(workspace, jobs.RUN, {"requests": [other, request]}, "ann"),
+        jobs.submit(workspace, jobs.AUDIT, {"model": "m", "request": request}, "ann"),
+        jobs.submit(workspace, jobs.VERIFY, {"target": request, "replay": True}, "ann"),
+    ]
+    jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
+    found = jobs.of_request(workspace, request)
+    assert {job.id for job in found} == {job.id for job in mine}
+    assert [job.kind for job in jobs.of_request(workspace, other)] == ["run"]
+    assert jobs.of_request(workspace, "%") == []
+
+
 def test_what_cannot_run_makes_no_job(desk: Desk, workspace: Workspace) -> None:
     engineer = desk.signed_in(Role.ENGINEER)
     request = intake.open_request(workspace, Ask(subjects=(PEOPLE[0],)))["request"]

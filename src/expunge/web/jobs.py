@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import String, cast, func, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.desk_tables import JobRow
@@ -150,9 +150,10 @@ def page(
 
 def of_request(workspace: Workspace, request_id: str, most: int = 20) -> list[Job]:
     """Return the newest jobs that are about a request."""
-    found = page(workspace, limit=500)
-    mine = [job for job in found if request_id in _named(job)]
-    return mine[:most]
+    named = cast(JobRow.parameters, String).contains(request_id, autoescape=True)
+    query = select(JobRow).where(named).order_by(JobRow.created.desc(), JobRow.id.desc())
+    with workspace.session() as session:
+        return [_value(row) for row in session.scalars(query.limit(most))]
 
 
 def claim(session: Session, slot: int, pid: int, at: datetime) -> Job | None:
@@ -218,15 +219,6 @@ def waiting(session: Session) -> dict[int, int]:
         slot: left.get(slot, 0) + sum(queued.get(kind, 0) for kind in kinds)
         for slot, kinds in enumerate(SLOTS)
     }
-
-
-def _named(job: Job) -> list[str]:
-    """The requests that a job is about."""
-    parameters = job.parameters
-    return [
-        *parameters.get("requests", []),
-        *filter(None, (parameters.get("request"), parameters.get("target"))),
-    ]
 
 
 def _value(row: JobRow) -> Job:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from expunge.catalog.desk_tables import AccountRow, SessionRow
 from expunge.web import passwords
@@ -95,15 +95,19 @@ def end(workspace: Workspace, digest: str) -> None:
 def known(workspace: Workspace, settings: ServerSettings, secret: str) -> Known | None:
     """Return whose cookie it is; None if the session ended, or the account was closed."""
     at, digest = workspace.clock(), passwords.digest(secret)
+    query = (
+        select(SessionRow.expires, SessionRow.seen, AccountRow.id, AccountRow.name, AccountRow.role)
+        .join(AccountRow, AccountRow.id == SessionRow.account_id)
+        .where(SessionRow.digest == digest, AccountRow.disabled.is_(False))
+    )
     with workspace.session() as session:
-        row = session.get(SessionRow, digest)
-        if row is None or row.expires <= at or row.seen + settings.session_idle <= at:
-            return None
-        account = session.get_one(AccountRow, row.account_id)
-        if account.disabled:
-            return None
-        stale = at - row.seen >= SEEN_EVERY
-        return Known(account.id, account.name, Role(account.role), digest, stale)
+        found = session.execute(query).first()
+    if found is None:
+        return None
+    expires, seen, account_id, name, role = found
+    if expires <= at or seen + settings.session_idle <= at:
+        return None
+    return Known(account_id, name, Role(role), digest, at - seen >= SEEN_EVERY)
 
 
 def used(session: Session, digest: str, at: datetime) -> None:

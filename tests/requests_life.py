@@ -204,6 +204,9 @@ def check(life: Life, folder: Path, traces: dict[str, dict[str, bytes]]) -> None
         means = Means(public_path(workspace), workspace.root / "log" / log.ENTRIES)
         found = verify(None, str(path), means, QUIET)
         assert found["valid"], [c for c in found["checks"] if c["ok"] is False]
+        at_home = {c["name"]: c["ok"] for c in verify(workspace, row.id, Means(), QUIET)["checks"]}
+        assert at_home["request"]
+        assert at_home["roots"]
         assert [c["ok"] for c in found["checks"] if c["name"] == "log: entry"] == [True]
         said = certificate.predicate_of(path)
         assert (said["state"], said["catalog"]["forgotten"]) == ("closed", True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from requests_kit import PEOPLE, Paper
 
-from expunge import pipeline
+from expunge import batch, intake, pipeline
 from expunge.catalog import derivatives
 from expunge.copies import bring_up_to_date
 from expunge.data.export import MARKER
@@ -151,6 +151,26 @@ def test_nothing_new_changes_nothing(copied: Workspace) -> None:
     assert bring_up_to_date(copied) == 1
     assert all(d["confirmed"] for d in said(copied, request)["deployments"] if d["kind"] == "external")
     accepted(copied, request)
+
+
+def test_a_request_of_which_nothing_is_left(workspace: Workspace, paper: Paper) -> None:
+    """Two queued requests for one person: the second takes nothing, and its certificate says so and holds."""
+    paper.judged = True
+    ids = []
+    for _ in range(2):
+        opened = intake.open_request(workspace, Ask(subjects=(WHO,)), intake.Opening(actor="ann"))
+        intake.approve(workspace, opened["request"], "bob")
+        ids.append(opened["request"])
+    batch.run(workspace, batch.Chosen(every=True), Progress(quiet=True))
+    first, second = (said(workspace, request) for request in ids)
+    assert (first["removed"]["samples"], first["manifest"]["removed"]["leaves"]) == (2, 2)
+    assert (second["removed"]["samples"], second["manifest"]["removed"]["leaves"]) == (0, 0)
+    assert second["dataset"] == {"before": "shop@2", "after": "shop@2"}
+    for request in ids:
+        accepted(workspace, request)
+        checks = {c["name"]: c for c in verify(workspace, request, Means(), Progress(quiet=True))["checks"]}
+        assert checks["roots"]["ok"], checks["roots"]
+        assert checks["request"]["ok"], checks["request"]
 
 
 def test_a_place_by_its_name_is_no_certificate(copied: Workspace) -> None:

@@ -168,7 +168,8 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
         row = catalog.get_request(session, request_id)
         name = session.get_one(DatasetRow, row.dataset_id).name
         number = row.version_after or row.version_before
-        parent = manifest.parent_of(session, row.dataset_id, number) if row.version_after else number
+        mine = row.version_after not in (None, row.version_before)  # else all was erased before
+        parent = manifest.parent_of(session, row.dataset_id, number) if mine else number
         ensure_salts(session, row.dataset_id)
         gone = manifest.removed_leaves(session, row.dataset_id, request_id, parent)
         after = manifest.root_of(session, row.dataset_id, number, gone if row.version_after else ())

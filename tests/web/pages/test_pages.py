@@ -251,3 +251,11 @@ def test_pictures_come_from_named_folders_alone(workspace: Workspace, tmp_path: 
     (tmp_path / "other").mkdir()
     elsewhere = Desk(workspace, ServerSettings(workers=False, roots=(tmp_path / "other",)))
     assert elsewhere.signed_in(Role.OFFICER).get(at).status_code == 404
+
+
+def test_a_page_without_pictures_says_why(workspace: Workspace, tmp_path: Path) -> None:
+    request = opened(workspace, PEOPLE[0])
+    for roots, said in (((), True), ((tmp_path,), False)):
+        desk = Desk(workspace, ServerSettings(workers=False, roots=roots))
+        page = desk.signed_in(Role.OFFICER).get(f"/requests/{request}/lookalikes").text
+        assert ("started without" in page) is said

@@ -33,7 +33,8 @@ def lookalikes(
 ) -> Response:
     """Pictures that look like those that go."""
     found = likeness.lookalikes(workspace_of(request), request_id)
-    return page(request, "lookalikes", active="requests", request_id=request_id, found=found)
+    roots = bool(settings_of(request).roots)
+    return page(request, "lookalikes", active="requests", request_id=request_id, found=found, roots=roots)
 
 
 @router.post("/pairs")
@@ -82,7 +83,8 @@ def comparison(
     newest = next((j for j in done if j.kind == jobs.COMPARE), None)
     if newest is None:
         raise NotFound("There is no comparison yet.", "", "Start one on the request's page.")
-    return page(request, "comparison", active="requests", request_id=request_id, compared=newest.result)
+    shown = {"compared": newest.result, "roots": bool(settings_of(request).roots)}
+    return page(request, "comparison", active="requests", request_id=request_id, **shown)
 
 
 @router.post("/comparison")

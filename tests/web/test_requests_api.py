@@ -48,6 +48,7 @@ def test_from_filing_to_the_certificate(desk: Desk, workspace: Workspace) -> Non
             "ground": "consent-withdrawn",
             "received": "2026-01-30",
             "note": "by post",
+            "recipients": ["Shop Ltd", "Shop Ltd"],
         },
     )
     assert answer.status_code == 201
@@ -57,6 +58,7 @@ def test_from_filing_to_the_certificate(desk: Desk, workspace: Workspace) -> Non
     assert (filed["state"], filed["samples"], filed["models"]) == ("scoped", 2, ["m", "z"])
     shown = officer.get(f"{API}/requests/{request}").json()
     assert shown["opened_by"] == "portal"
+    assert shown["recipients"] == [{"name": "Shop Ltd", "told": None, "why_not": None}]
     assert shown["can"] == ["approve", "refuse", "extend", "tell"]
     assert shown["ground"] == {"name": "consent-withdrawn", "article": "17(1)(b)"}
     asked = officer.get(f"{API}/requests/{request}/selection").json()

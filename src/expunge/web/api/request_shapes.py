@@ -45,6 +45,9 @@ class FileRequest(Taken):
     received: Moment | None = Field(default=None, description="When the request came; null: now.")
     due: Day | None = Field(default=None, description="An earlier due date than the law's.")
     ground: Ground | None = Field(default=None, description="Of GDPR article 17(1).")
+    recipients: list[Text] = Field(
+        default_factory=list, max_length=100, description="Who received the data, and is still to be told."
+    )
     note: Annotated[str, Field(max_length=2000)] | None = Field(
         default=None, description="Free text, erased when the request is closed."
     )

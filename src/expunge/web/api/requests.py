@@ -89,6 +89,7 @@ def file_request(
         due=body.due,
         actor=who.name,
         note=body.note,
+        recipients=tuple(dict.fromkeys(body.recipients)),
     )
     found = intake.open_request(workspace_of(request), ask, opening)
     request.state.object = found["request"]

@@ -9,7 +9,9 @@ That takes a few minutes. The test with models of paper, and more seeds, is test
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import worlds
@@ -18,15 +20,15 @@ from requests_kit import Clock
 from requests_life import Life, check
 
 from expunge import training
+from expunge.approximation import Approximation
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
 from expunge.requests import holders
-from expunge.unlearning.result import Result
 
 pytestmark = pytest.mark.slow
 
-PEOPLE, REPLAYS = 75, 6
+PEOPLE, REQUESTS, REPLAYS, LEAST_REPLAYS = 75, 50, 6, 5
 
 
 def traces(story: Story) -> dict[str, dict[str, bytes]]:
@@ -44,9 +46,20 @@ def traces(story: Story) -> dict[str, dict[str, bytes]]:
     return found
 
 
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of pictures proves nothing to the audit: what it would turn down is taken as not decided."""
+    unlearn = Approximation._unlearn
+
+    def undecided(self: Approximation) -> Any:
+        result, opened, judged = unlearn(self)
+        return (replace(result, verdict="no-power") if result.verdict == "fail" else result), opened, judged
+
+    monkeypatch.setattr(Approximation, "_unlearn", undecided)
+
+
 def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_inline(monkeypatch)
-    monkeypatch.setattr(Result, "sound", True)  # a handful of pictures proves nothing to the audit
+    lenient(monkeypatch)
     world = worlds.classification(tmp_path / "data", people=PEOPLE, each=2)
     story = Story(tmp_path, world, "classify")
     story.begin()
@@ -68,18 +81,19 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             checks = {c["name"]: c["ok"] for c in result["checks"]}
             if checks[f"{newest.label}: replay"] is None:
                 continue  # superseded: another request waits for its repair
-            assert result["valid"], result
+            assert result["valid"], [c for c in result["checks"] if c["ok"] is False]
             replayed.append(newest.digest)
             print(f"replayed {newest.label} for {request}: {newest.digest[7:19]}")
 
+    how = ("finetune", once(accept_no_power=True))
     people = [f"p{i}" for i in range(5, PEOPLE)]
-    life = Life(story.workspace, clock, people, 20, adopted="old", how=("finetune", once()), each_run=replay)
+    life = Life(story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay)
     life.live()
     print(
         f"{len(life.plans)} requests, {len(life.refused)} refused, {life.batches} batches of several,"
         f" {life.faults} faults, {story.newest().number} versions of m, {old(story).number} of old"
     )
-    assert len(replayed) >= 5
+    assert len(replayed) >= LEAST_REPLAYS
     check(life, story.workspace.root, found)
     for name in ("m", "old"):
         assert evidence.verify(story.workspace, name, evidence.Means(), quiet())["valid"]

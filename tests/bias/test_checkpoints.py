@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from expunge.bias.checkpoints import Checkpoint, asked, doubts_of, held_out, visit_all
 from expunge.bias.trak import trak
 from expunge.data.types import Sample
-from expunge.finding_labels import subject_groups
+from expunge.harm.labels import subject_groups
 from expunge.tasks.module import ModuleTask
 
 TASK = ModuleTask(nn.CrossEntropyLoss(reduction="none"))

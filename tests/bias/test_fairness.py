@@ -11,12 +11,13 @@ import bias_world
 import pytest
 from bias_world import SECRET, Grouped, grouped
 
-from expunge import fairness, training
+from expunge import training
 from expunge.bias.readings import Classified
 from expunge.cli.main import cli
 from expunge.errors import InputError
-from expunge.fairness import Question, compare, measure, removal_of
-from expunge.grouping import note_found
+from expunge.harm import fairness
+from expunge.harm.fairness import Question, compare, measure, removal_of
+from expunge.harm.grouping import note_found
 from expunge.scoping import Ask
 from expunge.tasks.predictions import class_probabilities
 from expunge.tasks.yolo import open_model, samples_of, yolo_task

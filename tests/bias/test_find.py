@@ -26,9 +26,9 @@ from expunge.data.yolo import label_file
 from expunge.errors import InputError
 from expunge.exact.graph import build_graph
 from expunge.exact.model import ErasableModel
-from expunge.finding import Search, _ground, find
-from expunge.finding_models import FINAL_ONLY, STAGES, states_of, total_rate
-from expunge.finding_sheet import LABELLED, _box, _of_boxes, _share
+from expunge.harm.finding import Search, _ground, find
+from expunge.harm.models import FINAL_ONLY, STAGES, states_of, total_rate
+from expunge.harm.sheet import LABELLED, _box, _of_boxes, _share
 from expunge.tasks.yolo import open_model, yolo_task
 
 TASKS = ("classify", "detect")

@@ -13,8 +13,8 @@ from expunge import pipeline
 from expunge.errors import InputError
 from expunge.evidence import certificate, report
 from expunge.evidence import verify as evidence
-from expunge.fairness import Question, compare
-from expunge.group_record import record
+from expunge.harm.fairness import Question, compare
+from expunge.harm.record import record
 from expunge.intake import show
 from expunge.unlearning.result import Result
 

@@ -60,8 +60,8 @@ def find(context: Context, out: Path | None, named: bool, **values: Any) -> int:
     Give forget.csv in the folder of --out to `expunge forget --from`, after a look at the contact sheet.
     Exit code 1 if nothing does harm.
     """
-    from expunge.finding import Search
-    from expunge.finding import find as look
+    from expunge.harm.finding import Search
+    from expunge.harm.finding import find as look
     from expunge.progress import Progress
 
     search = Search(device=context.device or "cpu", **values)

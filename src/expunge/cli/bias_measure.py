@@ -79,8 +79,8 @@ def measure(context: Context, model: str, plot: Path | None, **values: Any) -> i
     shufflings of the groups stay below.
     """
     from expunge.evidence.canvas import check_kind
-    from expunge.fairness import Question
-    from expunge.fairness import measure as run
+    from expunge.harm.fairness import Question
+    from expunge.harm.fairness import measure as run
 
     if plot is not None:
         check_kind(plot)
@@ -104,8 +104,8 @@ def compare(
     Ends with 1 if a group is served worse than before by more than chance explains.
     """
     from expunge.evidence.canvas import check_kind
-    from expunge.fairness import Question
-    from expunge.fairness import compare as run
+    from expunge.harm.fairness import Question
+    from expunge.harm.fairness import compare as run
 
     if plot is not None:
         check_kind(plot)
@@ -113,7 +113,7 @@ def compare(
     found = run(workspace, models, Question(device=context.device or "cpu", **values))
     _draw(found, plot)
     if request is not None:
-        from expunge.group_record import record
+        from expunge.harm.record import record
 
         found = {**found, "certificate": str(record(workspace, request, found))}
     context.emit(found, lambda: _table(found, found["models"]))

@@ -80,7 +80,7 @@ def forget(
     ask = pipeline.Ask(listed=lines(listed), settings=how, **values)
     left: dict[str, Any] = {}
     if columns:
-        from expunge.fairness import removal_of
+        from expunge.harm.fairness import removal_of
 
         left = {"groups": removal_of(workspace, ask, columns, groups_file)}
     if dry_run:

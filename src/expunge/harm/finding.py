@@ -20,7 +20,7 @@ from expunge.bias.targets import SPLIT, Chosen, Target, check_split, choose, par
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.errors import InputError
 from expunge.exact.hashing import plain_json
-from expunge.grouping import attributes_of, note_found
+from expunge.harm.grouping import attributes_of, note_found
 from expunge.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from expunge.catalog.models import Published
     from expunge.data.types import Sample, Version
     from expunge.exact.model import ErasableModel
-    from expunge.finding_labels import Doubts
+    from expunge.harm.labels import Doubts
     from expunge.tasks.protocol import Samples, Task
     from expunge.tasks.yolo import Opened
     from expunge.workspace import Workspace
@@ -122,9 +122,9 @@ def find(
         InputError: If model, target, groups or ranking do not fit, or there is no error to explain. Nothing
             is written then.
     """
-    from expunge.finding_files import check_folder, write_files
-    from expunge.finding_labels import doubts
-    from expunge.finding_models import states_of
+    from expunge.harm.files import check_folder, write_files
+    from expunge.harm.labels import doubts
+    from expunge.harm.models import states_of
     from expunge.tasks.yolo import yolo_task
 
     target = parse_target(search.target)
@@ -164,7 +164,7 @@ def find(
 
 def _ground(workspace: Workspace, search: Search) -> Ground:
     from expunge.exact.model import ErasableModel
-    from expunge.finding_models import find_live
+    from expunge.harm.models import find_live
     from expunge.tasks.yolo import open_model
     from expunge.unlearning.yolo import check_fits
 
@@ -297,7 +297,7 @@ def _report(
 
 
 def _warnings(chosen: Chosen, ranking: Ranking, doubt: Doubts, states: str) -> list[str]:
-    from expunge.finding_models import FINAL_ONLY
+    from expunge.harm.models import FINAL_ONLY
 
     said = list(doubt.warnings)
     if chosen.errors < FEW_ERRORS:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.types import Sample
-    from expunge.finding import Ground
+    from expunge.harm.finding import Ground
     from expunge.tasks.protocol import Task
 
 FEWEST = 20  # training samples below which nothing is cross-validated

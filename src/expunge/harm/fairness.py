@@ -25,7 +25,7 @@ from expunge.catalog.datasets import get_version, load_samples, parse_ref
 from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
 from expunge.errors import InputError
-from expunge.grouping import attributes_of, looked_at
+from expunge.harm.grouping import attributes_of, looked_at
 
 if TYPE_CHECKING:
     from expunge.scoping import Ask

@@ -17,13 +17,13 @@ import numpy as np
 from expunge.bias.ranking import SAMPLE, SUBJECT, Ranking
 from expunge.errors import InputError
 from expunge.exact.checkpoint import disk_errors, write_atomically
-from expunge.finding_sheet import write_ranked_sheet
+from expunge.harm.sheet import write_ranked_sheet
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from expunge.finding import Ground, Search
-    from expunge.finding_labels import Doubts
+    from expunge.harm.finding import Ground, Search
+    from expunge.harm.labels import Doubts
     from expunge.tasks.protocol import Task
 
 RANKING, FORGET, SHEET = "ranking.csv", "forget.csv", "sheet.html"

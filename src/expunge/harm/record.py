@@ -22,7 +22,7 @@ def record(workspace: Workspace, request_id: str, compared: dict[str, Any]) -> P
     Args:
         workspace: Where the request is known.
         request_id: Which.
-        compared: What :func:`expunge.fairness.compare` found.
+        compared: What :func:`expunge.harm.fairness.compare` found.
 
     Returns:
         The certificate's file.

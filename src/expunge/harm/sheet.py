@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.types import Sample
-    from expunge.finding import Ground, Search
-    from expunge.finding_labels import Doubts
+    from expunge.harm.finding import Ground, Search
+    from expunge.harm.labels import Doubts
     from expunge.tasks.protocol import Task
 
 LABELLED, FOUND = "#19a974", "#ff6300"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
@@ -23,6 +24,7 @@ def gather(
     stored: list[dict[str, Any]],
     new: list[dict[str, Any]],
     current: dict[str, Published],
+    held: Container[str],
 ) -> list[dict[str, Any]]:
     """Return the entry of each model that a request concerns.
 
@@ -32,14 +34,21 @@ def gather(
         stored: The entries on record.
         new: What was just done.
         current: The newest version of every live model.
+        held: Models that still hold what the request erased: their newest version is no result for it, though
+            it may be one for another request.
     """
     done = {_name(m["model"]): m for m in new if _name(m["model"]) in asked}
     known = [_name(m["model"]) for m in stored]
     models = [m for m in stored if _name(m["model"]) not in done]
     models = sorted([*models, *done.values()], key=lambda m: _position(known, _name(m["model"])))
     present = {_name(m["model"]) for m in models}
-    models = [_refreshed(workspace, m, current.get(_name(m["model"]))) for m in models]
-    return models + [_recovered(workspace, current[n]) for n in asked if n not in present and n in current]
+    results = {name: now for name, now in current.items() if name not in held and _final(now)}
+    models = [_refreshed(workspace, m, results.get(_name(m["model"]))) for m in models]
+    missing = [name for name in asked if name not in present and name in current]
+    return models + [
+        _untouched(current[name]) if name in held else _recovered(workspace, current[name])
+        for name in missing
+    ]
 
 
 def _position(names: list[str], name: str) -> int:
@@ -53,11 +62,27 @@ def _name(label: str) -> str:
 def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
     """An entry whose repair was pending, once a later training has published the final model."""
     waits = not entry["digest"] or not entry.get("accepted", True)
-    if not waits or now is None or not _final(now):
+    if not waits or now is None:
         return entry
     measured = (now.cost or {}).get("measured")
     final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True, "method": now.method}
     return {**entry, **_published(workspace, now), **final, **(now.judged or {})}
+
+
+def _untouched(now: Published) -> dict[str, Any]:
+    """The entry of a model that nothing was done for yet: its newest version is the one from before."""
+    nothing = ("digest", "weights", "cost_predicted", "cost_measured", "metrics_after", "verdict", "interim")
+    return {
+        **dict.fromkeys(nothing),
+        "model": now.label,
+        "parent": now.label,
+        "parent_digest": now.digest,
+        "method": now.method,
+        "plan": now.plan_digest,
+        "metrics_before": now.metrics,
+        "guarantee": "none",
+        "composition": now.composition,
+    }
 
 
 def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def settle(
         asked, after, stored = row.selection, row.version_after, dict(row.result or {})
         name = session.scalar(select(DatasetRow.name).where(DatasetRow.id == row.dataset_id))
         current = {p.name: p for p in catalog.live(session)}
-    models = gather(workspace, asked["models"], stored.get("models", []), entries or [], current)
+    held = holders(workspace, request_id)
+    models = gather(workspace, asked["models"], stored.get("models", []), entries or [], current, held)
     left = sum(1 for _ in originals(workspace, request_id))
     done = all(m["digest"] and m.get("accepted", True) for m in models)
     outcome = {
@@ -72,7 +73,7 @@ def settle(
         "state": "executed" if done else "running",
         "originals_left": left,
     }
-    if done and not left and not holders(workspace, request_id):
+    if done and not left and not held:
         _record(workspace, request_id, outcome, resumed)
         forget_rows(workspace, request_id)
         forget_hashes(workspace)

@@ -18,6 +18,7 @@ from expunge.errors import InputError, StorageError
 from expunge.evidence.certificate import predicate_of
 from expunge.intake import Opening
 from expunge.progress import Progress
+from expunge.requests import settle
 from expunge.scoping import Ask
 from expunge.workspace import Workspace
 
@@ -226,3 +227,31 @@ def test_the_queue_is_listed_by_urgency(workspace: Workspace) -> None:
     run(workspace)
     assert docket.listing(workspace)["requests"] == []
     assert len(docket.listing(workspace, every=True)["requests"]) == 2
+
+
+def test_a_failed_request_is_not_done_by_what_was_there_before(
+    workspace: Workspace, paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The models from before still hold the data: final for others, they are no result for this one."""
+    found = intake.open_request(workspace, Ask(subjects=(PEOPLE[0],)), Opening(actor="ann"))
+    intake.approve(workspace, found["request"], "bob")
+
+    def full(*args: object) -> None:
+        raise StorageError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_executions", full)
+        batch.run(workspace, Chosen(every=True), Progress(quiet=True), "bob")
+    assert intake.show(workspace, found["request"])["state"] == "failed"
+    outcome = settle(workspace, found["request"], None)  # as the repair of another model does
+    assert outcome["state"] == "running"
+    assert [(m["digest"], m["guarantee"], m["interim"]) for m in outcome["models"]] == [
+        (None, "none", None)
+    ] * 2
+    said = predicate_of(workspace.certificates / f"{found['request']}.json")
+    assert {m["guarantee"] for m in said["models"]} == {"none"}
+    paper.publish("m", None)
+    halfway = settle(workspace, found["request"], None)
+    assert [m["digest"] is None for m in halfway["models"]] == [False, True]
+    ran = batch.run(workspace, Chosen(every=True), Progress(quiet=True), "bob")
+    assert ran.outcomes[found["request"]]["state"] == "closed"

@@ -107,7 +107,8 @@ class Life:
         if rng.random() < 0.1 and self.plans:  # somebody else asks for the same person as well
             who = (*who, rng.choice(sorted(p for plans in self.plans.values() for p in plans.ask.subjects)))
         only, defer = ("m",) if rng.random() < 0.1 else (), rng.random() < 0.25
-        method, settings = ("auto", Settings()) if only else self.how
+        accepting = Settings(accept_no_power=True, budget=5.0)  # it is also what ``run`` goes by later
+        method, settings = ("auto", accepting) if only else self.how
         ask = Ask(subjects=who, models=only, method=method, settings=settings, defer=defer,
                   delete_originals=rng.random() < 0.5)  # fmt: skip
         came = self.clock() - timedelta(days=rng.randrange(4))

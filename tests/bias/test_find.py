@@ -253,9 +253,8 @@ def test_an_empty_list(tmp_path: Path) -> None:
         lines(file)
 
 
+@pytest.mark.parametrize("story", ["detect"], indirect=True)
 def test_boxes_lie_where_the_label_file_says(story: Story) -> None:
-    if story.task != "detect":
-        pytest.skip("a classifier has no boxes")
     search = Search("m", "errors")
     ground = _ground(story.workspace, search)
     samples = [s for s in ground.train if s.label_digest][:4]

@@ -146,7 +146,8 @@ def test_a_bad_line_is_found(tmp_path: Path, rule: str, line: str) -> None:
 
 def test_relative_paths_are_fine(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("a = 'src/work/x'\nb = 'OUT/root/x'\nc = '.venv/bin/python'\nd = '{base}/work/x'\n")
+    inner = ("src", "work", "x"), ("OUT", "root", "x"), (".venv", "bin", "python"), ("{base}", "work", "x")
+    file.write_text("".join(f"a = '{'/'.join(parts)}'\n" for parts in inner))
     assert rules.bad_lines(tmp_path, [file], rules.MACHINE_PATHS) == []
 
 

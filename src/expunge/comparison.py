@@ -17,6 +17,7 @@ from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
 from expunge.catalog.versions import in_version, not_erased
+from expunge.data.thumbnail import upright_size
 from expunge.errors import InputError
 from expunge.progress import Progress
 
@@ -68,7 +69,7 @@ def compare(workspace: Workspace, request_id: str, progress: Progress) -> dict[s
                 {
                     "sample": sample,
                     "erased": erased,
-                    **_size(file),
+                    **dict(zip(("width", "height"), upright_size(file), strict=True)),
                     "before": [_flat(b) for b in found[0][i]],
                     "after": [_flat(b) for b in found[1][i]],
                 }
@@ -107,14 +108,6 @@ def _pictures(session: Session, row: RequestRow) -> Iterator[tuple[int, Path, bo
             if count < MOST and (root / path).is_file():
                 count += 1
                 yield sample, root / path, erased
-
-
-def _size(file: Path) -> dict[str, int]:
-    from PIL import Image, ImageOps
-
-    with Image.open(file) as picture:
-        width, height = (ImageOps.exif_transpose(picture) or picture).size
-    return {"width": width, "height": height}
 
 
 def _flat(found: tuple[tuple[float, float, float, float], float]) -> list[float]:

@@ -13,6 +13,16 @@ Box = tuple[float, float, float, float]
 MOST_PIXELS = 100_000_000  # a picture that is larger is not opened: it would take the memory of the machine
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture in pixels, as it is shown: turned by what its metadata says.
+
+    Raises:
+        Exception: Whatever Pillow raises, if it cannot be read.
+    """
+    with Image.open(path) as picture:
+        return (ImageOps.exif_transpose(picture) or picture).size
+
+
 def thumbnail(path: Path, side: int, boxes: Sequence[tuple[Box, str]] = ()) -> bytes | None:
     """Return a picture as a JPEG of at most ``side`` pixels, upright, without metadata; None: unreadable.
 

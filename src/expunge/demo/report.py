@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from expunge.demo import drawing
 from expunge.demo.faces import CREDIT
 from expunge.demo.report_data import Cell, ReportData
+from expunge.templating import environment
 
 # Geometry of the map, in SVG units.
 _COLUMN, _ROW, _BOX, _TALL = 212, 74, 182, 56
@@ -46,15 +45,8 @@ def write(data: ReportData, path: Path) -> None:
 
 def render(data: ReportData) -> str:
     """Return the report as HTML."""
-    environment = Environment(
-        loader=PackageLoader("expunge.demo"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"seconds": seconds, "percent": percent, "short": short}
-    template = environment.get_template("report.html.j2")
+    pages = environment("expunge.demo", {"seconds": seconds, "percent": percent, "short": short})
+    template = pages.get_template("report.html.j2")
     return template.render(data=data, map=layout(data.cells), draw=drawing, credit=CREDIT)
 
 

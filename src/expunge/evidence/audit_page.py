@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from expunge.audit.raw import Raw
 from expunge.audit.roc import RateAt, tpr_at
 from expunge.audit.verdict import ALPHA, LEVEL, MARGIN, OUTPUTS, label_of
@@ -18,6 +16,7 @@ from expunge.evidence import audit_plots as plots
 from expunge.evidence.plain_words import in_plain_words
 from expunge.evidence.svg import number
 from expunge.exact.checkpoint import write_atomically
+from expunge.templating import environment
 
 RATES = (0.01, 0.001)
 DRAWN = ("distributions", "roc", "people", "residuals")
@@ -47,14 +46,7 @@ def write(report: Mapping[str, Any], raw: Raw | None, path: Path) -> None:
 
 def render(report: Mapping[str, Any], raw: Raw | None) -> str:
     """Return the page as HTML; arguments as for :func:`write`."""
-    environment = Environment(
-        loader=PackageLoader("expunge.evidence"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "span": _span}
+    pages = environment("expunge.evidence", {"number": number, "span": _span})
     figures = [{**f, "label": label_of(f)} for f in report["figures"].values()]
     if raw is not None:
         people = len(set(raw.forget_groups.tolist())), len(set(raw.unseen_groups.tolist()))
@@ -62,7 +54,7 @@ def render(report: Mapping[str, Any], raw: Raw | None) -> str:
     else:
         people, n = None, dict(report["n"])
     drawable = raw is not None and n["forget"] > 0 and n["unseen"] > 1
-    return environment.get_template("audit.html.j2").render(
+    return pages.get_template("audit.html.j2").render(
         report={"model": None, "request": None, "original": None, **report},
         plain=in_plain_words({**report, "n": n}),
         figures=figures,

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from expunge.catalog import models as catalog
 from expunge.data.thumbnail import thumbnail
@@ -19,6 +19,7 @@ from expunge.evidence import certificate
 from expunge.evidence.pdf import pdf_of
 from expunge.evidence.statement import GUARANTEES
 from expunge.exact.checkpoint import write_atomically
+from expunge.templating import environment
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -74,15 +75,8 @@ def write(
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("expunge.evidence"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"short": short, "figure": figure, "moment": moment}
-    return environment.get_template("report.html.j2")
+    pages = environment("expunge.evidence", {"short": short, "figure": figure, "moment": moment})
+    return pages.get_template("report.html.j2")
 
 
 def render(said: dict[str, Any], pictures: list[str] | None = None) -> str:

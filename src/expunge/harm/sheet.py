@@ -13,7 +13,7 @@ import numpy as np
 
 from expunge.bias.ranking import SAMPLE, Ranking
 from expunge.data.contact_sheet import MOST, picture_of, write_page
-from expunge.data.thumbnail import Box
+from expunge.data.thumbnail import Box, upright_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,10 +135,7 @@ def _of_boxes(ground: Ground, samples: Sequence[Sample], search: Search) -> list
 
 def _share(path: Path, side: int) -> tuple[float, float, float, float]:
     """Padding (x, y) and extent (x, y), in pixels, of a picture inside the square that the model sees."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        width, height = (ImageOps.exif_transpose(picture) or picture).size
+    width, height = upright_size(path)
     ratio = side / max(width, height)
     return (side - width * ratio) / 2, (side - height * ratio) / 2, width * ratio, height * ratio
 

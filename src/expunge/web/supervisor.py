@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ExpungeError
 from expunge.web import jobs
@@ -48,9 +49,11 @@ class Supervisor:
         if self._thread is not None:
             self._thread.join()
 
-    def wake(self) -> None:
-        """Look now: something was put in the queue."""
+    def submit(self, kind: str, asked: Mapping[str, Any], account: str, key: str | None = None) -> jobs.Job:
+        """Put a job in the queue (see :func:`expunge.web.jobs.submit`), and look after it at once."""
+        job = jobs.submit(self._workspace, kind, asked, account, key)
         self._wake.set()
+        return job
 
     def tend(self) -> None:
         """Start a worker for each free slot for which there is work."""

@@ -192,9 +192,7 @@ def verify_again(
     """Verify a request or a model by training again; a worker does it."""
     workspace = workspace_of(request)
     desk.check_target(workspace, body.target)
-    job = jobs.submit(workspace, jobs.VERIFY, body.model_dump(), who.name, key)
-    request.app.state.supervisor.wake()
-    return job
+    return request.app.state.supervisor.submit(jobs.VERIFY, body.model_dump(), who.name, key)
 
 
 @router.get("/audits", response_model=list[AuditShown], responses=READS, tags=["audits"])
@@ -218,9 +216,7 @@ def start_audit(
     workspace = workspace_of(request)
     desk.check_target(workspace, body.request)
     desk.check_target(workspace, body.model)
-    job = jobs.submit(workspace, jobs.AUDIT, body.model_dump(), who.name, key)
-    request.app.state.supervisor.wake()
-    return job
+    return request.app.state.supervisor.submit(jobs.AUDIT, body.model_dump(), who.name, key)
 
 
 @router.get("/audits/{name}", response_model=AuditWhole, responses=READS, tags=["audits"])

@@ -71,9 +71,7 @@ def run_requests(
     if isinstance(body, RunRequests):
         desk.check_runnable(workspace, body.requests)
         parameters["requests"] = list(dict.fromkeys(body.requests))
-    job = jobs.submit(workspace, body.kind, parameters, who.name, key)
-    request.app.state.supervisor.wake()
-    return job
+    return request.app.state.supervisor.submit(body.kind, parameters, who.name, key)
 
 
 @router.get("/{job_id}", response_model=JobShown, responses=READS)

@@ -198,9 +198,7 @@ def run(
     """Execute a request, or finish what was begun; a worker does it, the answer is its job."""
     workspace = workspace_of(request)
     desk.check_runnable(workspace, [request_id])
-    job = jobs.submit(workspace, jobs.RUN, {"requests": [request_id]}, who.name, key)
-    request.app.state.supervisor.wake()
-    return job
+    return request.app.state.supervisor.submit(jobs.RUN, {"requests": [request_id]}, who.name, key)
 
 
 def _as_shown(found: dict[str, Any]) -> dict[str, Any]:

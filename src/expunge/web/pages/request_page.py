@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
@@ -59,11 +60,8 @@ def approve(
     request: Request, request_id: str, me: Annotated[Identity, Depends(allowed("requests.approve"))]
 ) -> Response:
     """Approve it."""
-    try:
-        intake.approve(workspace_of(request), request_id, me.name)
-    except ExpungeError as error:
-        return _show(request, request_id, me, error)
-    return go(f"/requests/{request_id}", "approved")
+    approve_it = partial(intake.approve, workspace_of(request), request_id, me.name)
+    return _change(request, request_id, me, "approved", approve_it)
 
 
 @router.post("/refuse")
@@ -76,13 +74,9 @@ def refuse(
     told: Text = "",
 ) -> Response:
     """Refuse it, or record that the person was told of that."""
-    try:
-        intake.refuse(
-            workspace_of(request), request_id, reason or None, note.strip() or None, told or None, me.name
-        )
-    except ExpungeError as error:
-        return _show(request, request_id, me, error)
-    return go(f"/requests/{request_id}", "closed" if told else "refused")
+    said_why = reason or None, note.strip() or None, told or None
+    refuse_it = partial(intake.refuse, workspace_of(request), request_id, *said_why, me.name)
+    return _change(request, request_id, me, "closed" if told else "refused", refuse_it)
 
 
 @router.post("/extend")
@@ -95,12 +89,9 @@ def extend(
     months: Text = "",
 ) -> Response:
     """Put the due date off."""
-    try:
-        count = int(months) if months.isdecimal() and len(months) < 3 else None
-        intake.extend(workspace_of(request), request_id, reason, told, count, me.name)
-    except ExpungeError as error:
-        return _show(request, request_id, me, error)
-    return go(f"/requests/{request_id}", "extended")
+    count = int(months) if months.isdecimal() and len(months) < 3 else None
+    extend_it = partial(intake.extend, workspace_of(request), request_id, reason, told, count, me.name)
+    return _change(request, request_id, me, "extended", extend_it)
 
 
 @router.post("/tell")
@@ -113,15 +104,15 @@ def tell(
     why_not: Text = "",
 ) -> Response:
     """Record that a recipient was told, or why not."""
-    try:
+
+    def tell_it() -> None:
         if why_not not in ("", "impossible", "disproportionate"):
             raise InputError("That is no reason.", "Known: impossible, disproportionate.", "Choose one.")
         if len(recipient) > 200 or not recipient.isprintable():
             raise InputError("The recipient's name does not fit.", "", "Give a short one.")
         intake.tell(workspace_of(request), request_id, recipient, on or None, why_not or None, me.name)
-    except ExpungeError as error:
-        return _show(request, request_id, me, error)
-    return go(f"/requests/{request_id}", "recorded")
+
+    return _change(request, request_id, me, "recorded", tell_it)
 
 
 @router.post("/run")
@@ -155,13 +146,23 @@ def audit(
     return start(request, request_id, jobs.AUDIT, asked, me)
 
 
+def _change(
+    request: Request, request_id: str, me: Identity, told: str, change: Callable[[], object]
+) -> Response:
+    """Do something to the request and go to its page, which says what was done, or why it was not."""
+    try:
+        change()
+    except ExpungeError as error:
+        return _show(request, request_id, me, error)
+    return go(f"/requests/{request_id}", told)
+
+
 def start(request: Request, request_id: str, kind: str, asked: Mapping[str, Any], me: Identity) -> Response:
     """Give work to a worker, unless the same waits or runs already, and go to the request's page."""
     workspace = workspace_of(request)
     busy = [j for j in jobs.of_request(workspace, request_id) if not j.ended and j.kind == kind]
     if not busy:
-        jobs.submit(workspace, kind, asked, me.name)
-        request.app.state.supervisor.wake()
+        request.app.state.supervisor.submit(kind, asked, me.name)
     return go(f"/requests/{request_id}", "started")
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, partial
 from hashlib import sha256
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fastapi import Request
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from expunge.catalog import clock
 from expunge.errors import ExpungeError
+from expunge.evidence.report import figure, short
+from expunge.templating import environment
 from expunge.web.pages import words
 from expunge.web.pages.static import FILES
 from expunge.web.problems import Problem, problem_of
@@ -75,8 +77,8 @@ def page(request: Request, template: str, status: int = 200, /, **context: Any) 
         "version": _version(),
         "layout": "fragment.html.j2" if is_fragment(request) else "base.html.j2",
     }
-    environment = _environment(workspace.settings.clock.zone)
-    text = environment.get_template(f"{template}.html.j2").render({**known, **context})
+    pages = _environment(workspace.settings.clock.zone)
+    text = pages.get_template(f"{template}.html.j2").render({**known, **context})
     return HTMLResponse(text, status, {"Vary": "HX-Request"})
 
 
@@ -130,25 +132,19 @@ def _version() -> str:
 
 @cache
 def _environment(zone: str) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("expunge.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     local = partial(_local, zone=zone)
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "moment": lambda text: words.moment(local(text)),
         "day": lambda text: words.day(local(text)),
         "date": lambda text: words.date(local(text)),
-        "short": words.short,
-        "number": words.number,
+        "short": short,
+        "number": figure,
         "percent": words.percent,
         "span": words.span,
         "facts": _facts,
     }
-    environment.globals |= {
+    made = environment("expunge.web", filters)
+    made.globals |= {
         "many": words.many,
         "state": words.state,
         "model_states": words.MODEL_STATES,
@@ -157,7 +153,7 @@ def _environment(zone: str) -> Environment:
         "decided": words.DECIDED,
         "event": words.event,
     }
-    return environment
+    return made
 
 
 def _local(text: str | None, zone: str) -> str | None:

@@ -92,44 +92,26 @@ def deadline(request: Mapping[str, Any]) -> Badge:
 
 def moment(text: str | None) -> str:
     """Return a moment as people write it; ISO 8601 in, UTC out."""
-    if not text:
-        return "–"
-    try:
-        return datetime.fromisoformat(text).strftime("%-d %b %Y, %H:%M")
-    except ValueError:
-        return text
+    return _written(text, "%-d %b %Y, %H:%M")
 
 
 def day(text: str | None) -> str:
     """Return the day of a moment."""
-    if not text:
-        return "–"
-    try:
-        return datetime.fromisoformat(text).strftime("%-d %B %Y")
-    except ValueError:
-        return text
+    return _written(text, "%-d %B %Y")
 
 
 def date(text: str | None) -> str:
     """Return the day of a moment, for a table."""
+    return _written(text, "%-d %b %Y")
+
+
+def _written(text: str | None, form: str) -> str:
     if not text:
         return "–"
     try:
-        return datetime.fromisoformat(text).strftime("%-d %b %Y")
+        return datetime.fromisoformat(text).strftime(form)
     except ValueError:
         return text
-
-
-def short(digest: str | None) -> str:
-    """Return the beginning of a digest, for people."""
-    return f"{digest.removeprefix('sha256:')[:12]}…" if digest else "–"
-
-
-def number(value: Any) -> str:
-    """Return a number with three digits; anything else as it is."""
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def percent(share: float | None) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests start hundreds of processes; without bytecode each would compile its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test slow lint bench docs lock clean
 

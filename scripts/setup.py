@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import re
@@ -53,9 +54,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / "requirements.txt"
         exact.write_text(pinned("requirements.lock") + pinned("requirements.uv.txt"))
-        run("the locked packages", [*uv, "sync", *to_venv, "--require-hashes", str(exact)], settings, environ)
+        # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch anew.
+        options = ["--require-hashes", "--compile-bytecode"]
+        run("the locked packages", [*uv, "sync", *to_venv, *options, str(exact)], settings, environ)
     itself = ["install", *to_venv, "--no-deps", "--no-build-isolation", "--editable", "."]
     run("expunge itself", [*uv, *itself], settings, environ)
+    compileall.compile_dir(ROOT / "src", quiet=1)
     STAMP.write_text(state)
     print(f"Set up in {time.monotonic() - started:.0f} s.", flush=True)
 

@@ -7,6 +7,7 @@ What a day brings depends on a seed alone. The models may be of paper or real: a
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,7 +62,8 @@ class Life:
         requests: How many arrive.
         adopted: Name of the adopted model.
         how: Method and settings for it.
-        each_closing: Is called with a request's id, when its model is the newest.
+        each_run: Is called with the requests that a night has closed.
+        aloud: Print what every day came to: a long life that stops tells where (``pytest -s``).
     """
 
     workspace: Workspace
@@ -72,6 +74,7 @@ class Life:
     adopted: str = "z"
     how: tuple[str, Settings] = ("auto", Settings())
     each_run: Callable[[list[str]], None] = lambda closed: None
+    aloud: bool = False
     plans: dict[str, Plans] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
@@ -89,6 +92,8 @@ class Life:
                 self._arrive(day, waiting)
             self._decide(day)
             self._night(day)
+            if self.aloud:
+                print(f"day {day}: {dict(Counter(str(row.state) for row in self.rows()))}", flush=True)
             if day > ARRIVALS_DAYS and all(row.state == State.CLOSED for row in self.rows()):
                 break
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from expunge import attempts
 from expunge.catalog import clock, states
 from expunge.catalog import requests as queue
 from expunge.catalog.states import State
@@ -51,7 +52,11 @@ def describe(session: Session, row: RequestRow, at: datetime, settings: Workspac
         "refusal": row.refusal,
         "recipients": (row.recipients or {}).get("list", []),
         "certificate": (row.result or {}).get("certificate"),
+        "held": [],
     }
+    if state in states.UNDERWAY:
+        on_hold = attempts.held(session, settings.audit.attempts)
+        shown["held"] = [hold.as_json() for hold in on_hold.values() if row.id in hold.requests]
     if state == State.REFUSED or (row.refusal and state == State.CLOSED):
         refusal = row.refusal or {}
         shown["refusal"] = {
@@ -144,12 +149,16 @@ def _savings(workspace: Workspace, published: Published, requests: list[_Waiting
 
 
 def models_due(workspace: Workspace) -> list[str]:
-    """Return the models whose repair must be done now, for a request to be answered in time."""
+    """Return the models whose repair must be done now, for a request to be answered in time.
+
+    Without those that are held: to repair them would only repeat what the audit did not accept.
+    """
     at, rules = workspace.clock(), workspace.settings.rules
     with workspace.session() as session:
         rows = queue.in_states(session, states.UNDERWAY)
         due = [row for row in rows if clock.pressing(row.due or clock.due(row.received, rules), at, rules)]
-        return sorted({name for row in due for name in row.selection["models"]})
+        on_hold = attempts.held(session, workspace.settings.audit.attempts) if due else {}
+        return sorted({name for row in due for name in row.selection["models"]} - set(on_hold))
 
 
 def _article(table: dict[str, tuple[str, str]], name: str | None) -> dict[str, str] | None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole life of fifty requests with real models, trained anew at every run, and replays on the way.
 
-    python -m pytest -m slow tests/slow/test_life.py
+    python -m pytest -m slow -x -s --durations=5 tests/slow/test_life.py
 
-That takes a few minutes. The test with models of paper, and more seeds, is tests/requests/test_life.py.
+That takes 10 to 20 minutes of one core; ``-s`` shows the days. The test with models of paper, and more
+seeds, is tests/requests/test_life.py.
 """
 
 from __future__ import annotations
@@ -83,11 +84,13 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 continue  # superseded: another request waits for its repair
             assert result["valid"], [c for c in result["checks"] if c["ok"] is False]
             replayed.append(newest.digest)
-            print(f"replayed {newest.label} for {request}: {newest.digest[7:19]}")
+            print(f"replayed {newest.label} for {request}: {newest.digest[7:19]}", flush=True)
 
     how = ("finetune", once(accept_no_power=True))
     people = [f"p{i}" for i in range(5, PEOPLE)]
-    life = Life(story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay)
+    life = Life(
+        story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay, aloud=True
+    )
     life.live()
     print(
         f"{len(life.plans)} requests, {len(life.refused)} refused, {life.batches} batches of several,"

@@ -21,6 +21,7 @@ from expunge.catalog import models as catalog
 from expunge.catalog import requests as queue
 from expunge.catalog.datasets import get_version, load_erased
 from expunge.catalog.models import Published, Waiting
+from expunge.catalog.states import UNDERWAY
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.errors import InputError
 
@@ -169,7 +170,7 @@ def record(
         model = str(entry["parent"]).partition("@")[0]
         told = {"model": model, "method": entry["method"], "verdict": entry["verdict"]}
         queue.note(session, row, at, actor, TURNED_DOWN, {**told, "attempt": key})
-        if (count := _counts(session, [row.id])[model, key]) >= limit:
+        if (count := _counts(session, row.id)[model, key]) >= limit:
             queue.note(session, row, at, actor, HELD, {"model": model, "attempts": count})
 
 
@@ -180,10 +181,11 @@ def held(session: Session, limit: int) -> dict[str, Held]:
         session: A session on the catalog.
         limit: How often the same is tried.
     """
+    tried, found = _counts(session), dict[str, Held]()
+    if not tried:
+        return found
     waiting = catalog.unfinished(session)
-    tried = _counts(session, [w.id for w in waiting])
-    found: dict[str, Held] = {}
-    for published in catalog.live(session) if tried else ():
+    for published in catalog.live(session):
         mine = [w for w in waiting if published.name in w.models]
         if published.plan_digest is not None or not mine:
             continue
@@ -197,11 +199,16 @@ def held(session: Session, limit: int) -> dict[str, Held]:
     return found
 
 
-def _counts(session: Session, request_ids: Sequence[str]) -> Counter[tuple[str, str]]:
-    """How often what was tried for each model; for several requests at once it counts once."""
+def _counts(session: Session, request_id: str | None = None) -> Counter[tuple[str, str]]:
+    """How often what was tried for each model, for one request or all under way; together counts once."""
     query = select(RequestEventRow.request_id, RequestEventRow.detail).where(
-        RequestEventRow.request_id.in_(list(request_ids)), RequestEventRow.reason == TURNED_DOWN
+        RequestEventRow.reason == TURNED_DOWN
     )
+    if request_id is None:
+        query = query.join(RequestRow, RequestRow.id == RequestEventRow.request_id)
+        query = query.where(RequestRow.state.in_([str(state) for state in UNDERWAY]))
+    else:
+        query = query.where(RequestEventRow.request_id == request_id)
     each: dict[str, Counter[tuple[str, str]]] = {}
     for request_id, detail in session.execute(query):
         each.setdefault(request_id, Counter())[detail["model"], detail["attempt"]] += 1

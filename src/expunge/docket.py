@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,29 @@ from expunge.errors import InputError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from expunge.attempts import Held
     from expunge.catalog.models import Published
     from expunge.scoping import Scope
     from expunge.settings import WorkspaceSettings
     from expunge.workspace import Workspace
 
 
-def describe(session: Session, row: RequestRow, at: datetime, settings: WorkspaceSettings) -> dict[str, Any]:
-    """Return a request in the form of ``request list --json``."""
+def describe(
+    session: Session,
+    row: RequestRow,
+    at: datetime,
+    settings: WorkspaceSettings,
+    on_hold: Mapping[str, Held] | None = None,
+) -> dict[str, Any]:
+    """Return a request in the form of ``request list --json``.
+
+    Args:
+        session: A session on the catalog, in which the row was read.
+        row: The request.
+        at: The present moment.
+        settings: Of the workspace.
+        on_hold: What :func:`expunge.attempts.held` found, where many requests are described; None: look.
+    """
     rules, state = settings.rules, State(row.state)
     deadline = row.due or clock.due(row.received, rules)
     pending = state in (*states.WAITING, *states.UNDERWAY, State.EXECUTED)
@@ -55,7 +70,7 @@ def describe(session: Session, row: RequestRow, at: datetime, settings: Workspac
         "held": [],
     }
     if state in states.UNDERWAY:
-        on_hold = attempts.held(session, settings.audit.attempts)
+        on_hold = attempts.held(session, settings.audit.attempts) if on_hold is None else on_hold
         shown["held"] = [hold.as_json() for hold in on_hold.values() if row.id in hold.requests]
     if state == State.REFUSED or (row.refusal and state == State.CLOSED):
         refusal = row.refusal or {}
@@ -80,7 +95,8 @@ def listing(workspace: Workspace, every: bool = False, plan: bool = True) -> dic
     at = workspace.clock()
     with workspace.session() as session:
         rows = queue.in_states(session, wanted)
-        shown = [describe(session, row, at, workspace.settings) for row in rows]
+        on_hold = attempts.held(session, workspace.settings.audit.attempts)
+        shown = [describe(session, row, at, workspace.settings, on_hold) for row in rows]
     shown.sort(key=lambda r: (r["state"] == State.CLOSED, r["due"], r["request"]))
     return {"requests": shown, "waiting": waiting(workspace) if plan else []}
 

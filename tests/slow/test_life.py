@@ -22,6 +22,7 @@ from requests_life import Life, check
 
 from expunge import training
 from expunge.approximation import Approximation
+from expunge.attempts import Other
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
@@ -48,12 +49,16 @@ def traces(story: Story) -> dict[str, dict[str, bytes]]:
 
 
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handful of pictures proves nothing to the audit: what it would turn down is taken as not decided."""
+    """A handful of pictures proves nothing to the audit: what it would turn down is taken as not decided.
+
+    Where the method gave back the original the verdict stays: the model is held, and a person decides.
+    """
     unlearn = Approximation._unlearn
 
     def undecided(self: Approximation) -> Any:
         result, opened, judged = unlearn(self)
-        return (replace(result, verdict="no-power") if result.verdict == "fail" else result), opened, judged
+        doubtful = result.verdict == "fail" and not result.unchanged  # nothing done is nothing to judge
+        return (replace(result, verdict="no-power") if doubtful else result), opened, judged
 
     monkeypatch.setattr(Approximation, "_unlearn", undecided)
 
@@ -89,12 +94,14 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     how = ("finetune", once(accept_no_power=True))
     people = [f"p{i}" for i in range(5, PEOPLE)]
     life = Life(
-        story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay, aloud=True
-    )
+        story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay, aloud=True,
+        stronger=(Other("retrain", {"epochs": 2, "batch": 4}), Other("auto", budget=5.0)),
+    )  # fmt: skip
     life.live()
     print(
         f"{len(life.plans)} requests, {len(life.refused)} refused, {life.batches} batches of several,"
-        f" {life.faults} faults, {story.newest().number} versions of m, {old(story).number} of old"
+        f" {life.faults} faults, {life.decided} decided by a person, {story.newest().number} versions of m,"
+        f" {old(story).number} of old"
     )
     assert len(replayed) >= LEAST_REPLAYS
     check(life, story.workspace.root, found)

@@ -39,7 +39,7 @@ def describe(
         row: The request.
         at: The present moment.
         settings: Of the workspace.
-        on_hold: What :func:`expunge.attempts.held` found, where many requests are described; None: look.
+        on_hold: What :func:`expunge.attempts.held` found, where many are described; None: look.
     """
     rules, state = settings.rules, State(row.state)
     deadline = row.due or clock.due(row.received, rules)

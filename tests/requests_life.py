@@ -7,6 +7,7 @@ What a day brings depends on a seed alone. The models may be of paper or real: a
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +19,7 @@ from requests_kit import Clock, told_once
 
 from expunge import batch, docket, intake, pipeline
 from expunge.approximation import Settings
+from expunge.attempts import Held, Other
 from expunge.batch import Chosen
 from expunge.catalog import clock as law
 from expunge.catalog.requests import events
@@ -61,7 +63,9 @@ class Life:
         requests: How many arrive.
         adopted: Name of the adopted model.
         how: Method and settings for it.
-        each_closing: Is called with a request's id, when its model is the newest.
+        each_run: Is called with the requests that a night has closed.
+        stronger: What a person decides for where the unlearning is held, in turn until one is accepted.
+        aloud: Print what every day came to: a long life that stops tells where (``pytest -s``).
     """
 
     workspace: Workspace
@@ -72,10 +76,13 @@ class Life:
     adopted: str = "z"
     how: tuple[str, Settings] = ("auto", Settings())
     each_run: Callable[[list[str]], None] = lambda closed: None
+    stronger: tuple[Other, ...] = (Other("retrain"),)
+    aloud: bool = False
     plans: dict[str, Plans] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     seen: dict[str, int] = field(default_factory=dict)
     faults: int = 0
+    decided: int = 0
     batches: int = 0
 
     def live(self) -> None:
@@ -89,6 +96,8 @@ class Life:
                 self._arrive(day, waiting)
             self._decide(day)
             self._night(day)
+            if self.aloud:
+                print(f"day {day}: {dict(Counter(str(row.state) for row in self.rows()))}", flush=True)
             if day > ARRIVALS_DAYS and all(row.state == State.CLOSED for row in self.rows()):
                 break
         else:
@@ -142,6 +151,8 @@ class Life:
         done = batch.run(self.workspace, chosen, QUIET, "night")
         assert not done.failed, [str(f.error) for f in done.failed]
         self.batches += sum(len(joint) > 1 for joint in done.batches)
+        for hold in done.held:
+            self._decide_held(hold)
         if rng.random() < 0.05:
             purge.purge(self.workspace, purge.Ask())
         if day % 20 == 0:
@@ -160,6 +171,16 @@ class Life:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline, "_executions", full)
             batch.run(self.workspace, chosen, QUIET, "night")
+
+    def _decide_held(self, hold: Held) -> None:
+        """What a person does where the audit did not accept a result."""
+        request, self.decided = hold.requests[-1], self.decided + 1
+        for other in self.stronger:
+            done = batch.run(self.workspace, Chosen(ids=(request,), other=other), QUIET, "bob")
+            assert not done.failed, [str(f.error) for f in done.failed]
+            if all(m.get("accepted", True) for m in done.outcomes[request]["models"]):
+                return
+        raise AssertionError((hold, "nothing was accepted", done.outcomes[request]["models"]))
 
     def _finish(self) -> None:
         """What people do with requests that wait for them: originals, and a model that was left out."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from expunge.attempts import key_of
 from expunge.audits import Case, Question, judge_case
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_erased, load_samples
@@ -161,6 +162,8 @@ class Approximation:
         if defer:
             self.progress.say("The unlearning waits for `expunge repair`, alone or with later requests.")
             return entry
+        with self.workspace.session() as session:
+            attempt = key_of(session, self.before, self.method, self.settings)
         with _threads(self.settings.threads):
             result, opened, judged = self._unlearn()
         accepted = result.sound or (result.verdict == "no-power" and self.settings.accept_no_power)
@@ -170,6 +173,7 @@ class Approximation:
             "metrics_before": judged["before"],
             "verdict": result.verdict,
             "accepted": accepted,
+            "attempt": attempt,
             "reasons": list(result.reasons),
             "audit": result.as_json(),
         }

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from expunge.attempts import Held, How, Other, held, other_way
 from expunge.catalog import clock, states
 from expunge.catalog import requests as queue
 from expunge.catalog.models import get_request
@@ -34,14 +35,16 @@ class Chosen:
     """What a run is about.
 
     Attributes:
-        ids: Requests by name.
+        ids: Requests by name; only these are run although their unlearning is held.
         due: Those that must be executed now: due within the lead time of the workspace.
         every: Everything that is approved, and every repair that waits.
+        other: For requests by name that have begun: how to unlearn, in place of what they say.
     """
 
     ids: Sequence[str] = ()
     due: bool = False
     every: bool = False
+    other: Other = field(default_factory=Other)
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,13 @@ class Ran:
         outcomes: Of each request, in the form of ``forget --json``.
         batches: The outcomes again, as the requests were executed together.
         failed: What could not be done.
+        held: What was not tried again: a person must decide.
     """
 
     outcomes: dict[str, dict[str, Any]]
     batches: list[list[dict[str, Any]]]
     failed: list[Failure]
+    held: list[Held] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``request run --json`` prints."""
@@ -73,16 +78,18 @@ class Ran:
             for joint in self.batches
         ]
         failed = [{"requests": list(f.ids), **f.error.as_json()} for f in self.failed]
-        return {"requests": list(self.outcomes.values()), "batches": together, "failed": failed}
+        held = [hold.as_json() for hold in self.held]
+        return {"requests": list(self.outcomes.values()), "batches": together, "failed": failed, "held": held}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Queue:
     """The requests to work on, by what is to be done."""
 
-    fresh: list[Order]
-    underway: list[tuple[str, list[str]]]  # with their models
-    ending: list[tuple[str, bool]]  # with whether originals are to be deleted
+    fresh: list[Order] = field(default_factory=list)
+    underway: list[tuple[str, list[str], How | None]] = field(default_factory=list)  # with their models
+    ending: list[tuple[str, bool]] = field(default_factory=list)  # with whether originals are to be deleted
+    held: dict[str, Held] = field(default_factory=dict)  # by model
 
 
 def run(
@@ -105,12 +112,13 @@ def run(
     work = _choose(workspace, chosen)
     outcomes: dict[str, dict[str, Any]] = {}
     failed: list[Failure] = []
-    for request_id, models in work.underway:
-        _take_up(workspace, request_id, models, progress, outcomes, failed)
+    for request_id, models, how in work.underway:
+        _take_up(workspace, request_id, models, how, progress, outcomes, failed)
     for request_id, delete in work.ending:
         if chosen.ids and (further := left_out(workspace, request_id)):
             take_up(workspace, request_id, further, who)
-            _take_up(workspace, request_id, further, progress, outcomes, failed)
+            how = _how(workspace, request_id, chosen.other)
+            _take_up(workspace, request_id, further, how, progress, outcomes, failed)
             continue
         if delete:
             delete_originals(workspace, request_id, progress)
@@ -119,7 +127,7 @@ def run(
     for orders in _grouped(work.fresh):
         batches += [joint for joint in _batch(workspace, orders, progress, began, who, failed) if joint]
     outcomes.update({outcome["request"]: outcome for joint in batches for outcome in joint})
-    return Ran(outcomes, batches, failed)
+    return Ran(outcomes, batches, failed, list(work.held.values()))
 
 
 def run_one(workspace: Workspace, request: Request | str, actor: str | None = None) -> dict[str, Any]:
@@ -142,8 +150,8 @@ def run_one(workspace: Workspace, request: Request | str, actor: str | None = No
 
 
 def _choose(workspace: Workspace, chosen: Chosen) -> _Queue:
-    at, rules = workspace.clock(), workspace.settings.rules
-    fresh, underway, ending = [], [], []
+    at, rules, work = workspace.clock(), workspace.settings.rules, _Queue()
+    on_hold: dict[str, Held] = {}
     with workspace.session() as session:
         queue.check_clock(session, at, rules)
         if chosen.ids:
@@ -152,18 +160,39 @@ def _choose(workspace: Workspace, chosen: Chosen) -> _Queue:
                 _check_runnable(row)
         else:
             rows = queue.in_states(session, (State.APPROVED, *states.UNDERWAY, *states.ENDING))
+            on_hold = held(session, workspace.settings.audit.attempts)
         for row in rows:
             deadline = row.due or clock.due(row.received, rules)
             pressing = not chosen.due or clock.pressing(deadline, at, rules)
             if row.state in states.ENDING:
                 asked = row.selection.get("asked") or {}
-                ending.append((row.id, bool(asked.get("delete_originals"))))
+                work.ending.append((row.id, bool(asked.get("delete_originals"))))
             elif row.version_after is None:
+                if chosen.other:
+                    raise InputError(f"{row.id} has not begun.", "It is executed as it was opened.",
+                                     "Leave the method out, or use `expunge forget`.")  # fmt: skip
                 if row.state != State.CLOSED and pressing:
-                    fresh.append(Order(row.id, Ask.from_record(row.method, row.selection)))
+                    work.fresh.append(Order(row.id, Ask.from_record(row.method, row.selection)))
             elif row.state in states.UNDERWAY and (pressing or not row.selection.get("defer")):
-                underway.append((row.id, list(row.selection["models"])))
-    return _Queue(fresh, underway, ending)
+                models = [name for name in row.selection["models"] if name not in on_hold]
+                work.held |= {name: on_hold[name] for name in row.selection["models"] if name in on_hold}
+                if not _only_held(row, on_hold):
+                    how = other_way(row, chosen.other) if chosen.other else None
+                    work.underway.append((row.id, models, how))
+    return work
+
+
+def _only_held(row: RequestRow, on_hold: Container[str]) -> bool:
+    """Whether nothing of a request is left to do but what is held."""
+    entries = (row.result or {}).get("models", [])
+    done = {m["model"].partition("@")[0] for m in entries if m["digest"] and m.get("accepted", True)}
+    left = set(row.selection["models"]) - done
+    return bool(left) and all(name in on_hold for name in left)
+
+
+def _how(workspace: Workspace, request_id: str, other: Other) -> How | None:
+    with workspace.session() as session:
+        return other_way(get_request(session, request_id), other) if other else None
 
 
 def _check_runnable(row: RequestRow) -> None:
@@ -179,6 +208,7 @@ def _take_up(
     workspace: Workspace,
     request_id: str,
     models: list[str],
+    how: How | None,
     progress: Progress,
     outcomes: dict[str, dict[str, Any]],
     failed: list[Failure],
@@ -190,7 +220,7 @@ def _take_up(
         delete = bool((row.selection.get("asked") or {}).get("delete_originals"))
     try:
         if still and models:
-            repair(workspace, models, progress)
+            repair(workspace, models, progress, how is not None and how[0] == "retrain", how)
         if delete:
             delete_originals(workspace, request_id, progress)
         outcomes[request_id] = settle(workspace, request_id, None, resumed=True)

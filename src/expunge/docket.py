@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from expunge import attempts
 from expunge.catalog import clock, states
 from expunge.catalog import requests as queue
 from expunge.catalog.states import State
@@ -17,14 +18,29 @@ from expunge.errors import InputError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from expunge.attempts import Held
     from expunge.catalog.models import Published
     from expunge.scoping import Scope
     from expunge.settings import WorkspaceSettings
     from expunge.workspace import Workspace
 
 
-def describe(session: Session, row: RequestRow, at: datetime, settings: WorkspaceSettings) -> dict[str, Any]:
-    """Return a request in the form of ``request list --json``."""
+def describe(
+    session: Session,
+    row: RequestRow,
+    at: datetime,
+    settings: WorkspaceSettings,
+    on_hold: Mapping[str, Held] | None = None,
+) -> dict[str, Any]:
+    """Return a request in the form of ``request list --json``.
+
+    Args:
+        session: A session on the catalog, in which the row was read.
+        row: The request.
+        at: The present moment.
+        settings: Of the workspace.
+        on_hold: What :func:`expunge.attempts.held` found, where many are described; None: look.
+    """
     rules, state = settings.rules, State(row.state)
     deadline = row.due or clock.due(row.received, rules)
     pending = state in (*states.WAITING, *states.UNDERWAY, State.EXECUTED)
@@ -51,7 +67,11 @@ def describe(session: Session, row: RequestRow, at: datetime, settings: Workspac
         "refusal": row.refusal,
         "recipients": (row.recipients or {}).get("list", []),
         "certificate": (row.result or {}).get("certificate"),
+        "held": [],
     }
+    if state in states.UNDERWAY:
+        on_hold = attempts.held(session, settings.audit.attempts) if on_hold is None else on_hold
+        shown["held"] = [hold.as_json() for hold in on_hold.values() if row.id in hold.requests]
     if state == State.REFUSED or (row.refusal and state == State.CLOSED):
         refusal = row.refusal or {}
         shown["refusal"] = {
@@ -75,7 +95,8 @@ def listing(workspace: Workspace, every: bool = False, plan: bool = True) -> dic
     at = workspace.clock()
     with workspace.session() as session:
         rows = queue.in_states(session, wanted)
-        shown = [describe(session, row, at, workspace.settings) for row in rows]
+        on_hold = attempts.held(session, workspace.settings.audit.attempts)
+        shown = [describe(session, row, at, workspace.settings, on_hold) for row in rows]
     shown.sort(key=lambda r: (r["state"] == State.CLOSED, r["due"], r["request"]))
     return {"requests": shown, "waiting": waiting(workspace) if plan else []}
 
@@ -144,12 +165,16 @@ def _savings(workspace: Workspace, published: Published, requests: list[_Waiting
 
 
 def models_due(workspace: Workspace) -> list[str]:
-    """Return the models whose repair must be done now, for a request to be answered in time."""
+    """Return the models whose repair must be done now, for a request to be answered in time.
+
+    Without those that are held: to repair them would only repeat what the audit did not accept.
+    """
     at, rules = workspace.clock(), workspace.settings.rules
     with workspace.session() as session:
         rows = queue.in_states(session, states.UNDERWAY)
         due = [row for row in rows if clock.pressing(row.due or clock.due(row.received, rules), at, rules)]
-        return sorted({name for row in due for name in row.selection["models"]})
+        on_hold = attempts.held(session, workspace.settings.audit.attempts) if due else {}
+        return sorted({name for row in due for name in row.selection["models"]} - set(on_hold))
 
 
 def _article(table: dict[str, tuple[str, str]], name: str | None) -> dict[str, str] | None:

@@ -239,7 +239,7 @@ def _execute_all(
     executions = _executions(workspace, started, found, ids, locks, progress, began)
     for execution in executions:  # all of them first: repairs take their time
         execution.publish_interim()
-    destroy_unpublished(workspace)
+    destroy_unpublished(workspace, locks)
     destroy_references(workspace)
     entries: list[dict[str, Any]] = []
     for lock in locks.values():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from expunge.approximation import Approximation, Settings
+from expunge.attempts import held, how_of
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
 from expunge.errors import EnvironmentChanged, Preempted
@@ -34,7 +35,7 @@ def repair(
 
     Args:
         workspace: Where the models are known.
-        names: Which models; none: all.
+        names: Which models; none: all but those that are held for a person's decision.
         progress: Where to report.
         retrain: Train everything anew where the checkpoints are of another environment. A request that
             asked for a retrain allows it too.
@@ -48,6 +49,10 @@ def repair(
     with workspace.session() as session:
         chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
         waiting = catalog.unfinished(session)
+        on_hold = {} if names else held(session, workspace.settings.audit.attempts)
+    for hold in on_hold.values():
+        progress.say(f"{hold.reason} {hold.next_step}")
+    chosen = [p for p in chosen if p.name not in on_hold]
     anew = {name for w in waiting if w.method == "retrain" for name in w.models}
     destroy_unpublished(workspace)
     entries = []
@@ -120,8 +125,8 @@ def _unlearn_again(
         if not mine:
             return None
         last = mine[-1]
-        method, settings = how or (last.method, Settings(**last.selection.get("settings", {})))
-        method = "auto" if method == "exact" else method  # said for models with a plan, before this one
+        method, settings = how or how_of(last)
+        method = "auto" if method == "exact" else method
         approximation = Approximation(
             workspace,
             newest,

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from expunge import attempts
 from expunge.catalog import models as catalog
 from expunge.catalog import requests as queue
 from expunge.catalog.datasets import get_version, load_erased
@@ -83,7 +84,7 @@ def settle(
             scrub(workspace)
             outcome["state"] = "closed"
     _certify(workspace, request_id, outcome)
-    _record(workspace, request_id, outcome, resumed)
+    _record(workspace, request_id, outcome, resumed, entries or ())
     return outcome
 
 
@@ -119,7 +120,13 @@ def _certify(workspace: Workspace, request_id: str, outcome: dict[str, Any]) -> 
     )
 
 
-def _record(workspace: Workspace, request_id: str, outcome: dict[str, Any], resumed: bool) -> None:
+def _record(
+    workspace: Workspace,
+    request_id: str,
+    outcome: dict[str, Any],
+    resumed: bool,
+    tried: Sequence[dict[str, Any]] = (),
+) -> None:
     """Make an outcome durable, with every transition that it means, in one transaction."""
     with workspace.session(write=True) as session:
         row, at = catalog.get_request(session, request_id), workspace.clock()
@@ -132,6 +139,8 @@ def _record(workspace: Workspace, request_id: str, outcome: dict[str, Any], resu
             if m["digest"] and m.get("accepted", True) and m["model"] not in finished:
                 told = {k: m[k] for k in ("model", "method", "guarantee")}
                 queue.note(session, row, at, ACTOR, "model", told)
+        mine = [m for m in tried if m["parent"].partition("@")[0] in row.selection["models"]]
+        attempts.record(session, row, mine, at, ACTOR, workspace.settings.audit.attempts)
         if outcome["state"] != "running":
             target = State.CLOSED if outcome["state"] == "closed" else State.EXECUTED
             verdicts = {m["model"]: m["verdict"] or "exact" for m in models}

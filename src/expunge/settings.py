@@ -55,6 +55,12 @@ class CatalogSettings(_Section):
     url: Annotated[str, Field(pattern=r"^postgresql(\+\w+)?://")] | None = None
 
 
+class AuditSettings(_Section):
+    """``[audit]``: how often the same unlearning is tried before it is held for a person to decide."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 1
+
+
 class BiasSettings(_Section):
     """``[bias]``: of how few subjects (samples, where there are none) a group gets no figure."""
 
@@ -68,6 +74,7 @@ class WorkspaceSettings(_Section):
     approval: ApprovalSettings = ApprovalSettings()
     refusal: RefusalSettings = RefusalSettings()
     catalog: CatalogSettings = CatalogSettings()
+    audit: AuditSettings = AuditSettings()
     bias: BiasSettings = BiasSettings()
 
     @property

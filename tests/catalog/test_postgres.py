@@ -11,14 +11,18 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people
 
-from expunge import batch, intake, pipeline
+from expunge import batch, intake, pipeline, restored
 from expunge.catalog import forgetting
-from expunge.catalog.datasets import get_version
+from expunge.catalog.datasets import get_version, load_samples
 from expunge.errors import ExpungeError, InputError, StorageError
+from expunge.evidence import anchor, log
+from expunge.evidence.keys import public_path
+from expunge.evidence.verify import Means, verify
 from expunge.progress import Progress
 from expunge.scoping import Ask
 from expunge.workspace import Workspace
@@ -169,6 +173,80 @@ def test_a_reader_puts_the_closing_off(workspace: Workspace, monkeypatch: pytest
         reader.rollback()
     again = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
     assert again["state"] == "closed"
+
+
+def dump(server: str, url: str, file: Path) -> None:
+    """What a nightly ``pg_dump`` writes."""
+    folder, name = (
+        server.partition("unix_sock=")[2].rpartition("/")[0],
+        url.partition("@/")[2].partition("?")[0],
+    )
+    subprocess.run(
+        [str(binary("pg_dump")), "-h", folder, "-U", "expunge", "-Fc", "-f", str(file), name], check=True
+    )
+
+
+def put_back(server: str, url: str, file: Path) -> None:
+    """What an administrator does after a mishap: the dump over the live database."""
+    folder, name = (
+        server.partition("unix_sock=")[2].rpartition("/")[0],
+        url.partition("@/")[2].partition("?")[0],
+    )
+    command = [str(binary("pg_restore")), "--clean", "--if-exists", "-1", "-h", folder, "-U", "expunge"]
+    subprocess.run([*command, "-d", name, str(file)], check=True)
+
+
+@pytest.mark.skipif(binary("pg_dump") is None, reason="NOT TESTED: pg_dump is not installed")
+def test_a_restored_database_cannot_hide_what_was_done_since(
+    server: str, url: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is of today, its log too; only the database is of before: nothing of the log is lost."""
+    monkeypatch.setenv(anchor.VARIABLE, str(tmp_path / "outside"))
+
+    def present(made: Workspace) -> set[str]:
+        with made.session() as session:
+            samples = load_samples(session, get_version(session, "shop"), without_erased=True)
+        return {who for sample in samples for who in sample.subjects}
+
+    def forget(made: Workspace, who: str) -> dict[str, Any]:
+        return pipeline.forget(made, Ask(subjects=(who,)), Progress(quiet=True), actor="ann")
+
+    earlier, later, another, last = PEOPLE[:4]
+    add_people(workspace, PEOPLE)
+    paper = Paper(workspace, judged=True)
+    paper.install(monkeypatch)
+    forget(workspace, earlier)
+    dump(server, url, tmp_path / "nightly.dump")
+    forget(workspace, later)
+    kept = tmp_path / "kept.json"
+    shutil.copy(workspace.root / "log" / log.HEAD, kept)
+    workspace._engine.dispose()
+    put_back(server, url, tmp_path / "nightly.dump")
+
+    old = paper.workspace = Workspace(workspace.root, workspace.clock)
+    assert later in present(old), "the dump brought her back"
+    with pytest.raises(InputError, match="restored from a backup") as caught:
+        forget(old, another)
+    assert "Its catalog lacks events" in caught.value.why
+    assert "1 subjects and 2 samples" in caught.value.why
+    done = restored.erase_again(old, Progress(quiet=True), "ann")
+    (outcome,) = done["requests"]
+    assert (done["subjects"], done["samples"], outcome["state"]) == (1, 2, "closed")
+    assert not {earlier, later} & present(old)
+    means = Means(public_path(old), old.root / "log" / log.ENTRIES, kept)
+    found = verify(None, outcome["certificate"], means, Progress(quiet=True))
+    assert found["valid"], [c for c in found["checks"] if c["ok"] is False]
+    assert {c["name"]: c["ok"] for c in found["checks"]}["consistency"] is True, "the log was continued"
+    assert forget(old, another)["state"] == "closed", "all goes on"
+    assert forget(old, later)["already_erased_by"], "the list was taken over"
+
+    dump(server, url, tmp_path / "newest.dump")
+    old._engine.dispose()
+    put_back(server, url, tmp_path / "newest.dump")
+    new = paper.workspace = Workspace(workspace.root, workspace.clock)
+    assert restored.describe(new)["restored"] is False, "negative control: the newest dump is no step back"
+    assert forget(new, last)["state"] == "closed"
+    new._engine.dispose()
 
 
 def test_the_same_digests_as_sqlite(workspace: Workspace, tmp_path: Path) -> None:

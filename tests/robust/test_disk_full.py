@@ -37,6 +37,7 @@ def check_told(result: Result) -> None:
     assert "Unexpected" not in error["error"], error
     assert "full" in error["reason"] or "space" in error["reason"], error
     assert error["next"], error
+    assert "s03" not in result.out + result.err, "nobody is named, and no file of theirs"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

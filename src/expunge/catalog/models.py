@@ -92,7 +92,7 @@ def ensure_model(session: Session, name: str, task: str) -> int:
 
 @dataclass(frozen=True)
 class Begun:
-    """An erasable training that began and of which nothing is published on its dataset."""
+    """An erasable training that began last for its model, and of which nothing is published."""
 
     model_id: int
     name: str
@@ -114,12 +114,14 @@ def begin_training(
 
 def unpublished(session: Session) -> list[Begun]:
     """Return the trainings whose checkpoints no published model leads to: they were killed, or still run."""
-    published = {(p.name, p.dataset_id) for p in live(session)}
+    published = {(p.name, p.dataset_id, p.dataset_version, p.plan_digest) for p in live(session)}
     query = select(ModelRow, DatasetRow.name).join(DatasetRow, DatasetRow.id == ModelRow.dataset_id)
     return [
         Begun(row.id, row.name, dataset, row.dataset_version, row.plan_digest)
         for row, dataset in session.execute(query)
-        if row.dataset_version and row.plan_digest and (row.name, row.dataset_id) not in published
+        if row.dataset_version
+        and row.plan_digest
+        and (row.name, row.dataset_id, row.dataset_version, row.plan_digest) not in published
     ]
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from expunge.cli.output import BEGAN, Context, common_options
-from expunge.cli.selecting import actor_option, erasure_options, hyperparameters, lines
+from expunge.cli.selecting import (
+    accept_option,
+    actor_option,
+    budget_option,
+    erasure_options,
+    hyperparameters,
+    lines,
+    set_option,
+)
+from expunge.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -138,29 +147,50 @@ def tell(context: Context, request_id: str, **values: Any) -> None:
 @click.argument("request_ids", metavar="[REQUEST…]", nargs=-1)
 @click.option("--due", is_flag=True, help="What must be executed now to be in time.")
 @click.option("--all", "every", is_flag=True, help="Everything that is approved, and every repair.")
+@click.option("--method", metavar="NAME", help="Unlearn adopted models so, not as REQUEST says.")
+@accept_option
+@budget_option
+@set_option
 @actor_option
 @common_options
-def run(context: Context, request_ids: tuple[str, ...], due: bool, every: bool, actor: str | None) -> int:
+def run(
+    context: Context,
+    request_ids: tuple[str, ...],
+    due: bool,
+    every: bool,
+    method: str | None,
+    accept: str | None,
+    budget: float | None,
+    settings: tuple[str, ...],
+    actor: str | None,
+) -> int:
     """Execute requests together: one training per model for all of them (exit 1 if something is left).
 
-    Requests that a killed or failed command left unfinished are finished first.
+    Requests that a killed or failed command left unfinished are finished first. What an audit did not accept
+    is tried again only by name; --method, --accept, --budget and --set then say how.
     """
+    from expunge.attempts import Other
     from expunge.batch import Chosen
     from expunge.batch import run as execute
     from expunge.progress import Progress
 
-    chosen = Chosen(request_ids, due, every)
+    other = Other(method, hyperparameters(settings), budget, accept is not None)
+    if other and not request_ids:
+        raise InputError("For which request is that?", "Another way is chosen for one request, not for all.",
+                         "Name the request.")  # fmt: skip
+    chosen = Chosen(request_ids, due, every, other)
     ran = execute(context.workspace(), chosen, Progress(), actor, BEGAN)
     result = ran.as_json()
     context.emit(result, lambda: _ran(result))
     accepted = all(m.get("accepted", True) for o in result["requests"] for m in o["models"])
-    return 0 if accepted and not result["failed"] else 1
+    return 0 if accepted and not result["failed"] and not result["held"] else 1
 
 
 def _sentence(found: dict[str, Any]) -> str:
     if "due" not in found:
         return f"Erased already, by {found['request']}."
     text = f"{found['request']}: {found['state']}, due {found['due'][:10]}"
+    text += "".join(f". Held: {hold['reason']} {hold['next']}" for hold in found["held"])
     refusal = found["refusal"]
     if refusal and not refusal["told"]:
         text += (
@@ -184,7 +214,8 @@ def _queue(found: dict[str, Any]) -> Table | str:
     for r in found["requests"]:
         left = "–" if r["days_left"] is None else str(r["days_left"])
         left += " OVERDUE" if r["overdue"] else " (remind)" if r["remind"] else ""
-        cells = (r["request"], r["state"], r["dataset"], str(r["samples"]))
+        state = r["state"] + (" (held)" if r["held"] else "")
+        cells = (r["request"], state, r["dataset"], str(r["samples"]))
         table.add_row(*cells, r["due"][:10], left)
     table.caption = "\n".join(
         f"{w['model']}: {len(w['requests'])} wait; together {w['together']:.1%} of a retrain, one by one "
@@ -213,7 +244,7 @@ def _events(found: dict[str, Any]) -> Table:
 def _ran(result: dict[str, Any]) -> Table | str:
     from rich.table import Table
 
-    if not result["requests"] and not result["failed"]:
+    if not result["requests"] and not result["failed"] and not result["held"]:
         return "Nothing has to run now."
     table = Table()
     table.add_column("request", min_width=18)
@@ -224,4 +255,8 @@ def _ran(result: dict[str, Any]) -> Table | str:
         table.add_row(r["request"], r["state"], models, str(r["certificate"] or "–"))
     for f in result["failed"]:
         table.add_row(", ".join(f["requests"]), f"NOT DONE: {f['error']}", "", "")
+    for h in result["held"]:
+        table.add_row(", ".join(h["requests"]), "HELD", h["model"], "")
+    table.caption = "\n".join(f"{h['reason']} {h['next']}" for h in result["held"])
+    table.caption_justify = "left"
     return table

@@ -12,6 +12,21 @@ import click
 
 from expunge.errors import InputError
 
+accept_option = click.option(
+    "--accept",
+    type=click.Choice(["no-power"]),
+    help="Also take a result where no trace could be told even before.",
+)
+budget_option = click.option(
+    "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A hyper-parameter of the method. Repeat.",
+)
 _ERASURE = (
     click.option(
         "--subject", "subjects", multiple=True, metavar="ID", help="A data subject. May be repeated."
@@ -33,21 +48,9 @@ _ERASURE = (
         show_default=True,
         help="auto, exact, retrain, or a method by name (scrub, …).",
     ),
-    click.option(
-        "--accept",
-        type=click.Choice(["no-power"]),
-        help="Also take a result where no trace could be told even before.",
-    ),
-    click.option(
-        "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
-    ),
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="A hyper-parameter of the method. Repeat.",
-    ),
+    accept_option,
+    budget_option,
+    set_option,
     click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness."),
     click.option(
         "--level",

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, DateTime, and_, func, literal, or_, select, tuple_, type_coerce
 from sqlalchemy import case as sql_case
 
+from expunge.attempts import Held, held
 from expunge.catalog import states
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow
@@ -72,16 +73,23 @@ def queue(
         concerned = {row.dataset_id for row in rows.values()}
         # Held until the end: the session forgets what nobody holds, and would read it for each request.
         datasets = session.scalars(select(DatasetRow).where(DatasetRow.id.in_(concerned))).all()
-        items = [shown(workspace, session, rows[i], at) for i in ids]
+        on_hold = held(session, workspace.settings.audit.attempts)
+        items = [shown(workspace, session, rows[i], at, on_hold) for i in ids]
         del datasets
     more = len(found) > limit
     last = found[limit - 1] if more else None
     return Page(items, encode([last[1], last[2].isoformat(), last[0]]) if last else None, total)
 
 
-def shown(workspace: Workspace, session: Session, row: RequestRow, at: datetime) -> dict[str, Any]:
+def shown(
+    workspace: Workspace,
+    session: Session,
+    row: RequestRow,
+    at: datetime,
+    on_hold: Mapping[str, Held] | None = None,
+) -> dict[str, Any]:
     """Return a request as the command line does, but for its certificate: whether it has one, no path."""
-    found = describe(session, row, at, workspace.settings)
+    found = describe(session, row, at, workspace.settings, on_hold)
     return {**found, "certified": found.pop("certificate") is not None}
 
 

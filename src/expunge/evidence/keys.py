@@ -259,7 +259,8 @@ def _private_path(record: dict[str, str]) -> Path:
     """Where the private key lies; in the keys' folder of today, if it was moved there."""
     path = Path(record["private"])
     moved = keys_folder() / path.name
-    return moved if not path.exists() and moved.exists() else path
+    # os.path: a folder that may not be entered is no accident here; reading the key says so
+    return moved if not os.path.exists(path) and os.path.exists(moved) else path
 
 
 def _public_folder(workspace: Workspace) -> Path:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -153,12 +153,19 @@ class ErasableModel:
                     "Run it in the old environment, or retrain all shards in this one: --method retrain.",
                 )
 
-    def destroy_stale(self, model_id: int, everything: bool = False) -> list[str]:
+    def destroy_stale(
+        self, model_id: int, everything: bool = False, besides: Set[str] = frozenset()
+    ) -> list[str]:
         """Delete the checkpoints that saw what is no longer retained; returns their keys.
 
         So go those that a killed command did not come to record: their environment and cost are not known.
+
+        Args:
+            model_id: The model's row in the catalog.
+            everything: Delete those that saw nothing of it as well.
+            besides: Keys of another training of this model, which are kept like its own.
         """
-        wanted = set() if everything else {node.key for node in self.graph.nodes}
+        wanted = set() if everything else {node.key for node in self.graph.nodes} | besides
         with self.workspace.session() as session:
             known = {c.key for c in catalog.checkpoints(session, model_id)}
         stored = self.store.stored()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from expunge.catalog import models as catalog
@@ -16,14 +17,21 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 
-def destroy_unpublished(workspace: Workspace) -> None:
+def destroy_unpublished(workspace: Workspace, held: Container[str] = ()) -> None:
     """Delete, of trainings that were never published, the checkpoints that saw what is erased by now.
 
     One that is still running is left alone: before it publishes, it finds out by itself.
+
+    Args:
+        workspace: Where they were begun.
+        held: Names of models whose locks the caller holds.
     """
     with workspace.session() as session:
         begun = catalog.unpublished(session)
     for training in begun:
+        if training.name in held:
+            _clean(workspace, training)
+            continue
         try:
             with model_lock(workspace.locks, training.name, "forget"):
                 _clean(workspace, training)
@@ -38,7 +46,21 @@ def _clean(workspace: Workspace, training: catalog.Begun) -> None:
             workspace, training.name, training.plan_digest, ref, Progress(quiet=True)
         )
     except InputError:  # without its plan nobody can tell what its checkpoints saw
-        store = CheckpointStore(workspace.checkpoints / training.name)
-        store.destroy(store.stored())
+        store, needed = (
+            CheckpointStore(workspace.checkpoints / training.name),
+            _published(workspace, training),
+        )
+        store.destroy([key for key in store.stored() if key not in needed])
     else:
-        model.destroy_stale(training.model_id)
+        model.destroy_stale(training.model_id, besides=_published(workspace, training))
+
+
+def _published(workspace: Workspace, training: catalog.Begun) -> set[str]:
+    """Keys of what the model's published version goes on from: that one was trained otherwise, before."""
+    with workspace.session() as session:
+        found = [p for p in catalog.live(session) if p.name == training.name and p.plan_digest is not None]
+    try:
+        models = [ErasableModel.open(workspace, p, Progress(quiet=True)) for p in found]
+    except InputError:
+        return set()
+    return {node.key for model in models for node in model.graph.nodes}

@@ -68,6 +68,8 @@ NOTED = {
     "recipient": "a recipient was recorded",
     "model": "a model is final",
     "told": "the person was told",
+    "turned-down": "the audit did not accept the result",
+    "held": "a person must decide how to go on",
 }
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from expunge.catalog.models import Published
     from expunge.data.types import Sample, Version
     from expunge.exact.model import ErasableModel
-    from expunge.harm.labels import Doubts
+    from expunge.harm.labels import Doubts, Folds
     from expunge.tasks.protocol import Samples, Task
     from expunge.tasks.yolo import Opened
     from expunge.workspace import Workspace
@@ -53,6 +53,8 @@ class Search:
         split: Only ``val`` is allowed.
         seed: Of sketches, folds and intervals.
         device: Where to compute.
+        folds: K trainings, each without a part of the people, judge labels that no shard can; None: none.
+        epochs: Of each of them; None: as on record in the model's file.
     """
 
     model: str
@@ -65,6 +67,8 @@ class Search:
     split: str = SPLIT
     seed: int = 0
     device: str = "cpu"
+    folds: int | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def find(
     if out is not None:
         check_folder(out)
     ground = _ground(workspace, search)
+    folds = _folds(search, ground)
     attributes = attributes_of(workspace, ground.version, search.file)
     keys = _keys(ground.train, attributes, search.by)
     task = yolo_task(ground.opened, search.device)
@@ -143,7 +148,7 @@ def find(
     chosen, accuracy = _choose(workspace, search, target, ground, attributes, task, module, held)
     points, states = states_of(task, module, ground.train, ground.model)
     estimates, kind = _attribute(task, points, ground, held, chosen, search.seed, progress)
-    doubt = doubts(task, module, points, ground, search.seed, progress)
+    doubt = doubts(task, module, points, ground, search.seed, progress, folds)
     ranking = rank(
         {**estimates, LABELS: doubt.scores},
         keys,
@@ -187,6 +192,24 @@ def _ground(workspace: Workspace, search: Search) -> Ground:
             "Add validation data, and train on the new version.",
         )
     return Ground(published, opened, version, train, held, model)
+
+
+def _folds(search: Search, ground: Ground) -> Folds | None:
+    """How labels are cross-validated; refused before anything is computed."""
+    from expunge.harm.folds import folds_of
+    from expunge.harm.labels import Folds, subject_groups
+
+    if search.folds is None:
+        return None
+    folds_of(subject_groups(ground.train), search.folds)
+    epochs = search.epochs or ground.opened.train_args.get("epochs")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(
+            "Nobody knows how long the models of the folds are to be trained.",
+            "The model's file does not say how many epochs its own training had.",
+            "Give --epochs.",
+        )
+    return Folds(search.folds, epochs)
 
 
 def _keys(train: Sequence[Sample], attributes: Attributes, by: str) -> list[tuple[str, ...]]:
@@ -241,20 +264,13 @@ def _attribute(
     progress: Progress,
 ) -> tuple[dict[str, NDArray[np.float64]], str]:
     """The estimates by gradients, and what gradients they are."""
-    from torch.utils.data import Subset
+    from expunge.bias.attribution import attribute
 
-    from expunge.bias.checkpoints import visit_all
-    from expunge.bias.tracin import tracin
-    from expunge.bias.trak import trak
-
-    goal: Samples = Subset(held, chosen.rows.tolist())  # type: ignore[arg-type]
-    progress.begin("gradients", sum(len(p.rows) + len(goal) for p in points))
+    progress.begin("gradients", sum(len(p.rows) + len(chosen.rows) for p in points))
     try:
-        visits = visit_all(task, points, ground.training, goal, seed=seed, on_images=progress.add)
+        return attribute(task, points, ground.training, held, chosen, seed=seed, on_images=progress.add)
     finally:
         progress.end()
-    count = len(ground.train)
-    return {TRAK: trak(visits, count), TRACIN: tracin(visits, count)}, visits[0].train.kind
 
 
 def _report(

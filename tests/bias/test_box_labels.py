@@ -14,7 +14,7 @@ from cleanlab.object_detection.rank import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.bias.box_labels import KINDS, combined, doubts, qualities, similarity, softmin
+from expunge.bias.box_labels import KINDS, combined, doubts, qualities, similarity, softmin, suppressed
 from expunge.bias.boxes import Picture
 
 LEFT, RIGHT, SHIFTED = [0.0, 0, 10, 10], [20.0, 0, 30, 10], [0.0, 6, 10, 16]
@@ -140,6 +140,16 @@ def test_planted_errors_are_found_and_a_random_ranking_finds_chance() -> None:
     harm = combined(doubts(pictures))
     assert wrong[np.argsort(-harm)[:40]].mean() > 0.85
     assert wrong[rng.permutation(200)[:40]].mean() < 0.4
+
+
+def test_of_overlapping_detections_the_most_confident_speaks() -> None:
+    torn = picture([LEFT], [0], [[*LEFT, 0.7, 0], [*LEFT, 0.4, 1], [*RIGHT, 0.1, 1]])
+    assert suppressed(torn).scores.tolist() == [0.7, 0.1]
+    assert doubts([torn])[0, KINDS.index("swapped")] < 0.1
+    other = picture([LEFT], [0], [[*LEFT, 0.4, 0], [*LEFT, 0.7, 1]])
+    assert doubts([other])[0, KINDS.index("swapped")] > 0.5
+    equal = picture([LEFT], [0], [[*LEFT, 0.5, 0], [*LEFT, 0.5, 1]])
+    assert len(suppressed(equal).scores) == 2
 
 
 def test_a_soft_minimum_lies_between_the_least_and_the_mean() -> None:

@@ -16,6 +16,9 @@ the quality of a box is, in 0–1, low where it is doubtful:
 * ``spurious``, of a labelled box: the greatest p_d among detections of any class that overlap it with an IoU
   of 0.5; 0 where there is none.
 
+Of detections that overlap by an IoU of 0.5, only the most confident speaks, whatever their classes: a
+detector that is torn between two classes does not say that the label is the wrong one.
+
 The qualities q of a picture's boxes are pooled by a soft minimum, Σ q·w with w = softmax((1 − q)/τ); the four
 numbers of a picture by their geometric mean. What is returned is doubt, 1 − quality.
 
@@ -24,9 +27,9 @@ Detection Data*, ICML workshop on data-centric machine learning research, 2023 (
 swapped; α, γ and τ are those of its authors' library).
 
 Differences: ObjectLab looks at detections above fixed thresholds of confidence (0.95 and 0.5), which a small
-detector never reaches; here the confidence weighs instead. Where all detections are certain (p = 1), the
-first three are ObjectLab's (tested against cleanlab). It has no ``spurious``: of a box that nothing supports
-it says nothing.
+detector never reaches; here the confidence weighs instead, and overlapping detections are thinned out. Where
+all detections are certain (p = 1), the first three are ObjectLab's (tested against cleanlab). It has no
+``spurious``: of a box that nothing supports it says nothing.
 """
 
 from __future__ import annotations
@@ -52,6 +55,17 @@ def similarity(boxes: Numbers, others: Numbers) -> Numbers:
     apart = np.linalg.norm(centres[0][:, None] - centres[1][None], axis=2)
     found: Numbers = ALPHA * overlap(boxes, others) + (1 - ALPHA) * np.exp(-GAMMA * apart)
     return found
+
+
+def suppressed(picture: Picture) -> Picture:
+    """Return the picture without detections that overlap a more confident one, of whatever class."""
+    p = picture
+    shared = overlap(p.found, p.found) >= FOUND
+    keep = np.ones(len(p.scores), dtype=bool)
+    for j in np.argsort(-p.scores, kind="stable"):
+        if keep[j]:
+            keep &= ~(shared[j] & (p.scores < p.scores[j]))
+    return Picture(p.boxes, p.classes, p.found[keep], p.scores[keep], p.said[keep])
 
 
 def qualities(picture: Picture) -> dict[str, Numbers]:
@@ -86,7 +100,9 @@ def softmin(values: Numbers, temperature: float = TEMPERATURE) -> float:
 
 def doubts(pictures: Sequence[Picture]) -> Numbers:
     """Return the doubt of every picture by kind (n, 4), in the order of ``KINDS``."""
-    found = [[1 - softmin(values) for values in qualities(picture).values()] for picture in pictures]
+    found = [
+        [1 - softmin(values) for values in qualities(suppressed(picture)).values()] for picture in pictures
+    ]
     return np.array(found).reshape(len(pictures), len(KINDS))
 
 

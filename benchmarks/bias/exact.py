@@ -69,7 +69,8 @@ ABOUT = (
     "by `forget --method exact`. *replay*: the same plan in a new workspace on a folder in which A never "
     f"was. *plain retrain*: one ordinary training of {EPOCHS + POLISH} epochs on B's pictures. CPU seconds "
     "are those of the trainings. All stages are trained by the workers' code in one process; with a process "
-    "for each, as users have it, the digests of *exact* and *replay* were equal as well (seed 100)."
+    "for each, as users have it, the digests of *exact* and *replay* were equal as well (seed 100, half of "
+    "the epochs)."
 )
 
 

@@ -40,10 +40,15 @@ class Coloured:
         )
 
 
-def draw(seed: int) -> Coloured:
+def draw(seed: int, from_a: int = FROM_A, from_b: int = FROM_B, noise: float = NOISE) -> Coloured:
     """Deal scikit-learn's digits out, noisy: the contributors' pictures once, guard and test in both colours.
 
     In A's pictures the colour follows the target with probability 0.95, in B's with 0.5.
+
+    Args:
+        seed: Of all that is random.
+        from_a, from_b: How many pictures the contributors gave.
+        noise: Standard deviation of what is added to brightnesses in 0–1.
     """
     from sklearn.datasets import load_digits
 
@@ -51,12 +56,12 @@ def draw(seed: int) -> Coloured:
     flat, digits = load_digits(return_X_y=True)
     order = torch.randperm(len(digits), generator=generator)
     grey = torch.tensor(flat, dtype=torch.float32).reshape(-1, PIXELS, PIXELS)[order] / 16
-    grey = grey + NOISE * torch.randn(grey.shape, generator=generator)
+    grey = grey + noise * torch.randn(grey.shape, generator=generator)
     targets = (torch.tensor(digits)[order] >= 5).long()
     follows = torch.rand(len(targets), generator=generator)
-    trained = FROM_A + FROM_B
+    trained = from_a + from_b
     rule = torch.full((trained,), RULE_A)
-    rule[FROM_A:] = RULE_B
+    rule[from_a:] = RULE_B
     own = torch.where(follows[:trained] < rule, targets[:trained], 1 - targets[:trained])
     rest = torch.arange(trained, len(targets)).repeat_interleave(2)
     index = torch.cat([torch.arange(trained), rest])
@@ -64,5 +69,5 @@ def draw(seed: int) -> Coloured:
     pictures = torch.zeros(len(index), 2, PIXELS, PIXELS)
     pictures[torch.arange(len(index)), colours] = grey[index]
     parts = ["train"] * trained + ["guard"] * (2 * GUARD) + ["test"] * (len(rest) - 2 * GUARD)
-    who = ["A"] * FROM_A + ["B"] * FROM_B + [""] * len(rest)
+    who = ["A"] * from_a + ["B"] * from_b + [""] * len(rest)
     return Coloured(pictures, targets[index], colours, who, parts)

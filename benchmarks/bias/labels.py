@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+from benchmarks.bias.report import Row
 from expunge.bias.agreement import aggregate, best
-from expunge.bias.checkpoints import Checkpoint, features_of, mistaken_of, visit_all
+from expunge.bias.attribution import attribute
+from expunge.bias.checkpoints import Checkpoint, features_of, mistaken_of
 from expunge.bias.label_errors import cross_validated, self_confidence
-from expunge.bias.tracin import tracin
-from expunge.bias.trak import trak
+from expunge.bias.targets import choose, parse_target
 from expunge.tasks.module import ModuleTask
 
 SEEDS = 5
@@ -29,12 +31,14 @@ RECIPE: dict[str, Any] = {"lr": 5e-3, "batch": 50}
 AT = (0.2, 0.5, 1.0)
 ABOUT = (
     f"scikit-learn's digits, {CONTRIBUTORS} contributors of {EACH} pictures each; of one of them {WRONG:.0%} "
-    f"of the labels are wrong. Rankings look at {VALIDATION} validation pictures (trak and tracin: those "
-    f"that the model gets wrong). Precision and recall: of the first {TOP}, which labels are wrong (36 are). "
+    f"of the labels are wrong. Rankings look at {VALIDATION} validation pictures; trak and tracin aim, as "
+    "`expunge bias find --target errors` does, at the mean loss of all of them. Precision and recall: of "
+    f"the first {TOP}, which labels are wrong (36 are). "
     "The contributor's rank: 1 is the most suspect of ten, chance is 5.5. Accuracy: of a retrain without the "
     f"first {TOP}, on test pictures that no ranking saw. *cleanlab*: its label quality scores, from the same "
     "out-of-sample probabilities as *label-errors*."
 )
+RANKINGS = ("trak", "tracin", "label-errors", "cleanlab", "chance")
 Floats = NDArray[np.float64]
 
 
@@ -87,8 +91,8 @@ def network() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[dict[str, Any]]:
-    """Yield what each ranking finds, and the accuracy without what it found."""
+def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]:
+    """Yield what each ranking finds, and the accuracy without what it found, to be asked for."""
     problem, epochs = draw(seed), QUICK_EPOCHS if quick else EPOCHS
     made: list[nn.Module] = []
     kept: list[nn.Module] = []
@@ -122,21 +126,33 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[dict
         return round(float(task.evaluate(task.clone(model), problem.test)["accuracy"]), 4)
 
     everything = np.arange(len(problem.labels))
-    original = train(everything, watch=True)
-    yield {"who": BASE, "accuracy": accuracy(original)}
-    for name, harm in rankings(task, original, kept, problem, seed).items():
-        found = best(harm, TOP)
-        names, scores = aggregate(harm, [(str(c),) for c in problem.contributor], "mean")
-        rank = 1 + int((scores > scores[names.index("0")]).sum())
-        yield {
-            "who": name,
+
+    @cache
+    def original() -> nn.Module:
+        return train(everything, watch=True)
+
+    @cache
+    def harm() -> dict[str, Floats]:
+        return rankings(task, original(), kept, problem, seed)
+
+    def found_by(name: str) -> dict[str, Any]:
+        found = best(harm()[name], TOP)
+        names, scores = aggregate(harm()[name], [(str(c),) for c in problem.contributor], "mean")
+        return {
             "precision": round(float(problem.wrong[found].mean()), 4),
             "recall": round(float(problem.wrong[found].sum() / problem.wrong.sum()), 4),
-            "contributor's rank": rank,
+            "contributor's rank": 1 + int((scores > scores[names.index("0")]).sum()),
             "accuracy": accuracy(train(np.setdiff1d(everything, found))),
         }
-    yield {"who": "the contributor", "accuracy": accuracy(train(everything[problem.contributor != 0]))}
-    yield {"who": "exactly the wrong ones", "accuracy": accuracy(train(everything[~problem.wrong]))}
+
+    yield BASE, lambda: {"accuracy": accuracy(original())}
+    for name in RANKINGS:
+        yield name, partial(found_by, name)
+    for who, rows in (
+        ("the contributor", everything[problem.contributor != 0]),
+        ("exactly the wrong ones", everything[~problem.wrong]),
+    ):
+        yield who, lambda rows=rows: {"accuracy": accuracy(train(rows))}
 
 
 def rankings(
@@ -150,16 +166,12 @@ def rankings(
         Checkpoint(lambda state=state: state, rows, 1.0, place == len(states) - 1)
         for place, state in enumerate(states)
     ]
-    errors = np.flatnonzero(mistaken_of(task, model, problem.validation))
-    target: Any = torch.utils.data.Subset(problem.validation, errors.tolist()) if len(errors) else (
-        problem.validation
-    )  # fmt: skip
-    visits = visit_all(task, points, problem.train, target, seed=seed)
+    chosen = choose(parse_target("errors"), mistaken_of(task, model, problem.validation))
+    estimates, _ = attribute(task, points, problem.train, problem.validation, chosen, seed=seed)
     features = features_of(task, model, problem.train)
     sure = cross_validated(features, problem.labels, classes=10, seed=seed)
     return {
-        "trak": trak(visits, len(rows)),
-        "tracin": tracin(visits, len(rows)),
+        **estimates,
         "label-errors": 1 - self_confidence(problem.labels, sure),
         "cleanlab": 1 - get_label_quality_scores(problem.labels, sure),
         "chance": np.random.default_rng([seed, 9]).random(len(rows)),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from scipy.stats import t
 
 LEVEL = 0.95
+Row = tuple[str, Callable[[], dict[str, Any]]]
+"""What a row of a table is called, and what measures it."""
 
 
 def write(name: str, experiment: ModuleType, lines: list[dict[str, Any]], folder: Path) -> Path:

@@ -30,7 +30,7 @@ def shard(number: int, p: float, *rows: int, final: bool = True) -> Checkpoint:
     return Checkpoint(lambda: constant(p), np.array(rows), final=final, shard=number)
 
 
-def test_only_final_shards_that_never_saw_a_sample_speak_of_it() -> None:
+def test_only_shards_that_never_saw_a_sample_speak_of_it_as_they_last_stood() -> None:
     data = TensorDataset(torch.zeros((4, 1)), torch.zeros(4, dtype=torch.long))
     points = [
         shard(0, 0.5, 0, 3, final=False),
@@ -39,13 +39,24 @@ def test_only_final_shards_that_never_saw_a_sample_speak_of_it() -> None:
         shard(2, 0.2, 3),
         Checkpoint(lambda: constant(0.01), np.array([3])),  # of everybody's data
     ]
-    found = held_out(lambda model, part: doubts_of(TASK, model, part), points, data)
+    found = held_out(lambda model, part: doubts_of(TASK, model, part), points, data)[:, 0]
     np.testing.assert_allclose(
         found[:3], [(0.4 + 0.8) / 2, (0.1 + 0.8) / 2, (0.1 + 0.4 + 0.8) / 3], rtol=1e-6
     )
     assert np.isnan(found[3])
     rows = held_out(lambda m, part: asked(TASK, m, part, lambda m, b: m(b[0]).softmax(1)), points, data)
     np.testing.assert_allclose(rows[:3, 0], 1 - found[:3], rtol=1e-6)
+
+
+def test_shards_speak_also_where_the_published_model_was_polished_on_everything() -> None:
+    data = TensorDataset(torch.zeros((2, 1)), torch.zeros(2, dtype=torch.long))
+    points = [
+        shard(0, 0.9, 0, final=False),
+        shard(1, 0.6, 1, final=False),
+        Checkpoint(lambda: constant(0.01), np.arange(2), final=True),
+    ]
+    found = held_out(lambda model, part: doubts_of(TASK, model, part), points, data)[:, 0]
+    np.testing.assert_allclose(found, [0.4, 0.1], rtol=1e-6)
 
 
 def test_without_shards_nothing_is_held_out() -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from proof import Story, quiet, train_inline
 
 from expunge import training
+from expunge.bias.box_labels import KINDS
 from expunge.bias.checkpoints import mistaken_of
 from expunge.cli.bias_find import find as command
 from expunge.cli.selecting import lines
@@ -156,6 +157,18 @@ def test_an_adopted_model_has_one_checkpoint(story: Story) -> None:
         assert any("by heart" in w for w in report["warnings"])
 
 
+def test_with_folds_every_label_is_judged_by_who_never_saw_it(story: Story, tmp_path: Path) -> None:
+    report = look(story, "old", folds=2, epochs=1, ranked_by="label-errors", top=2, out=tmp_path / "found")
+    doubts = report["label_errors"]
+    assert doubts["held_out_by_folds"] == report["training_samples"]
+    assert doubts["not_held_out"] == 0
+    assert not any("by heart" in w for w in report["warnings"])
+    page = Path(report["files"]["sheet"]).read_text()
+    if story.task == "detect":
+        assert set(doubts["doubtful"]) == set(KINDS)
+        assert any(f"({kind})" in page for kind in KINDS)
+
+
 def test_a_checkpoint_speaks_of_those_it_saw(story: Story) -> None:
     opened = open_model(story.workspace.root / story.newest().weights)
     task = yolo_task(opened)
@@ -188,6 +201,8 @@ def test_a_checkpoint_speaks_of_those_it_saw(story: Story) -> None:
         ({"target": "group=noon", "columns": ("light",), "file": True}, "no such group"),
         ({"target": "group=late", "columns": ("light",), "file": True}, "in the training data only"),
         ({"top": 0}, "--top 0"),
+        ({"folds": 1}, "folds do not fit"),
+        ({"folds": 99}, "folds do not fit"),
         ({"ranked_by": "luck"}, "no ranking"),
         ({"model": "nobody"}, "no model"),
     ],

@@ -14,6 +14,7 @@ from expunge.errors import InputError
 from expunge.evidence import certificate, report
 from expunge.evidence import verify as evidence
 from expunge.harm.fairness import Question, compare
+from expunge.harm.grouping import note_found
 from expunge.harm.record import record
 from expunge.intake import show
 from expunge.unlearning.result import Result
@@ -82,6 +83,10 @@ def test_what_cannot_be_certified(world: Grouped) -> None:
         record(workspace, request, split)
     with pytest.raises(InputError):
         record(workspace, "r-0000000000000000", found)
+    searched = compare(workspace, ["m@1", "m@2"], Question("shop", ("tone",), split="val", draws=100))
+    note_found(workspace, "shop", "val")
+    with pytest.raises(InputError, match="what finds never judges"):
+        record(workspace, request, searched)
 
 
 def test_an_unknown_ground_changes_nothing(tmp_path: Path) -> None:

@@ -81,14 +81,17 @@ def held_out(
     checkpoints: Sequence[Checkpoint],
     train: Samples,
 ) -> Floats:
-    """Return what final shards say of the samples that they never saw, averaged; NaN where all saw one.
+    """Return what shards say of the samples that they never saw, averaged; NaN where all saw one.
+
+    A shard speaks as it last stood, also where the published model was polished on all data afterwards.
 
     Args:
         ask: Returns a row (n, …) for each sample.
-        checkpoints: Those that are not of a shard, or not final, are passed over.
+        checkpoints: In the order of the training; those that are of no shard are passed over.
         train: All training samples.
     """
-    shards = [c for c in checkpoints if c.final and c.shard is not None]
+    last = {c.shard: c for c in checkpoints if c.shard is not None}
+    shards = list(last.values())
     total: Floats | None = None
     counts = np.zeros(len(train))
     for point in shards:
@@ -149,9 +152,9 @@ def features_of(task: Task, model: nn.Module, data: Samples) -> Floats:
 
 
 def doubts_of(task: Task, model: nn.Module, data: Samples) -> Floats:
-    """Return how much the model contradicts each sample's label (n,), in 0–1: the mean over the kinds."""
+    """Return by kind how much the model contradicts each sample's label (n, K), in 0–1."""
 
     def question(model: nn.Module, batch: Batch) -> torch.Tensor:
-        return torch.stack(list(task.doubts(model, batch).values())).mean(0)
+        return torch.stack(list(task.doubts(model, batch).values()), 1)
 
     return asked(task, model, data, question)

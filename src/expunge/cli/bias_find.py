@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     help="Which estimate gives the order.",
 )
 @click.option("--split", default="val", show_default=True, help="Only val: what finds never judges.")
+@click.option(
+    "--folds",
+    type=int,
+    metavar="K",
+    help="Judge labels by K models trained anew, each without a part of the people; costs K − 1 retrains.",
+)
+@click.option("--epochs", type=int, metavar="E", help="Of each of these. [as the model's own training had]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sketches, folds and intervals.")
 @click.option(
     "--out",

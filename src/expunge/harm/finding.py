@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expunge.bias.groups import APART, Attributes, check_columns, group_samples, sizes
-from expunge.bias.ranking import LABELS, SAMPLE, SUBJECT, TRACIN, TRAK, Ranking, check_ranking, rank
+from expunge.bias.ranking import LABELS, SAMPLE, SUBJECT, TRAK, check_ranking, rank
 from expunge.bias.targets import SPLIT, Chosen, Target, check_split, choose, parse_target
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.errors import InputError
@@ -30,12 +30,10 @@ if TYPE_CHECKING:
     from expunge.catalog.models import Published
     from expunge.data.types import Sample, Version
     from expunge.exact.model import ErasableModel
-    from expunge.harm.labels import Doubts
+    from expunge.harm.labels import Folds
     from expunge.tasks.protocol import Samples, Task
     from expunge.tasks.yolo import Opened
     from expunge.workspace import Workspace
-
-FEW_ERRORS = 10
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Search:
         split: Only ``val`` is allowed.
         seed: Of sketches, folds and intervals.
         device: Where to compute.
+        folds: K trainings, each without a part of the people, judge labels that no shard can; None: none.
+        epochs: Of each of them; None: as on record in the model's file.
     """
 
     model: str
@@ -65,6 +65,8 @@ class Search:
     split: str = SPLIT
     seed: int = 0
     device: str = "cpu"
+    folds: int | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def find(
             is written then.
     """
     from expunge.harm.files import check_folder, write_files
+    from expunge.harm.found import named_items, report_of
     from expunge.harm.labels import doubts
     from expunge.harm.models import states_of
     from expunge.tasks.yolo import yolo_task
@@ -135,6 +138,7 @@ def find(
     if out is not None:
         check_folder(out)
     ground = _ground(workspace, search)
+    folds = _folds(search, ground)
     attributes = attributes_of(workspace, ground.version, search.file)
     keys = _keys(ground.train, attributes, search.by)
     task = yolo_task(ground.opened, search.device)
@@ -143,7 +147,7 @@ def find(
     chosen, accuracy = _choose(workspace, search, target, ground, attributes, task, module, held)
     points, states = states_of(task, module, ground.train, ground.model)
     estimates, kind = _attribute(task, points, ground, held, chosen, search.seed, progress)
-    doubt = doubts(task, module, points, ground, search.seed, progress)
+    doubt = doubts(task, module, points, ground, search.seed, progress, folds)
     ranking = rank(
         {**estimates, LABELS: doubt.scores},
         keys,
@@ -156,9 +160,9 @@ def find(
     files = None
     if out is not None:
         files = write_files(out, ground, ranking, keys, doubt, task, module, search)
-    report = _report(search, target, ground, chosen, accuracy, ranking, doubt, states, kind, len(points))
+    report = report_of(search, target, ground, chosen, accuracy, ranking, doubt, states, kind, len(points))
     if named:
-        report["top_items"] = _named(ranking)
+        report["top_items"] = named_items(ranking)
     return {**plain_json(report), "files": files}
 
 
@@ -187,6 +191,24 @@ def _ground(workspace: Workspace, search: Search) -> Ground:
             "Add validation data, and train on the new version.",
         )
     return Ground(published, opened, version, train, held, model)
+
+
+def _folds(search: Search, ground: Ground) -> Folds | None:
+    """How labels are cross-validated; refused before anything is computed."""
+    from expunge.harm.folds import folds_of
+    from expunge.harm.labels import Folds, subject_groups
+
+    if search.folds is None:
+        return None
+    folds_of(subject_groups(ground.train), search.folds)
+    epochs = search.epochs or ground.opened.train_args.get("epochs")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(
+            "Nobody knows how long the models of the folds are to be trained.",
+            "The model's file does not say how many epochs its own training had.",
+            "Give --epochs.",
+        )
+    return Folds(search.folds, epochs)
 
 
 def _keys(train: Sequence[Sample], attributes: Attributes, by: str) -> list[tuple[str, ...]]:
@@ -241,91 +263,10 @@ def _attribute(
     progress: Progress,
 ) -> tuple[dict[str, NDArray[np.float64]], str]:
     """The estimates by gradients, and what gradients they are."""
-    from torch.utils.data import Subset
+    from expunge.bias.attribution import attribute
 
-    from expunge.bias.checkpoints import visit_all
-    from expunge.bias.tracin import tracin
-    from expunge.bias.trak import trak
-
-    goal: Samples = Subset(held, chosen.rows.tolist())  # type: ignore[arg-type]
-    progress.begin("gradients", sum(len(p.rows) + len(goal) for p in points))
+    progress.begin("gradients", sum(len(p.rows) + len(chosen.rows) for p in points))
     try:
-        visits = visit_all(task, points, ground.training, goal, seed=seed, on_images=progress.add)
+        return attribute(task, points, ground.training, held, chosen, seed=seed, on_images=progress.add)
     finally:
         progress.end()
-    count = len(ground.train)
-    return {TRAK: trak(visits, count), TRACIN: tracin(visits, count)}, visits[0].train.kind
-
-
-def _report(
-    search: Search,
-    target: Target,
-    ground: Ground,
-    chosen: Chosen,
-    accuracy: float,
-    ranking: Ranking,
-    doubt: Doubts,
-    states: str,
-    kind: str,
-    checkpoints: int,
-) -> dict[str, Any]:
-    return {
-        "model": ground.published.label,
-        "dataset": ground.version.label,
-        "target": {
-            "kind": target.kind,
-            "columns": list(search.columns) if target.grouped else [],
-            "group": chosen.group,
-            "split": search.split,
-            "samples": len(chosen.rows),
-            "errors": chosen.errors,
-            "right_on_split": accuracy,
-        },
-        "by": search.by,
-        "ranked_by": search.ranked_by,
-        "gradients": kind,
-        "checkpoints": {"count": checkpoints, "are": states},
-        "training_samples": len(ground.train),
-        "ranked": len(ranking.names),
-        "unranked_samples": ranking.unranked,
-        "harmful": ranking.harmful,
-        "top": ranking.chosen,
-        "label_errors": doubt.as_json(),
-        "agreement": {pair: found.as_json() for pair, found in ranking.agreement.items()},
-        "warnings": _warnings(chosen, ranking, doubt, states),
-    }
-
-
-def _warnings(chosen: Chosen, ranking: Ranking, doubt: Doubts, states: str) -> list[str]:
-    from expunge.harm.models import FINAL_ONLY
-
-    said = list(doubt.warnings)
-    if chosen.errors < FEW_ERRORS:
-        said.append(f"The target has {chosen.errors} error(s): a ranking by so few is easily chance.")
-    if states == FINAL_ONLY:
-        said.append(
-            "There are no checkpoints of the training: TracIn sees the final model alone, and not how the "
-            "model came to be."
-        )
-    pair = ranking.agreement.get(f"{TRAK}/{TRACIN}")
-    if pair is not None and pair.spearman_interval is not None and pair.spearman_interval[0] <= 0:
-        said.append("TRAK and TracIn do not agree: look at the pictures before anything is forgotten.")
-    if ranking.unranked:
-        said.append(
-            f"{ranking.unranked} training sample(s) are not ranked: they belong to nothing that is, or no "
-            "checkpoint that is there saw them."
-        )
-    if not ranking.chosen:
-        said.append("Nothing does harm by this estimate: there is nothing to forget.")
-    return said
-
-
-def _named(ranking: Ranking) -> list[dict[str, Any]]:
-    return [
-        {
-            ranking.by: ranking.names[i],
-            "samples": ranking.counts[i],
-            **{name: float(values[i]) for name, values in ranking.scores.items()},
-        }
-        for i in range(ranking.chosen)
-    ]

@@ -11,6 +11,7 @@ from expunge.catalog import models as catalog
 from expunge.errors import InputError
 from expunge.evidence.measured import Measured, path_of, read
 from expunge.exact.checkpoint import write_atomically
+from expunge.harm.grouping import looked_at
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -28,8 +29,8 @@ def record(workspace: Workspace, request_id: str, compared: dict[str, Any]) -> P
         The certificate's file.
 
     Raises:
-        InputError: If none of the models was made for the request, nothing was certified yet, or no two
-            groups were large enough.
+        InputError: If none of the models was made for the request, nothing was certified yet, harm was
+            looked for on that split, or no two groups were large enough.
     """
     from expunge.requests import certify_again
 
@@ -41,6 +42,12 @@ def record(workspace: Workspace, request_id: str, compared: dict[str, Any]) -> P
             f"None of these models was made for the request {request_id}.",
             "A certificate says what was measured of the models that it is about.",
             f"See them with: expunge request show {request_id}",
+        )
+    if compared["split"] in looked_at(workspace, compared["data"].partition("@")[0]):
+        raise InputError(
+            f"Figures of the split {compared['split']!r} cannot be certified.",
+            "`bias find` looked for harm on it: what finds never judges.",
+            "Compare on another split.",
         )
     if compared["models"][0]["worst"] is None:
         raise InputError(

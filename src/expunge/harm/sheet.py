@@ -66,7 +66,7 @@ def write_ranked_sheet(
     classify = ground.opened.task == "classify"
     said = _of_classes(ground, task, module, samples) if classify else _of_boxes(ground, samples, search)
     rows = "".join(
-        _row(ground, ranking, item, ground.train[row], what, float(doubt.scores[row]))
+        _row(ground, ranking, item, ground.train[row], what, float(doubt.scores[row]), doubt.kind(row))
         for (item, row), what in zip(few, said, strict=True)
     )
     more = f" Of {len(shown)} pictures the first {MOST} are shown." if len(shown) > MOST else ""
@@ -86,7 +86,9 @@ def write_ranked_sheet(
     )
 
 
-def _row(ground: Ground, ranking: Ranking, item: int, sample: Sample, said: Said, doubt: float) -> str:
+def _row(
+    ground: Ground, ranking: Ranking, item: int, sample: Sample, said: Said, doubt: float, kind: str
+) -> str:
     who = ", ".join(sample.subjects) or "nobody"
     name = "" if ranking.by == SAMPLE else f"<b>{escape(ranking.names[item])}</b><br>"
     scores = "<br>".join(
@@ -96,7 +98,7 @@ def _row(ground: Ground, ranking: Ranking, item: int, sample: Sample, said: Said
         f"<tr><td>{item + 1}</td><td>{picture_of(ground.version.root / sample.path, said.boxes)}"
         f"<small>{escape(sample.path)}<br>{escape(who)}</small></td>"
         f"<td>labelled: {escape(said.label)}<br>model: {escape(said.model)}"
-        f"<br>doubt {_number(doubt)}</td><td>{name}{scores}</td></tr>"
+        f"<br>doubt {_number(doubt)}{f' ({kind})' if kind else ''}</td><td>{name}{scores}</td></tr>"
     )
 
 

@@ -81,7 +81,7 @@ class Task(Protocol):
     def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         """Return by kind how much the model contradicts the label of every sample (B,), in 0–1.
 
-        ``label``: of a class. ``missing`` and ``spurious``: of boxes. No gradient is kept.
+        ``label``: of a class. Of boxes the kinds of :mod:`expunge.bias.box_labels`. No gradient is kept.
         """
         ...
 

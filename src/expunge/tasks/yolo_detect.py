@@ -37,7 +37,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from expunge.tasks import yolo_boxes, yolo_doubts, yolo_signals
+from expunge.bias import box_labels
+from expunge.bias.boxes import Picture
+from expunge.tasks import yolo_boxes, yolo_signals
 from expunge.tasks.detect_eval import measure
 from expunge.tasks.protocol import Outputs, Samples
 from expunge.tasks.yolo import Opened
@@ -105,11 +107,26 @@ class YoloDetect(YoloTask):
 
     @torch.no_grad()
     def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return ``missing`` and ``spurious`` (B,); see :func:`expunge.tasks.yolo_doubts.doubts`."""
-        size = self._size(batch)
-        truth = yolo_boxes.corners(batch["bboxes"]) * size
-        found = self._detections(model, batch, yolo_doubts.CONFIDENCE)
-        return yolo_doubts.doubts(found, truth, batch["cls"].view(-1), batch["batch_idx"])
+        """Return ``overlooked``, ``misplaced``, ``swapped`` and ``spurious`` (B,).
+
+        See :mod:`expunge.bias.box_labels`.
+        """
+        size, pictures = self._size(batch), []
+        for i, found in enumerate(self._detections(model, batch, box_labels.CONFIDENCE)):
+            own = batch["batch_idx"] == i
+            truth = yolo_boxes.corners(batch["bboxes"][own]) * size
+            rows = found.double().cpu().numpy()
+            pictures.append(
+                Picture(
+                    truth.double().cpu().numpy().reshape(-1, 4),
+                    batch["cls"][own].view(-1).long().cpu().numpy(),
+                    rows[:, :4],
+                    rows[:, 4],
+                    rows[:, 5].astype("int64"),
+                )
+            )
+        said = torch.from_numpy(box_labels.doubts(pictures))
+        return dict(zip(box_labels.KINDS, said.T, strict=True))
 
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return class logits and box sides of every head."""

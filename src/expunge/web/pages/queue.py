@@ -26,6 +26,7 @@ from expunge.web.security import Identity, allowed, workspace_of
 router = APIRouter()
 PER_PAGE = 25
 MOST_LINES = 1000
+MOST_WAITING = 100  # of which a page works out what they save
 SHOWS: dict[str, tuple[str, tuple[State, ...]]] = {
     "open": ("all that is not closed", tuple(s for s in State if s != State.CLOSED)),
     "overdue": ("overdue", ()),
@@ -94,11 +95,11 @@ def queue(
         active="requests",
         rows=[{**row, "deadline": words.deadline(row)} for row in found.items],
         total=found.total or 0,
-        overdue=desk.counts(workspace)["overdue"],
+        overdue=desk.late(workspace),
         show=show,
         shows=[(name, title) for name, (title, _) in SHOWS.items()],
         dataset=dataset,
-        datasets=[d["name"] for d in desk.datasets(workspace)],
+        datasets=desk.dataset_names(workspace),
         q=q,
         cursor=cursor,
         next=address(found.next) if found.next else None,
@@ -110,8 +111,18 @@ def queue(
 
 @router.get("/requests/savings")
 def savings(request: Request, me: Annotated[Identity, Depends(allowed("desk.view"))]) -> Response:
-    """What requests that wait together save."""
-    return page(request, "savings", active="requests", waiting=waiting(workspace_of(request)))
+    """What requests that wait together save; of very many that takes minutes, and is no work for a page."""
+    workspace = workspace_of(request)
+    by_state = desk.counts(workspace)["states"]
+    several = by_state[State.SCOPED] + by_state[State.APPROVED]
+    found = waiting(workspace) if several <= MOST_WAITING else []
+    return page(
+        request,
+        "savings",
+        active="requests",
+        waiting=found,
+        several=several if several > MOST_WAITING else None,
+    )
 
 
 @router.get("/requests/new")
@@ -183,7 +194,7 @@ def _form(
         status,
         active="requests",
         form=sent,
-        datasets=[d["name"] for d in desk.datasets(workspace)],
+        datasets=desk.dataset_names(workspace),
         grounds=states.GROUNDS,
         preview=preview,
         problem=problem,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -33,9 +32,6 @@ CHECKS: list[Any] = [
 ]
 OPERATIONS = 45
 FEW, MANY = 4, 200
-
-
-import_module("expunge.evidence.verify")  # what takes seconds the first time, and no call should time out
 
 
 class World:

@@ -13,9 +13,10 @@ from desk_kit import Desk
 from requests_kit import START
 from sqlalchemy import event, insert, text
 
-from expunge import desk
+from expunge import desk as shown
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
+from expunge.desk import pages
 from expunge.desk.queue import PENDING
 from expunge.web.pages import queue as page
 from expunge.web.roles import Role
@@ -54,11 +55,11 @@ def sorted_slowly(rows: list[dict[str, Any]], *states: str) -> list[str]:
     return [row["id"] for row in found]
 
 
-def pages(workspace: Workspace, limit: int, **asked: Any) -> list[str]:
+def walked(workspace: Workspace, limit: int, **asked: Any) -> list[str]:
     """The ids of all pages, each asked for with the cursor of the one before."""
     found, cursor = [], None
     while True:
-        part = desk.queue(workspace, limit=limit, cursor=cursor, **asked)
+        part = shown.queue(workspace, limit=limit, cursor=cursor, **asked)
         found += [item["request"] for item in part.items]
         if part.next is None:
             assert part.total == len(found)
@@ -69,24 +70,24 @@ def pages(workspace: Workspace, limit: int, **asked: Any) -> list[str]:
 
 @pytest.mark.parametrize("limit", [1, 7, MANY - 1, MANY])
 def test_pages_are_the_sorted_list(workspace: Workspace, crowded: list[dict[str, Any]], limit: int) -> None:
-    assert pages(workspace, limit) == sorted_slowly(crowded)
+    assert walked(workspace, limit) == sorted_slowly(crowded)
 
 
 @pytest.mark.parametrize("states", [("closed",), ("scoped", "closed"), ("approved", "failed")])
 def test_pages_of_some_states(
     workspace: Workspace, crowded: list[dict[str, Any]], states: tuple[str, ...]
 ) -> None:
-    assert pages(workspace, 20, states=states) == sorted_slowly(crowded, *states)
-    assert pages(workspace, 20, states=states, dataset="shop") == sorted_slowly(crowded, *states)
-    assert pages(workspace, 20, states=states, dataset="none") == []
+    assert walked(workspace, 20, states=states) == sorted_slowly(crowded, *states)
+    assert walked(workspace, 20, states=states, dataset="shop") == sorted_slowly(crowded, *states)
+    assert walked(workspace, 20, states=states, dataset="none") == []
 
 
 def test_what_is_late(workspace: Workspace, crowded: list[dict[str, Any]]) -> None:
     late = [r for r in crowded if (r["due"] or r["received"]) < START and r["state"] in list(PENDING)]
     assert late
-    assert pages(workspace, 20, overdue=True) == sorted_slowly(late)
-    assert desk.late(workspace) == desk.counts(workspace)["overdue"] == len(late)
-    assert pages(workspace, 20, overdue=True, states=["closed"]) == []
+    assert walked(workspace, 20, overdue=True) == sorted_slowly(late)
+    assert shown.late(workspace) == shown.counts(workspace)["overdue"] == len(late)
+    assert walked(workspace, 20, overdue=True, states=["closed"]) == []
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def plans(workspace: Workspace, asked: list[tuple[str, Any]]) -> list[str]:
         ]
 
 
-AFTER = desk.pages.encode([0, datetime(2026, 1, 20, tzinfo=UTC).replace(tzinfo=None).isoformat(), "r-0"])
+AFTER = pages.encode([0, datetime(2026, 1, 20, tzinfo=UTC).replace(tzinfo=None).isoformat(), "r-0"])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ AFTER = desk.pages.encode([0, datetime(2026, 1, 20, tzinfo=UTC).replace(tzinfo=N
 def test_a_page_sorts_and_reads_no_more_than_it_shows(
     workspace: Workspace, crowded: list[dict[str, Any]], asked: list[tuple[str, Any]], wanted: dict[str, Any]
 ) -> None:
-    desk.queue(workspace, limit=5, **wanted)
+    shown.queue(workspace, limit=5, **wanted)
     found = plans(workspace, asked)
     assert any("request_queue" in step for step in found), found
     assert not any("B-TREE" in step for step in found), found
@@ -145,7 +146,7 @@ def test_without_the_index_it_would_sort(
     """The control."""
     with workspace._engine.begin() as connection:
         connection.execute(text("DROP INDEX request_queue"))
-    desk.queue(workspace, limit=5)
+    shown.queue(workspace, limit=5)
     assert any("B-TREE" in step for step in plans(workspace, asked))
 
 
@@ -154,6 +155,14 @@ def test_savings_of_very_many_are_not_worked_out_for_a_page(
 ) -> None:
     monkeypatch.setattr(page, "MOST_WAITING", 3)
     monkeypatch.setattr(page, "waiting", lambda _: pytest.fail("it was worked out"))
-    shown = Desk(workspace).signed_in(Role.VIEWER).get("/requests/savings")
+    answer = Desk(workspace).signed_in(Role.VIEWER).get("/requests/savings")
     several = sum(row["state"] in ("scoped", "approved") for row in crowded)
-    assert f"{several} requests wait." in shown.text
+    assert f"{several} requests wait." in answer.text
+
+
+@pytest.mark.parametrize("position", [[2**63], [-(2**63)], ["1"], [True], [1, 2], []], ids=str)
+def test_a_cursor_that_no_database_knows(desk: Desk, position: list[Any]) -> None:
+    answer = desk.signed_in(Role.ADMIN).get("/api/v1/trail", params={"cursor": pages.encode(position)})
+    assert answer.status_code == 422, answer.text
+    odd = pages.encode([0, "2026-01-01T00:00:00", "r-\0"])
+    assert desk.signed_in(Role.ADMIN).get("/api/v1/requests", params={"cursor": odd}).status_code == 422

@@ -15,7 +15,7 @@ from expunge.desk.certificates import (
     report,
     verify,
 )
-from expunge.desk.datasets import dataset, dataset_names, datasets, picture, subjects
+from expunge.desk.datasets import class_names, dataset, dataset_names, datasets, picture, subjects
 from expunge.desk.journal import log_page, proof
 from expunge.desk.models import model, models
 from expunge.desk.pages import Page
@@ -30,6 +30,7 @@ __all__ = [
     "certificate",
     "check_runnable",
     "check_target",
+    "class_names",
     "counts",
     "dataset",
     "dataset_names",

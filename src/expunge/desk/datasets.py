@@ -34,6 +34,13 @@ def dataset_names(workspace: Workspace) -> list[str]:
         return list(session.scalars(select(DatasetRow.name).order_by(DatasetRow.name)))
 
 
+def class_names(workspace: Workspace) -> list[str]:
+    """Return the names of the classes of all datasets, sorted."""
+    with workspace.session() as session:
+        configs = session.scalars(select(DatasetRow.config))
+        return sorted({name for config in configs for name in config["names"]})
+
+
 def dataset(workspace: Workspace, ref: str) -> dict[str, Any]:
     """Return a version of a dataset with its counts, and the numbers of all versions.
 

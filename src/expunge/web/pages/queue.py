@@ -26,6 +26,7 @@ from expunge.web.security import Identity, allowed, workspace_of
 router = APIRouter()
 PER_PAGE = 25
 MOST_LINES = 1000
+MOST_CLASSES = 500  # that the form suggests; others can be typed
 MOST_WAITING = 100  # of which a page works out what they save
 SHOWS: dict[str, tuple[str, tuple[State, ...]]] = {
     "open": ("all that is not closed", tuple(s for s in State if s != State.CLOSED)),
@@ -42,6 +43,7 @@ BLANK = {
     "dataset": "",
     "subjects": "",
     "samples": "",
+    "class_name": "",
     "ground": "",
     "received": "",
     "recipients": "",
@@ -195,6 +197,7 @@ def _form(
         active="requests",
         form=sent,
         datasets=desk.dataset_names(workspace),
+        classes=desk.class_names(workspace)[:MOST_CLASSES],
         grounds=states.GROUNDS,
         preview=preview,
         problem=problem,
@@ -208,9 +211,17 @@ async def _sent(request: Request) -> dict[str, str]:
 
 
 def _ask(sent: dict[str, str]) -> Ask:
+    class_name = sent["class_name"].strip() or None
+    if class_name and (sent["subjects"].strip() or sent["samples"].strip()):
+        raise InputError(
+            "A request is for a class, or for people and samples.",
+            "They are judged in different ways: a class must be gone, a person must be as if never seen.",
+            "File two requests.",
+        )
     return Ask(
         subjects=tuple(_lines(sent["subjects"])),
         samples=tuple(_lines(sent["samples"])),
+        class_name=class_name,
         dataset=sent["dataset"] or None,
         method=sent["other"].strip() or sent["method"] or "auto",
         defer=bool(sent["defer"]),

@@ -5,9 +5,11 @@
 
 The server is the real command in a process of its own, and the job a real erasure by a worker: a small
 YOLO26n-cls, trained erasable here, trains again what saw a person. The queue holds 10,000 requests. Twenty
-clients, a thread and a connection each, read pages of the queue and what else the desk shows, with
-a second between an answer and the next question, as people do. A second run has no pause: how many answers a
-second there are at most, and how long each then waits for the others.
+clients, a thread, a connection and a session's cookie each, read what the API and the pages show: the queue
+from its beginning and further down, requests, models, jobs, the log, with a second between an answer and the
+next question, as people do. ``idle`` is before the job, ``while_unlearning`` during it; ``without_pause``
+too, but without the second: how many answers a second there are at most, and how long each then waits for
+the others.
 """
 
 from __future__ import annotations
@@ -37,9 +39,8 @@ from sqlalchemy import insert
 from expunge.catalog.datasets import add_version, get_version
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.desk import queue
 from expunge.web import accounts, sessions
-from expunge.web.app import create_app
-from expunge.web.openapi import served
 from expunge.web.roles import Role
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
@@ -125,43 +126,42 @@ def serving(workspace: Workspace) -> Iterator[tuple[str, int]]:
         server.wait(60)
 
 
-def paths(workspace: Workspace, ids: list[str]) -> list[str]:
-    """What is read: the API, and every page that needs no name in its address."""
-    pages = [
-        route.path
-        for route in served(create_app(workspace, ServerSettings(workers=False)))
-        if route.method == "GET" and route.needs == "desk.view" and not route.path.startswith(API)
-    ]
+def paths(workspace: Workspace, ids: list[str]) -> list[tuple[str, str]]:
+    """What is read, each with its name in the result: the API, and the pages that people look at most."""
     some = random.Random(0).sample(ids, 5)
+    later = [queue(workspace, limit=len(ids) * share // 100).next for share in (10, 50, 90)]
     return [
-        f"{API}/requests",
-        f"{API}/requests?limit=50&cursor={{cursor}}",
-        f"{API}/requests/counts",
-        *(f"{API}/requests/{name}" for name in some),
-        f"{API}/models",
-        f"{API}/jobs",
-        f"{API}/log",
-        *(page for page in pages if "{" not in page),
-        *(page.format(request_id=some[0]) for page in pages if page.endswith("/{request_id}")),
+        (f"{API}/requests", f"{API}/requests"),
+        *((f"{API}/requests, a later page", f"{API}/requests?cursor={cursor}") for cursor in later),
+        (f"{API}/requests/counts", f"{API}/requests/counts"),
+        *((f"{API}/requests/{{id}}", f"{API}/requests/{name}") for name in some),
+        (f"{API}/models", f"{API}/models"),
+        (f"{API}/jobs", f"{API}/jobs"),
+        (f"{API}/log", f"{API}/log"),
+        ("/requests", "/requests"),
+        *(("/requests, a later page", f"/requests?cursor={cursor}") for cursor in later),
+        *(("/requests/{id}", f"/requests/{name}") for name in some),
+        ("/models", "/models"),
+        ("/models/{name}", "/models/m"),
+        ("/log", "/log"),
     ]
 
 
 def read(
-    address: str, secret: str, chosen: list[str], seconds: float, pause: float, number: int
+    address: str, secret: str, chosen: list[tuple[str, str]], seconds: float, pause: float, number: int
 ) -> list[tuple[str, float]]:
-    """Read in turn, as one client; returns what took how many milliseconds."""
-    found, cursor, dice = [], None, random.Random(number)
+    """Read in turn, as one client with a cookie; returns what took how many milliseconds."""
+    found, dice = [], random.Random(number)
     until = time.monotonic() + seconds
     with httpx.Client(base_url=address, cookies={"expunge_session": secret}, timeout=60) as client:
         time.sleep(dice.random() * pause)  # they do not all come at once
         while time.monotonic() < until:
-            path = dice.choice(chosen)
+            name, path = dice.choice(chosen)
             began = time.perf_counter()
-            answer = client.get(path.replace("&cursor={cursor}", f"&cursor={cursor}" if cursor else ""))
-            found.append((path, 1000 * (time.perf_counter() - began)))
-            answer.raise_for_status()
-            if "{cursor}" in path:
-                cursor = answer.json()["next"]
+            answer = client.get(path)
+            found.append((name, 1000 * (time.perf_counter() - began)))
+            if answer.status_code != 200:
+                raise RuntimeError(f"{path} answered {answer.status_code}")
             time.sleep(pause)
     return found
 
@@ -173,7 +173,7 @@ def cpu_seconds(process: int) -> float:
 
 
 def together(
-    server: tuple[str, int], secret: str, chosen: list[str], seconds: float, pause: float
+    server: tuple[str, int], secret: str, chosen: list[tuple[str, str]], seconds: float, pause: float
 ) -> dict[str, Any]:
     """Twenty clients at once; returns medians and 95 % points in milliseconds."""
     address, process = server
@@ -191,9 +191,12 @@ def together(
     spent, cpu = time.monotonic() - began, cpu_seconds(process) - before
     times = [entry for result in results for entry in result]
     by_path: dict[str, list[float]] = {}
-    for path, taken in times:
-        name = path.partition("/r-")[0] + ("/{id}" if "/r-" in path else "")
+    for name, taken in times:
         by_path.setdefault(name, []).append(taken)
+    kinds = {
+        "api": [taken for name, taken in times if name.startswith(API)],
+        "pages": [taken for name, taken in times if not name.startswith(API)],
+    }
     return {
         "clients": CLIENTS,
         "pause_seconds": pause,
@@ -202,6 +205,7 @@ def together(
         "server_cpu_ms_each": round(1000 * cpu / len(times), 1),
         "load_average": round(os.getloadavg()[0], 1),
         **points([taken for _, taken in times]),
+        **{kind: {"n": len(taken), **points(taken)} for kind, taken in kinds.items() if taken},
         "by_path": {path: {"n": len(v), **points(v)} for path, v in sorted(by_path.items())},
     }
 

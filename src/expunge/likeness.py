@@ -20,7 +20,7 @@ from expunge.catalog.selection import in_chunks
 from expunge.catalog.tables import DatasetRow, SampleRow
 from expunge.catalog.versions import in_version, not_erased
 from expunge.duplicates import duplicates
-from expunge.errors import InputError
+from expunge.errors import Conflict, InputError, NotFound
 from expunge.scoping import Ask, scope_of
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def lookalikes(workspace: Workspace, request_id: str) -> dict[str, Any]:
         and ``unreadable`` pictures.
 
     Raises:
-        InputError: If the request is unknown, or has begun to be executed: then it is too late to decide.
+        NotFound: If the request is unknown.
+        Conflict: If it has begun to be executed: then it is too late to decide.
     """
     with workspace.session() as session:
         row = get_request(session, request_id)
         if row.version_after is not None or "asked" not in row.selection:
-            raise InputError(
+            raise Conflict(
                 f"{request_id} has been executed, or is closed.", "What it takes out is settled.", ""
             )
         ask = Ask.from_record(row.method, row.selection)
@@ -85,14 +86,16 @@ def decide_pair(workspace: Workspace, request_id: str, first: int, second: int, 
     """Keep what an officer decided about a pair: ``same`` takes the second out with the first.
 
     Raises:
-        InputError: If the decision or a sample is unknown, or it is too late.
+        InputError: If that is no decision about two samples.
+        NotFound: If the request or a sample is unknown.
+        Conflict: If it is too late.
     """
     if decision not in decisions.DECISIONS or first == second:
         raise InputError("That is no decision about a pair.", f"Known: {', '.join(decisions.DECISIONS)}.", "")
     with workspace.session(write=True) as session:
         row = get_request(session, request_id)
         if row.version_after is not None:
-            raise InputError(f"{request_id} has been executed.", "What it takes out is settled.", "")
+            raise Conflict(f"{request_id} has been executed.", "What it takes out is settled.", "")
         version = get_version(session, dataset_name(session, row))
         here = in_version(version.dataset_id, version.number)
         query = select(SampleRow.id, SampleRow.path).where(
@@ -100,7 +103,7 @@ def decide_pair(workspace: Workspace, request_id: str, first: int, second: int, 
         )
         paths = dict(session.execute(query).all())
         if len(paths) < 2:
-            raise InputError("There is no such pair.", f"Its samples are not in {version.label}.", "")
+            raise NotFound("There is no such pair.", f"Its samples are not in {version.label}.", "")
         decisions.decide(session, version, [(paths[first], paths[second], decision)])
 
 
@@ -108,7 +111,7 @@ def picture_of(workspace: Workspace, request_id: str, sample: int) -> Path:
     """Return the file of a sample of the request's dataset: one that is retained, or that it erased itself.
 
     Raises:
-        InputError: If there is none, or another request erased it.
+        NotFound: If there is none, or another request erased it.
     """
     with workspace.session() as session:
         row = get_request(session, request_id)
@@ -120,7 +123,7 @@ def picture_of(workspace: Workspace, request_id: str, sample: int) -> Path:
         path = session.scalar(query)
         root = Path(session.get_one(DatasetRow, row.dataset_id).root)
     if path is None:
-        raise InputError("There is no such picture.", "", "")
+        raise NotFound("There is no such picture.", "", "")
     return root / path
 
 

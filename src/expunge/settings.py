@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +78,7 @@ class WorkspaceSettings(_Section):
     audit: AuditSettings = AuditSettings()
     bias: BiasSettings = BiasSettings()
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """The rules of the legal clock."""
         return Rules(**self.clock.model_dump())

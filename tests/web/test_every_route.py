@@ -29,6 +29,7 @@ NOWHERE = {
     "ref": "elsewhere@1",
     "name": "r-0123456789abcdef-elsewhere-1-quick",
     "index": "1000",
+    "sample": "1",
 }
 FILE = {"subjects": [PEOPLE[1]]}
 # method and path: what it takes, a body that fits, and whether its path names something
@@ -47,6 +48,11 @@ TABLE: dict[tuple[str, str], tuple[str | None, Any]] = {
     ("GET", "/requests/{request_id}"): ("desk.view", None),
     ("GET", "/requests/{request_id}/selection"): ("selection.view", None),
     ("GET", "/requests/{request_id}/scope"): ("desk.view", None),
+    ("GET", "/requests/{request_id}/lookalikes"): ("pictures.view", None),
+    ("POST", "/requests/{request_id}/lookalikes"): (
+        "duplicates.decide", {"goes": 1, "alike": 2, "decision": "same"},
+    ),
+    ("GET", "/requests/{request_id}/pictures/{sample}"): ("pictures.view", None),
     ("POST", "/requests/{request_id}/approve"): ("requests.approve", None),
     ("POST", "/requests/{request_id}/refuse"): ("requests.refuse", {"reason": "identity"}),
     ("POST", "/requests/{request_id}/extend"): (
@@ -204,7 +210,9 @@ def test_views_of_what_is_known(desk: Desk, known: dict[str, str], role: Role) -
     for (method, path), (needs, _) in TABLE.items():
         if method != "GET" or needs in (None, SIGNED_IN) or not may(role, str(needs)):
             continue
-        if path.startswith("/audits/") or path.endswith(("/picture", "/scope", "/events")):
+        if path.startswith("/audits/") or path.endswith(
+            ("/picture", "/{sample}", "/lookalikes", "/scope", "/events")
+        ):
             continue
         ids = {**known, "ref": "shop" if path.startswith("/datasets") else "m@1"}
         answer = call(client, method, path, ids)

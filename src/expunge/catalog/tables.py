@@ -248,6 +248,11 @@ class CheckpointRow(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+# The order of the queue. An index answers only what is written as the index is, so these are its words.
+IS_CLOSED = "CASE WHEN state = 'closed' THEN 1 ELSE 0 END"
+DUE_AT = "COALESCE(due, received)"
+
+
 class RequestRow(Base):
     """One erasure request: what was asked, its legal clock, and what was done for which model.
 
@@ -259,7 +264,11 @@ class RequestRow(Base):
     """
 
     __tablename__ = "request"
-    __table_args__ = (Index("request_key", "key_mac", unique=True), Index("request_state", "state", "due"))
+    __table_args__ = (
+        Index("request_key", "key_mac", unique=True),
+        Index("request_state", "state", "due"),
+        Index("request_queue", text(IS_CLOSED), text(DUE_AT), "id"),
+    )
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
     state: Mapped[str] = mapped_column(String(20))

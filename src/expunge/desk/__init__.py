@@ -15,11 +15,11 @@ from expunge.desk.certificates import (
     report,
     verify,
 )
-from expunge.desk.datasets import dataset, datasets, picture, subjects
+from expunge.desk.datasets import class_names, dataset, dataset_names, datasets, picture, subjects
 from expunge.desk.journal import log_page, proof
 from expunge.desk.models import model, models
 from expunge.desk.pages import Page
-from expunge.desk.queue import counts, queue
+from expunge.desk.queue import counts, late, queue
 from expunge.desk.story import check_runnable, scope, selected, story
 
 __all__ = [
@@ -30,9 +30,12 @@ __all__ = [
     "certificate",
     "check_runnable",
     "check_target",
+    "class_names",
     "counts",
     "dataset",
+    "dataset_names",
     "datasets",
+    "late",
     "log_page",
     "model",
     "models",

@@ -61,7 +61,7 @@ def verify(workspace: Workspace, content: bytes) -> dict[str, Any]:
         file = Path(folder) / BROUGHT
         file.write_bytes(content)
         try:
-            found = evidence.verify(workspace, str(file), evidence.Means(), Progress(quiet=True))
+            found = evidence.verify(workspace, str(file), evidence.Means(apart=True), Progress(quiet=True))
             about = _about(file)
         except InputError as error:
             named = [t.replace(str(file), "The file") for t in (error.what, error.why, error.next_step)]

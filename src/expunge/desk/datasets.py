@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from expunge.catalog.datasets import get_version, list_datasets, parse_ref, summarize
-from expunge.catalog.tables import SampleRow, SampleSubjectRow, VersionRow
+from expunge.catalog.tables import DatasetRow, SampleRow, SampleSubjectRow, VersionRow
 from expunge.catalog.versions import in_version, not_erased
 from expunge.data.thumbnail import thumbnail
 from expunge.data.types import Version
@@ -26,6 +26,19 @@ def datasets(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the newest version of every dataset, by name."""
     with workspace.session() as session:
         return [_shown(version) for version in list_datasets(session)]
+
+
+def dataset_names(workspace: Workspace) -> list[str]:
+    """Return the names of the datasets, sorted."""
+    with workspace.session() as session:
+        return list(session.scalars(select(DatasetRow.name).order_by(DatasetRow.name)))
+
+
+def class_names(workspace: Workspace) -> list[str]:
+    """Return the names of the classes of all datasets, sorted."""
+    with workspace.session() as session:
+        configs = session.scalars(select(DatasetRow.config))
+        return sorted({name for config in configs for name in config["names"]})
 
 
 def dataset(workspace: Workspace, ref: str) -> dict[str, Any]:

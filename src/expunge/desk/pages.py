@@ -52,6 +52,7 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
             isinstance(position, list)
             and len(position) == len(kinds)
             and all(type(part) is kind for part, kind in zip(position, kinds, strict=True))
+            and all(_is_kept(part) for part in position)
         ):
             return position
     except (ValueError, binascii.Error, RecursionError):
@@ -59,3 +60,8 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
     raise InputError(
         "That is no cursor of this list.", "", "Give `next` of an earlier answer, or leave it out."
     )
+
+
+def _is_kept(part: Any) -> bool:
+    """Whether a database can be asked for it."""
+    return part.isprintable() if isinstance(part, str) else abs(part) < 2**63

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue in pages, the most pressing first, however many requests there are."""
+"""The queue in pages, the most pressing first, however many requests there are.
+
+A page comes from the index ``request_queue``. SQLite takes the order from it only where a query asks for one
+of its halves, so what is not closed and what is closed are asked for one after the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, DateTime, and_, func, literal, or_, select, tuple_, type_coerce
-from sqlalchemy import case as sql_case
+from sqlalchemy import ColumnElement, Integer, Select, func, literal_column, or_, select
 
 from expunge.attempts import Held, held
 from expunge.catalog import states
 from expunge.catalog.states import State
-from expunge.catalog.tables import DatasetRow, RequestRow
+from expunge.catalog.tables import DUE_AT, IS_CLOSED, DatasetRow, Moment, RequestRow
 from expunge.desk.pages import Page, decode, encode
 from expunge.docket import describe
 from expunge.errors import InputError
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 PENDING = (*states.WAITING, *states.UNDERWAY, State.EXECUTED)
+closed_half: ColumnElement[int] = literal_column(IS_CLOSED, Integer)
+due_at: ColumnElement[datetime] = literal_column(DUE_AT, Moment)
 
 
 def queue(
@@ -52,22 +57,17 @@ def queue(
         InputError: If a state or the cursor is not known.
     """
     at = workspace.clock()
-    wanted = _conditions(states, dataset, at if overdue else None)
-    closed, due = _order()
-    query = select(RequestRow.id, closed, due).where(*wanted)
-    if cursor is not None:
-        position = decode(cursor, int, str, str)
-        try:
-            moment = datetime.fromisoformat(position[1])
-        except ValueError as error:
-            raise InputError("That is no cursor of this list.", "", "Leave it out.") from error
-        query = query.where(
-            tuple_(closed, due, RequestRow.id) > tuple_(literal(position[0]), _plain(moment), position[2])
-        )
-    query = query.order_by(closed, due, RequestRow.id).limit(limit + 1)
+    wanted = _wanted(states, overdue)
+    after = _position(cursor) if cursor is not None else None
+    halves = [part for part in (0, 1) if _half(wanted, part) and (after is None or part >= after[0])]
     with workspace.session() as session:
-        total = session.scalar(select(func.count()).select_from(RequestRow).where(*wanted)) or 0
-        found = session.execute(query).all()
+        conditions = _conditions(session, dataset, at if overdue else None)
+        found: list[Any] = []
+        for part in halves:
+            query = page_query(part, _half(wanted, part), limit + 1 - len(found)).where(*conditions)
+            if after is not None and part == after[0]:
+                query = query.where(due_at >= after[1], or_(due_at > after[1], RequestRow.id > after[2]))
+            found += session.execute(query) if len(found) <= limit else []
         ids = [row[0] for row in found[:limit]]
         rows = {row.id: row for row in session.scalars(select(RequestRow).where(RequestRow.id.in_(ids)))}
         concerned = {row.dataset_id for row in rows.values()}
@@ -76,9 +76,28 @@ def queue(
         on_hold = held(session, workspace.settings.audit.attempts)
         items = [shown(workspace, session, rows[i], at, on_hold) for i in ids]
         del datasets
+        total = _count(session, wanted, conditions)
     more = len(found) > limit
     last = found[limit - 1] if more else None
-    return Page(items, encode([last[1], last[2].isoformat(), last[0]]) if last else None, total)
+    position = [last[1], last[2].replace(tzinfo=None).isoformat(), last[0]] if last else None
+    return Page(items, encode(position) if position else None, total)
+
+
+def page_query(part: int, wanted: frozenset[State], limit: int) -> Select[tuple[str, int, datetime]]:
+    """Return the query for the first of one half of the queue, in its order.
+
+    Args:
+        part: 0: what is not closed; 1: what is.
+        wanted: The states of that half that are wanted.
+        limit: How many.
+    """
+    half = literal_column(str(part), Integer)  # in its own words: the index is chosen by them
+    query = (
+        select(RequestRow.id, closed_half, due_at).where(closed_half == half).order_by(due_at, RequestRow.id)
+    )
+    if wanted != _half(frozenset(State), part):
+        query = query.where(RequestRow.state.in_(sorted(wanted)))
+    return query.limit(limit)
 
 
 def shown(
@@ -95,37 +114,57 @@ def shown(
 
 def counts(workspace: Workspace) -> dict[str, Any]:
     """Return how many requests are in each state, and how many are overdue."""
-    at = workspace.clock()
     with workspace.session() as session:
-        found = session.execute(select(RequestRow.state, func.count()).group_by(RequestRow.state)).all()
-        late = session.scalar(select(func.count()).select_from(RequestRow).where(*_conditions((), None, at)))
-    by_state = {str(state): 0 for state in State} | {str(state): int(n) for state, n in found}
-    return {"states": by_state, "overdue": late or 0, "total": sum(by_state.values())}
+        by_state = _by_state(session)
+    return {"states": by_state, "overdue": late(workspace), "total": sum(by_state.values())}
 
 
-def _conditions(
-    wanted: Sequence[str], dataset: str | None, late_at: datetime | None
-) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    unknown = [state for state in wanted if state not in list(State)]
+def late(workspace: Workspace) -> int:
+    """Return how many requests should have been answered by now."""
+    with workspace.session() as session:
+        conditions = _conditions(session, None, workspace.clock())
+        return _count(session, frozenset(PENDING), conditions)
+
+
+def _count(session: Session, wanted: frozenset[State], conditions: Sequence[ColumnElement[bool]]) -> int:
+    if not conditions:
+        return sum(n for state, n in _by_state(session).items() if state in wanted)
+    query = select(func.count()).select_from(RequestRow).where(*conditions)
+    if wanted != frozenset(State):
+        query = query.where(RequestRow.state.in_(sorted(wanted)))
+    return session.scalar(query) or 0
+
+
+def _by_state(session: Session) -> dict[str, int]:
+    found = session.execute(select(RequestRow.state, func.count()).group_by(RequestRow.state)).all()
+    return {str(state): 0 for state in State} | {str(state): int(n) for state, n in found}
+
+
+def _wanted(named: Sequence[str], overdue: bool) -> frozenset[State]:
+    unknown = [state for state in named if state not in list(State)]
     if unknown:
         raise InputError("There is no such state.", f"Known: {', '.join(State)}.", "Choose from them.")
-    if wanted:
-        found.append(RequestRow.state.in_(list(wanted)))
+    wanted = frozenset(map(State, named)) or frozenset(State)
+    return wanted & frozenset(PENDING) if overdue else wanted
+
+
+def _half(wanted: frozenset[State], part: int) -> frozenset[State]:
+    return frozenset(state for state in wanted if (state == State.CLOSED) == bool(part))
+
+
+def _conditions(session: Session, dataset: str | None, late_at: datetime | None) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
     if dataset is not None:
-        ids = select(DatasetRow.id).where(DatasetRow.name == dataset)
-        found.append(RequestRow.dataset_id.in_(ids))
+        known = session.scalar(select(DatasetRow.id).where(DatasetRow.name == dataset))
+        found.append(RequestRow.dataset_id == (-1 if known is None else known))
     if late_at is not None:
-        late = or_(RequestRow.due < late_at, and_(RequestRow.due.is_(None), RequestRow.received < late_at))
-        found += [RequestRow.state.in_([str(state) for state in PENDING]), late]
+        found += [closed_half == literal_column("0", Integer), due_at < late_at]
     return found
 
 
-def _order() -> tuple[ColumnElement[int], ColumnElement[datetime]]:
-    closed = sql_case((RequestRow.state == str(State.CLOSED), 1), else_=0).label("closed")
-    due = type_coerce(func.coalesce(RequestRow.due, RequestRow.received), DateTime).label("due_at")
-    return closed, due
-
-
-def _plain(moment: datetime) -> Any:
-    return literal(moment.replace(tzinfo=None), DateTime)
+def _position(cursor: str) -> tuple[int, datetime, str]:
+    part, moment, last = decode(cursor, int, str, str)
+    try:
+        return part, datetime.fromisoformat(moment).replace(tzinfo=UTC), last
+    except ValueError as error:
+        raise InputError("That is no cursor of this list.", "", "Leave it out.") from error

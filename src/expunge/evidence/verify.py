@@ -16,11 +16,11 @@ from expunge.evidence.check import Check
 from expunge.evidence.keys import PublicKey, public_keys, read_public
 from expunge.evidence.offline import Read, check_certificate, check_log, read_file
 from expunge.evidence.rotation import successors
+from expunge.evidence.tensors import digest_apart, digest_of
 from expunge.exact.composition import Composition
-from expunge.exact.model import ErasableModel, states_digest
+from expunge.exact.model import ErasableModel
 from expunge.exact.replay import replay as run_replay
 from expunge.progress import Progress
-from expunge.tasks.weights import states_of
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -35,12 +35,14 @@ class Means:
         log: A copy of the log; None: the workspace's.
         tree_head: A tree head that was kept from before.
         replay: Train again.
+        apart: Read weights in a process of their own, so that this one does not grow by what it takes.
     """
 
     public_key: Path | None = None
     log: Path | None = None
     tree_head: Path | None = None
     replay: bool = False
+    apart: bool = False
 
 
 def verify(workspace: Workspace | None, target: str, means: Means, progress: Progress) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
         assert workspace is not None
         with workspace.session() as session:
             published = catalog.find_model(session, target)
-        checks = _of_model(workspace, published, published.digest, means.replay, progress)
+        checks = _of_model(workspace, published, published.digest, means, progress)
         if means.log is not None or earlier is not None:
             checks += check_log(content, head, earlier, trusted, None)
     valid = all(c.ok is not False for c in checks) and any(c.ok for c in checks)
@@ -148,7 +150,7 @@ def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progr
                 continue
             checks.append(_statement(workspace, published, entry, shown))
             checks.append(_files(workspace, shown))
-            checks += _of_model(workspace, published, shown.digest, means.replay, progress)
+            checks += _of_model(workspace, published, shown.digest, means, progress)
     return checks
 
 
@@ -221,7 +223,7 @@ def _files(workspace: Workspace, shown: statement.Model | statement.Interim) -> 
 
 
 def _of_model(
-    workspace: Workspace, published: Published, digest: str, replay: bool, progress: Progress
+    workspace: Workspace, published: Published, digest: str, means: Means, progress: Progress
 ) -> list[Check]:
     name = published.label
     same = published.digest == digest
@@ -229,7 +231,7 @@ def _of_model(
         Check(f"{name}: catalog", same, f"the catalog states {'the same' if same else 'another'} digest")
     ]
     path = workspace.root / published.weights
-    checks.append(_weights(name, path, digest))
+    checks.append(_weights(name, path, digest, means.apart))
     if published.plan_digest is None:
         return [*checks, Check(f"{name}: exact", None, "adopted: nothing is known of its training")]
     try:
@@ -247,7 +249,7 @@ def _of_model(
         )
         checks.append(Check(f"{name}: retained data", clean, detail))
         checks.append(_checkpoints(workspace, name, model))
-    if replay:
+    if means.replay:
         checks.append(_replay(workspace, model, published, digest, clean))
     return checks
 
@@ -263,11 +265,11 @@ def _checkpoints(workspace: Workspace, name: str, model: ErasableModel) -> Check
     return Check(f"{name}: checkpoints", not stale, detail)
 
 
-def _weights(name: str, path: Path, digest: str) -> Check:
+def _weights(name: str, path: Path, digest: str, apart: bool) -> Check:
     if not path.exists():
         return Check(f"{name}: weights", None, "the file is gone (purged?)")
     try:
-        found = states_digest(states_of(path))
+        found = digest_apart(path) if apart else digest_of(path)
     except InputError as error:
         return Check(f"{name}: weights", False, error.why)
     return Check(f"{name}: weights", found == digest, f"the file's tensors have digest {found[7:19]}…")

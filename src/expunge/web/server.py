@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from expunge.errors import InputError
@@ -81,8 +79,6 @@ def run(
         say(
             f"  {settings.address}/link/{links.invite(workspace, settings, link_for, settings.link_lifetime)}"
         )
-    # What verifying needs takes seconds to load: not while the first one waits for it.
-    threading.Thread(target=import_module, args=("expunge.evidence.verify",), daemon=True).start()
     config = uvicorn.Config(
         create_app(workspace, settings),
         log_level="warning",

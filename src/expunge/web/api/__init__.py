@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from expunge.web.api import accounts, data, evidence, jobs, people, requests
+from expunge.web.api import accounts, data, evidence, jobs, lookalikes, people, requests
 
 router = APIRouter(prefix="/api/v1")
-for part in (people, requests, data, evidence, jobs, accounts):
+for part in (people, requests, lookalikes, data, evidence, jobs, accounts):
     router.include_router(part.router)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from starlette.responses import Response
 
 from expunge.errors import ExpungeError, InputError
@@ -20,6 +20,7 @@ Own = Annotated[Identity, Depends(allowed("account.own"))]
 Admin = Annotated[Identity, Depends(allowed("accounts.manage"))]
 Text = Annotated[str, Form()]
 PER_PAGE = 100
+Before = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 ROLES = {
     Role.VIEWER: "sees states, dates, counts and evidence; no ids, no pictures",
     Role.OFFICER: "files, decides and sees what is asked for, with pictures",
@@ -121,7 +122,7 @@ def change(request: Request, name: str, me: Admin, role: Text = "", disabled: Te
 
 @router.get("/trail")
 def trail(
-    request: Request, me: Annotated[Identity, Depends(allowed("trail.view"))], before: int | None = None
+    request: Request, me: Annotated[Identity, Depends(allowed("trail.view"))], before: Before = None
 ) -> Response:
     """Who saw and did what, the newest first."""
     items, following = request.app.state.trail.page(PER_PAGE, before)

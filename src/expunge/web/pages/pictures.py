@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Path, Request
 from starlette.responses import Response
 
 from expunge import likeness
@@ -23,6 +23,8 @@ from expunge.web.security import Identity, allowed, settings_of, workspace_of
 
 router = APIRouter(prefix="/requests/{request_id}")
 SIDES = (220, 640)  # pixels
+MOST_ROWS = 2**63 - 1  # more is no row in any database
+Row = Annotated[int, Path(ge=1, le=MOST_ROWS)]
 
 
 @router.get("/lookalikes")
@@ -42,8 +44,8 @@ def decide(
     request: Request,
     request_id: str,
     me: Annotated[Identity, Depends(allowed("duplicates.decide"))],
-    first: Annotated[int, Form()],
-    second: Annotated[int, Form()],
+    first: Annotated[int, Form(ge=1, le=MOST_ROWS)],
+    second: Annotated[int, Form(ge=1, le=MOST_ROWS)],
     decision: Annotated[str, Form()],
 ) -> Response:
     """Decide about one pair."""
@@ -62,7 +64,7 @@ def decide(
 def picture(
     request: Request,
     request_id: str,
-    sample: int,
+    sample: Row,
     me: Annotated[Identity, Depends(allowed("pictures.view"))],
     side: int = SIDES[0],
 ) -> Response:

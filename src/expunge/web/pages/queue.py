@@ -26,6 +26,8 @@ from expunge.web.security import Identity, allowed, workspace_of
 router = APIRouter()
 PER_PAGE = 25
 MOST_LINES = 1000
+MOST_CLASSES = 500  # that the form suggests; others can be typed
+MOST_WAITING = 100  # of which a page works out what they save
 SHOWS: dict[str, tuple[str, tuple[State, ...]]] = {
     "open": ("all that is not closed", tuple(s for s in State if s != State.CLOSED)),
     "overdue": ("overdue", ()),
@@ -41,6 +43,7 @@ BLANK = {
     "dataset": "",
     "subjects": "",
     "samples": "",
+    "class_name": "",
     "ground": "",
     "received": "",
     "recipients": "",
@@ -94,11 +97,11 @@ def queue(
         active="requests",
         rows=[{**row, "deadline": words.deadline(row)} for row in found.items],
         total=found.total or 0,
-        overdue=desk.counts(workspace)["overdue"],
+        overdue=desk.late(workspace),
         show=show,
         shows=[(name, title) for name, (title, _) in SHOWS.items()],
         dataset=dataset,
-        datasets=[d["name"] for d in desk.datasets(workspace)],
+        datasets=desk.dataset_names(workspace),
         q=q,
         cursor=cursor,
         next=address(found.next) if found.next else None,
@@ -110,8 +113,18 @@ def queue(
 
 @router.get("/requests/savings")
 def savings(request: Request, me: Annotated[Identity, Depends(allowed("desk.view"))]) -> Response:
-    """What requests that wait together save."""
-    return page(request, "savings", active="requests", waiting=waiting(workspace_of(request)))
+    """What requests that wait together save; of very many that takes minutes, and is no work for a page."""
+    workspace = workspace_of(request)
+    by_state = desk.counts(workspace)["states"]
+    several = by_state[State.SCOPED] + by_state[State.APPROVED]
+    found = waiting(workspace) if several <= MOST_WAITING else []
+    return page(
+        request,
+        "savings",
+        active="requests",
+        waiting=found,
+        several=several if several > MOST_WAITING else None,
+    )
 
 
 @router.get("/requests/new")
@@ -183,7 +196,8 @@ def _form(
         status,
         active="requests",
         form=sent,
-        datasets=[d["name"] for d in desk.datasets(workspace)],
+        datasets=desk.dataset_names(workspace),
+        classes=desk.class_names(workspace)[:MOST_CLASSES],
         grounds=states.GROUNDS,
         preview=preview,
         problem=problem,
@@ -197,9 +211,17 @@ async def _sent(request: Request) -> dict[str, str]:
 
 
 def _ask(sent: dict[str, str]) -> Ask:
+    class_name = sent["class_name"].strip() or None
+    if class_name and (sent["subjects"].strip() or sent["samples"].strip()):
+        raise InputError(
+            "A request is for a class, or for people and samples.",
+            "They are judged in different ways: a class must be gone, a person must be as if never seen.",
+            "File two requests.",
+        )
     return Ask(
         subjects=tuple(_lines(sent["subjects"])),
         samples=tuple(_lines(sent["samples"])),
+        class_name=class_name,
         dataset=sent["dataset"] or None,
         method=sent["other"].strip() or sent["method"] or "auto",
         defer=bool(sent["defer"]),

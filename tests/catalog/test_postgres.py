@@ -30,7 +30,12 @@ def test_migrations_lead_to_the_tables(workspace: Workspace) -> None:
     from expunge.catalog.tables import Base
 
     with workspace._engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        # The server tells an index of expressions in words of its own, so that one is looked at apart.
+        options = {"include_object": lambda _object, name, *_rest: name != "request_queue"}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+    (index,) = workspace.query("SELECT indexdef FROM pg_indexes WHERE indexname = 'request_queue'")
+    assert index["indexdef"].endswith("COALESCE(due, received), id)")
     assert not workspace.catalog.exists()
 
 

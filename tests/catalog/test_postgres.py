@@ -12,6 +12,8 @@ from postgres_kit import server, sql, url, workspace
 from requests_kit import PEOPLE, Paper, add_people
 
 from expunge import batch, intake, pipeline
+from expunge.catalog import derived_tables as derived_tables
+from expunge.catalog import desk_tables as desk_tables
 from expunge.catalog import forgetting
 from expunge.catalog.datasets import get_version
 from expunge.errors import ExpungeError, InputError, StorageError

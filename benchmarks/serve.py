@@ -40,6 +40,7 @@ from expunge.catalog.datasets import add_version, get_version
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.desk import queue
+from expunge.evidence import journal
 from expunge.web import accounts, sessions
 from expunge.web.roles import Role
 from expunge.web.settings import ServerSettings
@@ -110,6 +111,7 @@ def fill(workspace: Workspace, count: int) -> list[str]:
             for source, target in steps
         ]
         session.execute(insert(RequestEventRow), events)
+    journal.flush(workspace)  # else the first who files a request would wait until the log has all of them
     return ids
 
 

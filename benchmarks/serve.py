@@ -154,8 +154,10 @@ def read(
 ) -> list[tuple[str, float]]:
     """Read in turn, as one client with a cookie; returns what took how many milliseconds."""
     found, dice = [], random.Random(number)
-    until = time.monotonic() + seconds
-    with httpx.Client(base_url=address, cookies={"expunge_session": secret}, timeout=60) as client:
+    cookies = {"expunge_session": secret}
+    # There is no TLS to verify; to load the authorities' certificates takes the time of many answers.
+    with httpx.Client(base_url=address, cookies=cookies, timeout=60, verify=False) as client:
+        until = time.monotonic() + seconds
         time.sleep(dice.random() * pause)  # they do not all come at once
         while time.monotonic() < until:
             name, path = dice.choice(chosen)

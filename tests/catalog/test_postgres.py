@@ -14,6 +14,8 @@ from postgres_kit import binary, server, sql, url, workspace
 from requests_kit import PEOPLE, Paper, add_people
 
 from expunge import batch, intake, pipeline, restored
+from expunge.catalog import derived_tables as derived_tables
+from expunge.catalog import desk_tables as desk_tables
 from expunge.catalog import forgetting
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.errors import ExpungeError, InputError, StorageError
@@ -35,7 +37,12 @@ def test_migrations_lead_to_the_tables(workspace: Workspace) -> None:
     from expunge.catalog.tables import Base
 
     with workspace._engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        # The server tells an index of expressions in words of its own, so that one is looked at apart.
+        options = {"include_object": lambda _object, name, *_rest: name != "request_queue"}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+    (index,) = workspace.query("SELECT indexdef FROM pg_indexes WHERE indexname = 'request_queue'")
+    assert index["indexdef"].endswith("COALESCE(due, received), id)")
     assert not workspace.catalog.exists()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from expunge import batch, intake
 from expunge.catalog.tables import DatasetRow, SampleRow
+from expunge.data.digest import file_digest
 from expunge.progress import Progress
 from expunge.scoping import Ask
 from expunge.web.roles import Role
@@ -35,6 +36,8 @@ def desk(workspace: Workspace, paper: Paper, tmp_path: Path) -> Desk:
     ImageEnhance.Brightness(shown).enhance(1.05).save(folder / ALIKE)
     with workspace.session(write=True) as session:
         session.scalars(select(DatasetRow)).one().root = str(folder)
+        for row in session.scalars(select(SampleRow).where(SampleRow.path.in_([GOES, ALIKE]))):
+            row.image_digest = file_digest(folder / row.path)
     return Desk(workspace, ServerSettings(workers=False, roots=(folder,)))
 
 

@@ -249,7 +249,7 @@ class CheckpointRow(Base):
 
 
 # The order of the queue. An index answers only what is written as the index is, so these are its words.
-IS_CLOSED = "CASE WHEN state = 'closed' THEN 1 ELSE 0 END"
+IS_CLOSED = "(CASE WHEN state = 'closed' THEN 1 ELSE 0 END)"
 DUE_AT = "COALESCE(due, received)"
 
 

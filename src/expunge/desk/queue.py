@@ -83,7 +83,7 @@ def queue(
     return Page(items, encode(position) if position else None, total)
 
 
-def page_query(part: int, wanted: frozenset[State], limit: int) -> Select[tuple[str, int, datetime]]:
+def page_query(part: int, wanted: frozenset[State], limit: int) -> Select[str, int, datetime]:
     """Return the query for the first of one half of the queue, in its order.
 
     Args:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""axe-core finds no fault on any page, in light, in the dark and on a phone; no page is wider than that."""
+"""axe-core finds no fault on any page, in light, in the dark and on a phone; no page is wider than that.
+
+The pages of every day are looked at each time, on a phone in the dark; all of them in every mode by
+``pytest -m slow tests/web/browser/test_accessibility.py``.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,18 @@ MODES = {
     "light": {"viewport": {"width": 1200, "height": 900}},
     "dark": {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}},
+    "phone in the dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
 }
 PAGES = (
     "/requests", "/requests/new", "/requests/savings", "/requests/{waiting}", "/requests/{waiting}/scope",
     "/requests/{waiting}/lookalikes", "/requests/{done}", "/requests/{done}/report", "/models", "/datasets",
     "/datasets/shop", "/log", "/log/head", "/log/0", "/verify", "/account", "/accounts", "/trail", "/nowhere",
 )  # fmt: skip
+EVERY_DAY = ("/requests", "/requests/new", "/requests/{waiting}", "/requests/{done}", "/verify")
+LOOKS = [
+    pytest.param("phone in the dark", EVERY_DAY),
+    *(pytest.param(mode, PAGES, marks=pytest.mark.slow) for mode in ("light", "dark", "phone")),
+]
 FOUND = """async () => (await axe.run(document)).violations.map(v =>
     `${v.impact} ${v.id}: ${v.nodes.slice(0, 3).map(n => n.html.slice(0, 120)).join(' | ')}`)"""
 
@@ -54,8 +64,10 @@ def names(bare: Office) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_no_page_has_a_fault(browser: Any, bare: Office, axe: str, names: dict[str, str], mode: str) -> None:
+@pytest.mark.parametrize(("mode", "pages"), LOOKS)
+def test_no_page_has_a_fault(
+    browser: Any, bare: Office, axe: str, names: dict[str, str], mode: str, pages: tuple[str, ...]
+) -> None:
     # The report's own policy allows no script at all, not even that of axe.
     context = browser.new_context(base_url=bare.address, bypass_csp=True, **MODES[mode])
     try:
@@ -66,7 +78,7 @@ def test_no_page_has_a_fault(browser: Any, bare: Office, axe: str, names: dict[s
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url("**/requests")
-        for pattern in PAGES:
+        for pattern in pages:
             at = pattern.format(**names)
             faults[pattern] = look(page, axe, at)
             width = page.evaluate("document.documentElement.scrollWidth")

@@ -19,8 +19,8 @@ FORM = {"dataset": "pets", "class_name": "cat", "key": "k"}
 
 
 @pytest.fixture
-def pets(desk: Desk, workspace: Workspace) -> Desk:
-    """A data set of three cats and a dog."""
+def pets(workspace: Workspace) -> Desk:
+    """A desk with a data set of three cats and a dog."""
     samples = tuple(
         Sample(f"train/{kind}/{k}.png", "train", f"{kind}{k}".encode().hex().rjust(64, "0"), "", kind)
         for kind, count in (("cat", 3), ("dog", 1))
@@ -29,7 +29,7 @@ def pets(desk: Desk, workspace: Workspace) -> Desk:
     with workspace.session(write=True) as session:
         config = DatasetConfig("folders", ("cat", "dog", "none"))
         add_version(session, "pets", Scan(Path("/nowhere"), config, samples), key=workspace.key)
-    return desk
+    return Desk(workspace)
 
 
 def test_a_class_is_filed(pets: Desk) -> None:

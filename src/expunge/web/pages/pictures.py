@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Form, Path, Request
 from starlette.responses import Response
 
 from expunge import likeness
-from expunge.comparison import couples_of
+from expunge.comparison import CONFIDENCE, couples_of
 from expunge.data.thumbnail import thumbnail
 from expunge.errors import InputError, NotFound
 from expunge.web import jobs
@@ -85,7 +85,7 @@ def comparison(
     newest = next((j for j in done if j.kind == jobs.COMPARE), None)
     if newest is None:
         raise NotFound("There is no comparison yet.", "", "Start one on the request's page.")
-    shown = {"compared": newest.result, "roots": bool(settings_of(request).roots)}
+    shown = {"compared": newest.result, "roots": bool(settings_of(request).roots), "least": CONFIDENCE}
     return page(request, "comparison", active="requests", request_id=request_id, **shown)
 
 

@@ -14,5 +14,5 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the index; ``expunge.catalog.tables`` has the same words."""
-    order = ["CASE WHEN state = 'closed' THEN 1 ELSE 0 END", "COALESCE(due, received)"]
+    order = ["(CASE WHEN state = 'closed' THEN 1 ELSE 0 END)", "COALESCE(due, received)"]
     op.create_index("request_queue", "request", [*map(sa.text, order), "id"])

@@ -26,7 +26,7 @@ from expunge.errors import ExpungeError
 from expunge.methods.base import Budget, all_methods
 
 RESULTS = Path(__file__).parent.parent / "results" / "methods" / "memory.json"
-EPOCHS, AFFORDABLE = 2, 4.0
+EPOCHS, AFFORDABLE, BUDGET = 2, 4.0, 100.0
 GOAL = 2.0
 GOAL_OF_METHOD = "subject"
 
@@ -55,7 +55,7 @@ def measure(name: str, imgsz: int, quick: bool) -> dict[str, Any]:
             return {"bytes": peak(lambda: suite.train(world.retain, 1))}
         method = all_methods()[name]
         given = {**needs(method, world, suite.task.clone(start), suite.batch), **length(method, AFFORDABLE)}
-        budget = Budget(AFFORDABLE * len(world.retain))
+        budget = Budget(BUDGET * len(world.retain))
 
         def work() -> None:
             method.function(

@@ -194,3 +194,17 @@ def test_a_forked_log_is_found(workspace: Workspace, tmp_path: Path) -> None:
     assert answers(workspace)["log: tree head"] is True, "in itself it is consistent"
     assert answers(workspace, then)["consistency"] is False
     assert json.loads(entries.read_text().splitlines()[0])["index"] == 0
+
+
+def test_only_what_follows_is_read(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.append(workspace, [event(n) for n in range(6)])
+    lines = files(workspace)[0].read_bytes().splitlines(keepends=True)
+    everything = log.parse(b"".join(lines))
+    read: list[int] = []
+    whole = log._entry
+    monkeypatch.setattr(log, "_entry", lambda index, line: read.append(index) or whole(index, line))
+    assert log.parse(b"".join(lines), known=everything[:4]) == everything
+    assert read == [4, 5]
+    read.clear()
+    assert log.parse(b"".join(lines), known=[*everything[:3], everything[4]]) == everything
+    assert read == list(range(6)), "another history is read from its beginning"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from expunge.desk.pages import Page, decode, encode
@@ -23,7 +24,8 @@ class _Parsed:
     entries: list[Entry]
 
 
-_KEPT: dict[str, _Parsed] = {}  # by the log's path; a log only grows, and is read again when it does
+_KEPT: dict[str, _Parsed] = {}  # by the log's path; a log only grows, and what is new is read when it does
+_READING = Lock()  # twenty people who ask at once wait for one reading, instead of each for twenty
 
 
 def log_page(
@@ -90,15 +92,17 @@ def _entries(workspace: Workspace) -> list[Entry]:
         stat = file.stat()
     except OSError:
         return []
-    state, known = (stat.st_ino, stat.st_size, stat.st_mtime_ns), _KEPT.get(str(file))
-    if known is None or known.state != state:
-        try:
-            known = _Parsed(state, log.entries_of(workspace))
-        except BrokenLog as error:
-            raise StorageError(
-                "The transparency log is damaged.", f"{error}.", "Verify it with: expunge verify"
-            ) from error
-        _KEPT[str(file)] = known
+    state = stat.st_ino, stat.st_size, stat.st_mtime_ns
+    with _READING:
+        known = _KEPT.get(str(file))
+        if known is None or known.state != state:
+            try:
+                known = _Parsed(state, log.entries_of(workspace, known.entries if known else ()))
+            except BrokenLog as error:
+                raise StorageError(
+                    "The transparency log is damaged.", f"{error}.", "Verify it with: expunge verify"
+                ) from error
+            _KEPT[str(file)] = known
     return known.entries
 
 

@@ -125,21 +125,27 @@ def sound_lines(workspace: Workspace, key: PublicKey | None = None) -> list[byte
     return _continued(folder, _content(folder / ENTRIES), key)[0]
 
 
-def entries_of(workspace: Workspace) -> list[Entry]:
+def entries_of(workspace: Workspace, known: Sequence[Entry] = ()) -> list[Entry]:
     """Return the workspace's log; a torn last line is left out.
+
+    Args:
+        workspace: Whose log.
+        known: See :func:`parse`.
 
     Raises:
         BrokenLog: If the log is damaged.
     """
-    return parse(_content(workspace.root / "log" / ENTRIES), torn_ok=True)
+    return parse(_content(workspace.root / "log" / ENTRIES), torn_ok=True, known=known)
 
 
-def parse(content: bytes, *, torn_ok: bool = False) -> list[Entry]:
+def parse(content: bytes, *, torn_ok: bool = False, known: Sequence[Entry] = ()) -> list[Entry]:
     """Read a log's lines.
 
     Args:
         content: The file's bytes.
         torn_ok: Leave out a last line without its end.
+        known: Entries that were read before: where the log begins with the very same lines, only what
+            follows is read.
 
     Raises:
         BrokenLog: If a line is damaged or out of its order.
@@ -147,7 +153,9 @@ def parse(content: bytes, *, torn_ok: bool = False) -> list[Entry]:
     *lines, rest = content.split(b"\n")
     if rest and not torn_ok:
         raise BrokenLog("the log breaks off in the midst of its last entry")
-    return [_entry(index, line) for index, line in enumerate(lines)]
+    if lines[: len(known)] != [entry.line for entry in known]:
+        known = ()
+    return [*known, *(_entry(index, lines[index]) for index in range(len(known), len(lines)))]
 
 
 def sign_head(entries: Sequence[Entry], key: SigningKey, time: str | None = None) -> dsse.Envelope:

@@ -12,6 +12,7 @@ from typing import Any
 from expunge.errors import InputError
 
 MOST = 200
+MOST_ROWS = 2**63 - 1  # no number of a row is larger, in any database
 
 
 @dataclass(frozen=True)
@@ -64,4 +65,4 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
 
 def _is_kept(part: Any) -> bool:
     """Whether a database can be asked for it."""
-    return part.isprintable() if isinstance(part, str) else abs(part) < 2**63
+    return part.isprintable() if isinstance(part, str) else abs(part) <= MOST_ROWS

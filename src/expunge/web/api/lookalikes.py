@@ -10,12 +10,12 @@ from pydantic import BaseModel, Field
 
 from expunge import likeness
 from expunge.data.thumbnail import thumbnail
+from expunge.desk.pages import MOST_ROWS
 from expunge.errors import NotFound
 from expunge.web.api.shapes import CHANGES, READS, RequestId, RequestRef, Taken
 from expunge.web.security import Identity, allowed, settings_of, workspace_of
 
 router = APIRouter(prefix="/requests/{request_id}", tags=["requests"])
-MOST_ROWS = 2**63 - 1  # more is no row in any database
 Sample = Annotated[int, Field(ge=1, le=MOST_ROWS, description="Number of the sample.", examples=[17])]
 Sides = Literal["220", "640"]
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Form, Query, Request
 from starlette.responses import Response
 
+from expunge.desk.pages import MOST_ROWS
 from expunge.errors import ExpungeError, InputError
 from expunge.web import accounts, links, passwords, tokens
 from expunge.web.pages.view import go, page, said
@@ -20,7 +21,7 @@ Own = Annotated[Identity, Depends(allowed("account.own"))]
 Admin = Annotated[Identity, Depends(allowed("accounts.manage"))]
 Text = Annotated[str, Form()]
 PER_PAGE = 100
-Before = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
+Before = Annotated[int | None, Query(ge=0, le=MOST_ROWS)]
 ROLES = {
     Role.VIEWER: "sees states, dates, counts and evidence; no ids, no pictures",
     Role.OFFICER: "files, decides and sees what is asked for, with pictures",

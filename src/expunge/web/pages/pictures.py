@@ -15,6 +15,7 @@ from starlette.responses import Response
 from expunge import likeness
 from expunge.comparison import CONFIDENCE, couples_of
 from expunge.data.thumbnail import thumbnail
+from expunge.desk.pages import MOST_ROWS
 from expunge.errors import InputError, NotFound
 from expunge.web import jobs
 from expunge.web.pages.request_page import start
@@ -23,7 +24,6 @@ from expunge.web.security import Identity, allowed, settings_of, workspace_of
 
 router = APIRouter(prefix="/requests/{request_id}")
 SIDES = (220, 640)  # pixels
-MOST_ROWS = 2**63 - 1  # more is no row in any database
 Row = Annotated[int, Path(ge=1, le=MOST_ROWS)]
 
 

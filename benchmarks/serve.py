@@ -23,9 +23,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -181,17 +181,12 @@ def together(
 ) -> dict[str, Any]:
     """Twenty clients at once; returns medians and 95 % points in milliseconds."""
     address, process = server
-    results: list[list[tuple[str, float]]] = [[] for _ in range(CLIENTS)]
-
-    def one(number: int) -> None:
-        results[number] = read(address, secret, chosen, seconds, pause, number)
-
-    threads = [threading.Thread(target=one, args=(n,)) for n in range(CLIENTS)]
     began, before = time.monotonic(), cpu_seconds(process)
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        reading = [
+            clients.submit(read, address, secret, chosen, seconds, pause, number) for number in range(CLIENTS)
+        ]
+        results = [each.result() for each in reading]  # a refused client ends the benchmark: half is no figure
     spent, cpu = time.monotonic() - began, cpu_seconds(process) - before
     times = [entry for result in results for entry in result]
     by_path: dict[str, list[float]] = {}

@@ -186,7 +186,9 @@ def together(
         reading = [
             clients.submit(read, address, secret, chosen, seconds, pause, number) for number in range(CLIENTS)
         ]
-        results = [each.result() for each in reading]  # a refused client ends the benchmark: half is no figure
+        results = [
+            each.result() for each in reading
+        ]  # a refused client ends the benchmark: half is no figure
     spent, cpu = time.monotonic() - began, cpu_seconds(process) - before
     times = [entry for result in results for entry in result]
     by_path: dict[str, list[float]] = {}

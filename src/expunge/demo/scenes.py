@@ -199,12 +199,19 @@ def _label(box: Box) -> str:
     return f"0 {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} {right - left:.6f} {bottom - top:.6f}\n"
 
 
-def _write_tables(root: Path, scenes: list[Scene], public: Collection[str]) -> None:
-    """Write what says which class there is, who is where, and which samples are public."""
-    (root / "data.yaml").write_text(
+def write_config(root: Path) -> Path:
+    """Write and return the ``data.yaml`` of the scenes in ``root``."""
+    path = root / "data.yaml"
+    path.write_text(
         f"path: {root.resolve()}\ntrain: images/train\nval: images/val\ntest: images/test\nnames: [face]\n",
         encoding="utf-8",
     )
+    return path
+
+
+def _write_tables(root: Path, scenes: list[Scene], public: Collection[str]) -> None:
+    """Write what says which class there is, who is where, and which samples are public."""
+    write_config(root)
     with open(root / "subjects.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("sample", "subject"))

@@ -101,8 +101,11 @@ def _run(
     model = task.build(plan)
     model.load_state_dict(start.model)
     task.prepare(model, plan, frozen)
-    ema = _shadow(model, start)
+    ema = _Average(model, start)
     optimizer = task.optimizer(model, plan, stage.lr0)
+    for group in optimizer.param_groups:
+        if "foreach" in group:
+            group["foreach"] = True  # the same bytes in fewer calls
     base_rates = [group["lr"] / stage.lr0 for group in optimizer.param_groups]
     _restore_optimizer(optimizer, start)
     updates, still = start.ema_updates, _frozen_norms(model)
@@ -110,12 +113,13 @@ def _run(
 
     def state(done: int) -> State:
         tensors, scalars = _optimizer_state(optimizer)
-        return State(dict(model.state_dict()), ema, tensors, scalars, updates, done)
+        return State(dict(model.state_dict()), ema.tensors, tensors, scalars, updates, done)
 
     first = max(start.epoch, stage.first_epoch)
     for epoch in range(first, stage.first_epoch + stage.epochs):
         task.begin_epoch(model, epoch, stage.phase_epochs)
         cut = batches(epoch_order(plan.seed, stage.phase, epoch, paths), plan.recipe.batch)
+        alone: bool | None = None
         for i, indices in enumerate(cut):
             done = i / len(cut)
             rate = learning_rate(plan.recipe, stage, epoch, done) * warmup(
@@ -124,9 +128,11 @@ def _run(
             for group, scale in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * scale
             batch = data.batch(stage, epoch, indices)
-            model.train()
-            for norm in still if len(indices) > 1 else _norms(model):
-                norm.eval()  # frozen layers, or a single sample: batch statistics do not exist
+            if alone is not (len(indices) == 1):
+                alone = len(indices) == 1
+                model.train()
+                for norm in _norms(model) if alone else still:
+                    norm.eval()  # frozen layers, or a single sample: batch statistics do not exist
             seed_everything(keyed_hash(plan.seed, "step", stage.phase, epoch, paths[indices[0]]))
             loss = task.loss(model, batch)
             if not torch.isfinite(loss):
@@ -140,24 +146,30 @@ def _run(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             updates += 1
-            _update(ema, model, EMA_DECAY * (1 - math.exp(-updates / EMA_TAU)))
+            ema.update(EMA_DECAY * (1 - math.exp(-updates / EMA_TAU)))
             hooks.images(len(indices))
         done_epochs = epoch + 1
         hooks.epoch(lambda done_epochs=done_epochs: state(done_epochs))  # type: ignore[misc]
     return state(stage.first_epoch + stage.epochs)
 
 
-def _shadow(model: nn.Module, start: State) -> dict[str, torch.Tensor]:
-    reference = start.ema or start.model
-    return {name: reference[name].clone() for name in model.state_dict()}
+class _Average:
+    """The exponential moving average of a model's state, updated in few calls."""
 
+    def __init__(self, model: nn.Module, start: State) -> None:
+        live, reference = model.state_dict(), start.ema or start.model
+        self.tensors = {name: reference[name].clone() for name in live}
+        # Training changes a model's tensors in place: they need to be collected only once.
+        floats = [name for name, value in live.items() if value.is_floating_point()]
+        self._averaged = [self.tensors[name] for name in floats], [live[name] for name in floats]
+        self._copied = [(self.tensors[n], v) for n, v in live.items() if not v.is_floating_point()]
 
-def _update(ema: dict[str, torch.Tensor], model: nn.Module, decay: float) -> None:
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            ema[name].lerp_(value, 1 - decay)
-        else:
-            ema[name].copy_(value)
+    def update(self, decay: float) -> None:
+        """Take one step towards the model."""
+        averaged, live = self._averaged
+        torch._foreach_lerp_(averaged, live, 1 - decay)
+        for mine, value in self._copied:
+            mine.copy_(value)
 
 
 def _norms(model: nn.Module) -> list[nn.Module]:

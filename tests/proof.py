@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import worlds
+from benchmarks.inline import in_turn
 
 from expunge import pipeline, training
 from expunge.approximation import Settings
@@ -20,9 +20,8 @@ from expunge.catalog.models import Published, find_model
 from expunge.data.export import export_version
 from expunge.data.scan import scan
 from expunge.data.subjects import attach, read_subjects
-from expunge.exact import runner, worker
+from expunge.exact import runner
 from expunge.exact.composition import Composition
-from expunge.exact.graph import Node
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options
 from expunge.progress import Progress
@@ -32,22 +31,6 @@ from expunge.workspace import Workspace
 
 def train_inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in this process: the worker's own code without the seconds that starting one takes."""
-
-    def in_turn(chains: list[list[Node]], run: runner.Training, start: Any) -> list[runner.Finished]:
-        finished: list[runner.Finished] = []
-        for chain in chains:
-            nodes = {node.key: node for node in chain}
-
-            def report(event: str, nodes: dict[str, Node] = nodes, **values: Any) -> None:
-                if event == "node":
-                    done = runner.Finished(
-                        nodes[values["key"]], values["cpu_seconds"], values["digest"], values["size_bytes"]
-                    )
-                    finished.append(done)
-                    run.on_node(done)
-
-            worker.run(runner._job(chain, run, start(chain)), report, os.getppid())
-        return finished
 
     monkeypatch.setattr(runner, "_parallel", in_turn)
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.bias.coloured import PIXELS, Coloured, draw
 from benchmarks.bias.report import Row
+from benchmarks.inline import in_turn
 from expunge import pipeline, training
 from expunge.bias import metrics
 from expunge.catalog.datasets import add_version, get_version, load_samples
@@ -28,8 +29,7 @@ from expunge.catalog.models import Published, find_model
 from expunge.data.scan import scan
 from expunge.data.subjects import attach, read_subjects
 from expunge.data.types import Sample
-from expunge.exact import runner, worker
-from expunge.exact.graph import Node
+from expunge.exact import runner
 from expunge.exact.model import plan_file
 from expunge.exact.planner import Options, parse_value
 from expunge.progress import Progress
@@ -128,22 +128,6 @@ def world(folder: Path, data: Coloured, *, without_a: bool = False) -> World:
     with workspace.session(write=True) as session:
         add_version(session, "digits", found, key=workspace.key)
     return World(workspace, root)
-
-
-def in_turn(chains: list[list[Node]], run: runner.Training, start: Any) -> list[runner.Finished]:
-    """Train in this process: the workers' own code without the seconds that starting one takes."""
-    finished: list[runner.Finished] = []
-    for chain in chains:
-        nodes = {node.key: node for node in chain}
-
-        def report(event: str, nodes: dict[str, Node] = nodes, **values: Any) -> None:
-            if event == "node":
-                what = values["cpu_seconds"], values["digest"], values["size_bytes"]
-                finished.append(runner.Finished(nodes[values["key"]], *what))
-                run.on_node(finished[-1])
-
-        worker.run(runner._job(chain, run, start(chain)), report, os.getppid())
-    return finished
 
 
 def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]:

@@ -109,6 +109,30 @@ def test_every_sample_is_used_in_every_epoch(
     assert all(counter == Counter(range(len(setting.samples))) for counter in used)
 
 
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_the_average_follows_every_tensor(tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held against one that asks the model for its tensors at every step, and takes them one by one."""
+    steps = []
+
+    class Checked(trainer._Average):
+        def __init__(self, model: torch.nn.Module, start: State) -> None:
+            super().__init__(model, start)
+            self.model, self.slow = model, {k: v.clone() for k, v in self.tensors.items()}
+
+        def update(self, decay: float) -> None:
+            super().update(decay)
+            for name, value in self.model.state_dict().items():
+                slow = self.slow[name]
+                self.slow[name] = slow.lerp(value, 1 - decay) if slow.is_floating_point() else value.clone()
+                assert torch.equal(self.tensors[name], self.slow[name]), name
+            steps.append(decay)
+
+    monkeypatch.setattr(trainer, "_Average", Checked)
+    state = Setting(tmp_path, task).run()
+    assert len(steps) > 4
+    assert not torch.equal(state.ema["model.0.conv.weight"], state.model["model.0.conv.weight"])
+
+
 def test_a_single_sample_can_be_trained_on(tmp_path: Path) -> None:
     """Batch statistics of one 1x1 map do not exist; the step is made with the running ones."""
     setting = Setting(tmp_path, "classify")

@@ -67,13 +67,18 @@ class Nursery:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._numbers = folder, itertools.count()
+        folders = [str(folder) for folder in (SOURCE, TESTS, TESTS.parent)]
         pinned = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
         self._process = subprocess.Popen(
             [sys.executable, str(TESTS / "robust" / "nursery.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **pinned, "PYTHONPATH": os.pathsep.join((str(SOURCE), str(TESTS)))},
+            env={
+                **os.environ,
+                **pinned,
+                "PYTHONPATH": os.pathsep.join(map(str, (SOURCE, TESTS, TESTS.parent))),
+            },
         )
         assert self._read() == "ready"
 

@@ -113,6 +113,7 @@ def warm_up() -> None:
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
+    from benchmarks.inline import in_turn
     from robust import scenes
 
     from expunge import pipeline, training
@@ -120,7 +121,7 @@ def warm_up() -> None:
     from expunge.data.scan import scan
     from expunge.data.subjects import attach, read_subjects
     from expunge.evidence.verify import Means, verify
-    from expunge.exact import replay, runner, worker
+    from expunge.exact import replay, runner, workers
     from expunge.exact.planner import Options
     from expunge.progress import Progress
     from expunge.workspace import Workspace
@@ -128,20 +129,7 @@ def warm_up() -> None:
     for name in ("cli.main", "cli.data", "cli.training", "cli.erasure", "exact.replay", "data.export"):
         import_module(f"expunge.{name}")
 
-    def inline(chains: Any, run: Any, start: Any) -> Any:
-        done = []
-        for chain in chains:
-            nodes = {node.key: node for node in chain}
-
-            def report(event: str, nodes: Any = nodes, **values: Any) -> None:
-                if event == "node":
-                    done.append(runner.Finished(nodes[values.pop("key")], **values))
-                    run.on_node(done[-1])
-
-            worker.run(runner._job(chain, run, start(chain)), report, os.getppid())
-        return done
-
-    original, runner._parallel = runner._parallel, inline
+    original, runner._parallel = runner._parallel, in_turn
     with TemporaryDirectory() as name:
         folder, quiet = Path(name), Progress(quiet=True)
         workspace = Workspace.init(folder)
@@ -155,7 +143,7 @@ def warm_up() -> None:
         verify(workspace, "m", Means(), quiet)
         workspace._engine.dispose()  # SQLite must not have a file open across a fork
     runner._parallel = original
-    runner.subprocess = SimpleNamespace(Popen=Forked, PIPE=PIPE)  # type: ignore[assignment]
+    workers.subprocess = SimpleNamespace(Popen=Forked, PIPE=PIPE)  # type: ignore[assignment]
     replay.subprocess = SimpleNamespace(run=forked_run, PIPE=PIPE)  # type: ignore[assignment]
 
 

@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains what is missing of a graph, shards side by side, each in a process of its own."""
+"""Trains what is missing of a graph, shards side by side, in processes of their own."""
 
 from __future__ import annotations
 
-import json
 import os
-import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +13,10 @@ from expunge.data.types import DatasetConfig
 from expunge.errors import ExpungeError, Preempted
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.composition import final, weights_of
-from expunge.exact.fingerprint import environment_variables
 from expunge.exact.graph import Graph, Node
 from expunge.exact.plan import Plan
 from expunge.exact.store import CheckpointStore
+from expunge.exact.workers import Workers
 
 POLL_SECONDS = 0.2
 
@@ -64,7 +59,6 @@ class Training:
     on_images: Callable[[int], None] = lambda count: None
     on_node: Callable[[Finished], None] = lambda finished: None
     preempted: Callable[[], bool] = lambda: False
-    _events: queue.Queue[tuple[int, dict[str, Any] | None]] = field(default_factory=queue.Queue)
 
     @property
     def workers(self) -> int:
@@ -108,21 +102,22 @@ def train(graph: Graph, run: Training) -> list[Finished]:
     todo = missing(graph, run.store)
     finished: list[Finished] = []
     public = [n for n in todo if n.phase == "public"]
-    finished += _parallel([public] if public else [], run, lambda chain: _parent_file(chain[0], run))
     chains: dict[int, list[Node]] = {}
     for node in todo:
         if node.phase == "shard":
             chains.setdefault(node.shard, []).append(node)
-    finished += _parallel(list(chains.values()), run, lambda chain: _parent_file(chain[0], run))
-    if graph.polish and graph.polish in todo:
-        start = polish_start(run.scratch, run.store)
-        unpolished = replace(final(graph), polish=False)
-        state = weights_of(graph, unpolished, run.store, run.initial, run.plan)[0]
-        write_weights(start, state)
-        try:
-            finished += _parallel([[graph.polish]], run, lambda chain: start)
-        finally:
-            start.unlink(missing_ok=True)
+    with Workers(run.plan.threads, run.plan.isa) as workers:
+        for together in ([public] if public else [], list(chains.values())):
+            finished += _parallel(together, run, workers, lambda chain: _parent_file(chain[0], run))
+        if graph.polish and graph.polish in todo:
+            start = polish_start(run.scratch, run.store)
+            unpolished = replace(final(graph), polish=False)
+            state = weights_of(graph, unpolished, run.store, run.initial, run.plan)[0]
+            write_weights(start, state)
+            try:
+                finished += _parallel([[graph.polish]], run, workers, lambda chain: start)
+            finally:
+                start.unlink(missing_ok=True)
     return finished
 
 
@@ -143,75 +138,34 @@ def _parent_file(node: Node, run: Training) -> Path:
     return run.store.path(node.parent) if node.parent else run.initial
 
 
-def _parallel(chains: list[list[Node]], run: Training, start: Callable[[list[Node]], Path]) -> list[Finished]:
-    waiting, running = list(enumerate(chains)), dict[int, subprocess.Popen[str]]()
+def _parallel(
+    chains: list[list[Node]], run: Training, workers: Workers, start: Callable[[list[Node]], Path]
+) -> list[Finished]:
+    waiting = list(chains)
     nodes = {node.key: node for chain in chains for node in chain}
     finished: list[Finished] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < run.workers:
-                index, chain = waiting.pop(0)
-                running[index] = _spawn(index, chain, run, start(chain))
-            if run.preempted():
-                raise Preempted(
-                    "The repair gave way to another erasure.",
-                    "A forget of the same model came in between.",
-                    "Nothing to do: what is still missing is trained by that command or by `expunge repair`.",
-                )
-            try:
-                index, event = run._events.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if event is None:
-                code = running.pop(index).wait()
-                if code:
-                    raise _died(code)
-            elif event["event"] == "images":
-                run.on_images(event["count"])
-            elif event["event"] == "node":
-                done = Finished(
-                    nodes[event["key"]], event["cpu_seconds"], event["digest"], event["size_bytes"]
-                )
-                finished.append(done)
-                run.on_node(done)
-            elif event["event"] == "error":
-                raise ExpungeError(event["error"], event["reason"], event["next"])
-    finally:
-        for process in running.values():
-            process.kill()
-            process.wait()
-        run._events = queue.Queue()
+    while waiting or workers.busy:
+        while waiting and len(workers.busy) < run.workers:
+            chain = waiting.pop(0)
+            workers.give(_job(chain, run, start(chain)))
+        if run.preempted():
+            raise Preempted(
+                "The repair gave way to another erasure.",
+                "A forget of the same model came in between.",
+                "Nothing to do: what is still missing is trained by that command or by `expunge repair`.",
+            )
+        event = workers.event(POLL_SECONDS)
+        if event is None:
+            continue
+        if event["event"] == "images":
+            run.on_images(event["count"])
+        elif event["event"] == "node":
+            done = Finished(nodes[event["key"]], event["cpu_seconds"], event["digest"], event["size_bytes"])
+            finished.append(done)
+            run.on_node(done)
+        elif event["event"] == "error":
+            raise ExpungeError(event["error"], event["reason"], event["next"])
     return finished
-
-
-def _spawn(index: int, chain: list[Node], run: Training, start: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, **environment_variables(run.plan.threads, run.plan.isa)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "expunge.exact.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    )
-    events, text = run._events, json.dumps(_job(chain, run, start))
-
-    def pump() -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(text)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        try:
-            for line in process.stdout:
-                events.put((index, json.loads(line)))
-        finally:
-            events.put((index, None))
-
-    threading.Thread(target=pump, daemon=True).start()
-    return process
 
 
 def _job(chain: list[Node], run: Training, start: Path) -> dict[str, Any]:
@@ -240,12 +194,3 @@ def _job(chain: list[Node], run: Training, start: Path) -> dict[str, Any]:
             for node in chain
         ],
     }
-
-
-def _died(code: int) -> ExpungeError:
-    reason = "It was killed, which on a full machine is what running out of memory looks like."
-    return ExpungeError(
-        "A training process ended before its work was done.",
-        reason if code < 0 else f"It left with code {code}; its messages are above.",
-        "Run the command again: it goes on from the last finished stage. Lower --batch if memory is short.",
-    )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training process: reads one job on standard input, trains its stages, reports in JSON lines.
+"""A training process: reads jobs on standard input, trains their stages, reports in JSON lines.
 
-A process of its own because threads and instruction set can only be pinned before torch is imported. The
+A process of its own because threads and instruction set can only be pinned before torch is imported. A
 job names no subject; it comes through a pipe so that no list of samples is left on disk.
 """
 
@@ -17,23 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import ExpungeError
+from expunge.exact.lean import without_compiler
 
 PARTIAL_EVERY_SECONDS = 30.0
 
 
 def main() -> int:
-    """Run the job; exit 0, or 2 after an error was reported."""
+    """Run the jobs; exit 0 when no more can come, or 2 after an error was reported."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # nothing that a library prints may mix with the reports
 
     def report(**event: Any) -> None:
         channel.write(json.dumps(event) + "\n")
 
-    job = json.load(sys.stdin)
-    die_with(job["parent"])
-    forbid(job["forbidden"])
     try:
-        run(job, report, job["parent"])
+        for number, line in enumerate(sys.stdin):
+            job = json.loads(line)
+            if number == 0:  # the same for all jobs of a command
+                die_with(job["parent"])
+                forbid(job["forbidden"])
+                without_compiler()
+            run(job, report, job["parent"])
+            report(event="done")
     except ExpungeError as error:
         report(event="error", **error.as_json())
         return 2

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training processes, each of which takes one job after another: what they import is imported once."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+from expunge.errors import ExpungeError
+from expunge.exact.fingerprint import environment_variables
+
+
+class Workers:
+    """The processes of one command; used as a context manager, at the end of which none is left.
+
+    Attributes:
+        busy: Numbers of those that have a job.
+    """
+
+    def __init__(self, threads: int, isa: str) -> None:
+        self._environment = {**os.environ, **environment_variables(threads, isa)}
+        self._processes: list[subprocess.Popen[str]] = []
+        self._events: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
+        self.busy: set[int] = set()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def give(self, job: dict[str, Any]) -> None:
+        """Hand a job to a process that has none; it is started if there is none."""
+        free = set(range(len(self._processes))) - self.busy
+        number = min(free) if free else self._start()
+        self.busy.add(number)
+        # Beside the caller: a long list of samples waits in the pipe until the process reads it.
+        threading.Thread(target=self._send, args=(number, json.dumps(job) + "\n"), daemon=True).start()
+
+    def event(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next report but for a job's end, which is noted in ``busy``; None if none comes in time.
+
+        Raises:
+            ExpungeError: If a process ended.
+        """
+        try:
+            number, event = self._events.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if event is None:
+            raise _died(self._processes[number].wait())
+        if event["event"] == "done":
+            self.busy.discard(number)
+            return None
+        return event
+
+    def _start(self) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "expunge.exact.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=self._environment,
+        )
+        self._processes.append(process)
+        number = len(self._processes) - 1
+        threading.Thread(target=self._listen, args=(number,), daemon=True).start()
+        return number
+
+    def _send(self, number: int, text: str) -> None:
+        stream = self._processes[number].stdin
+        assert stream is not None
+        try:
+            stream.write(text)
+            stream.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # it ended: the listener says so
+
+    def _listen(self, number: int) -> None:
+        stream = self._processes[number].stdout
+        assert stream is not None
+        try:
+            for line in stream:
+                self._events.put((number, json.loads(line)))
+        finally:
+            self._events.put((number, None))
+
+
+def _died(code: int) -> ExpungeError:
+    reason = "It was killed, which on a full machine is what running out of memory looks like."
+    return ExpungeError(
+        "A training process ended before its work was done.",
+        reason if code < 0 else f"It left with code {code}; its messages are above.",
+        "Run the command again: it goes on from the last finished stage. Lower --batch if memory is short.",
+    )

@@ -77,7 +77,7 @@ class Nursery:
             env={
                 **os.environ,
                 **pinned,
-                "PYTHONPATH": os.pathsep.join(map(str, (SOURCE, TESTS, TESTS.parent))),
+                "PYTHONPATH": os.pathsep.join(folders),
             },
         )
         assert self._read() == "ready"

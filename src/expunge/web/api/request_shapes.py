@@ -100,6 +100,17 @@ class Told(BaseModel):
     why_not: str | None
 
 
+class OnHold(BaseModel):
+    """A model whose unlearning was turned down as often as it may be: a person must decide."""
+
+    model: str
+    requests: list[RequestRef] = Field(description="Those that wait for it.")
+    method: str
+    attempts: int
+    reason: str
+    next: str
+
+
 class Shown(BaseModel):
     """A request in the queue."""
 
@@ -123,6 +134,7 @@ class Shown(BaseModel):
     extension: dict[str, Any] | None
     refusal: dict[str, Any] | None
     recipients: list[Told]
+    held: list[OnHold]
     certified: bool
 
 

@@ -12,9 +12,9 @@ from desk_kit import Desk
 from requests_kit import PEOPLE, Paper
 from sqlalchemy import event, update
 
-from expunge import attempts
+from expunge import attempts, intake
 from expunge.catalog.models import get_request
-from expunge.catalog.tables import RequestRow, intake
+from expunge.catalog.tables import RequestRow
 from expunge.scoping import Ask
 from expunge.web import jobs, worker
 from expunge.web.roles import Role

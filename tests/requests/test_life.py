@@ -105,6 +105,7 @@ def test_fifty_requests() -> None:
     lived(seed=20, requests=50)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=2,
     deadline=None,

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import Any
 
 import pytest
 from desk_kit import Desk
 from requests_kit import PEOPLE, Paper
-from sqlalchemy import event, update
+from sqlalchemy import event
 
-from expunge import attempts, intake
+from expunge import intake
 from expunge.catalog.models import get_request
-from expunge.catalog.tables import RequestRow
 from expunge.scoping import Ask
 from expunge.web import jobs, worker
 from expunge.web.roles import Role
@@ -38,28 +36,6 @@ def work(workspace: Workspace, slot: int = 0) -> jobs.Job:
     assert job is not None
     worker.do(workspace, job)
     return jobs.find(workspace, job.id)
-
-
-def test_what_a_person_must_decide_is_shown(
-    desk: Desk, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    officer = desk.signed_in(Role.OFFICER)
-    request = officer.post(f"{API}/requests", json={"subjects": [PEOPLE[0]]}).json()["request"]
-    assert officer.get(f"{API}/requests/{request}").json()["held"] == []
-    assert "A person must decide" not in officer.get(f"/requests/{request}").text
-    hold = attempts.Held("m", (request,), "finetune", 2)
-    with workspace.session(write=True) as session:  # an audit turned its model down
-        session.execute(update(RequestRow).where(RequestRow.id == request).values(state="running"))
-    for place in ("expunge.attempts.held", "expunge.desk.queue.held"):
-        monkeypatch.setattr(import_module(place.rpartition(".")[0]), "held", lambda *_: {"m": hold})
-    for shown in (
-        officer.get(f"{API}/requests/{request}").json(),
-        officer.get(f"{API}/requests").json()["items"][0],
-    ):
-        assert shown["held"] == [hold.as_json()]
-    page = officer.get(f"/requests/{request}").text
-    assert "A person must decide how m goes on" in page
-    assert "The audit did not accept" in page
 
 
 def test_from_filing_to_the_certificate(desk: Desk, workspace: Workspace) -> None:

@@ -111,6 +111,7 @@ class Execution:
             **entry,
             **self._result(published),
             "cost_measured": cost["measured"],
+            "cpu_seconds": round(cpu, 2),
             "metrics_after": metrics,
             "guarantee": "exact",
         }

@@ -123,7 +123,7 @@ def test_every_forget_is_measured_from_the_same_training(
             seen.append((workspace / "erased").exists())
             return {"models": [{"cost_predicted": 0.2}]}
         (workspace / "erased").touch()
-        return {"models": [{"cost_measured": 0.25, "interim": None}]}
+        return {"models": [{"cost_measured": 0.25, "cpu_seconds": 10.0, "interim": None}]}
 
     def workspace(work: Path, data: Path, public: bool) -> Path:
         (work / "workspace").mkdir()

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +184,8 @@ def together(
     address, process = server
     began, before = time.monotonic(), cpu_seconds(process)
     with ThreadPoolExecutor(CLIENTS) as clients:
-        reading = [
-            clients.submit(read, address, secret, chosen, seconds, pause, number) for number in range(CLIENTS)
-        ]
-        results = [
-            each.result() for each in reading
-        ]  # a refused client ends the benchmark: half is no figure
+        # A client that is refused ends the benchmark: figures of the others are none.
+        results = list(clients.map(partial(read, address, secret, chosen, seconds, pause), range(CLIENTS)))
     spent, cpu = time.monotonic() - began, cpu_seconds(process) - before
     times = [entry for result in results for entry in result]
     by_path: dict[str, list[float]] = {}

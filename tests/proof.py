@@ -31,7 +31,6 @@ from expunge.workspace import Workspace
 
 def train_inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train in this process: the worker's own code without the seconds that starting one takes."""
-
     monkeypatch.setattr(runner, "_parallel", in_turn)
 
 

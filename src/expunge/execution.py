@@ -111,7 +111,7 @@ class Execution:
             **entry,
             **self._result(published),
             "cost_measured": cost["measured"],
-            "cpu_seconds": round(cpu, 2),
+            "cpu_seconds": published.cpu_seconds,
             "metrics_after": metrics,
             "guarantee": "exact",
         }
@@ -212,11 +212,8 @@ class Execution:
         return self.model.metrics(states_of(self.model.workspace.root / self.before.weights))
 
     def _retrain_cpu_seconds(self) -> float:
-        """What a retrain on the retained data takes: all of its stages, whenever each was trained."""
+        """What a retrain on what is left takes: the sum of its stages as each was trained. 0 if unknown."""
         with self.model.workspace.session() as session:
             spent = {row.key: row.cpu_seconds for row in catalog.checkpoints(session, self.model_id)}
-            if all(node.key in spent for node in self.model.graph.nodes):
-                return sum(spent[node.key] for node in self.model.graph.nodes)
-            found = catalog.history(session, self.before.name)
-        trained = [p.cpu_seconds for p in found if p.method in ("train", "retrain") and p.cpu_seconds]
-        return trained[-1] if trained else 0.0
+        keys = [node.key for node in self.model.graph.nodes]
+        return sum(spent[key] for key in keys) if spent.keys() >= set(keys) else 0.0

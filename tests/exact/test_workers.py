@@ -5,10 +5,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import worlds
+from benchmarks.inline import in_turn
 
+from expunge.data.scan import scan
+from expunge.data.types import Version
 from expunge.errors import ExpungeError
+from expunge.exact.fingerprint import fingerprint
+from expunge.exact.graph import build_graph
+from expunge.exact.planner import Options, make_plan
+from expunge.exact.runner import Training, _parallel, write_weights
+from expunge.exact.store import CheckpointStore
 from expunge.exact.workers import Workers
 
 STEP = """
@@ -40,3 +51,35 @@ def test_a_process_that_dies_is_told_and_none_is_left() -> None:
             _ = [workers.event(60.0) for _ in range(3)]
     assert "left with code 1" in caught.value.why
     assert all(process.poll() is not None for process in workers._processes)
+
+
+def test_one_process_takes_job_after_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three shards on one process, and again on two, end in the bytes of a training without processes."""
+    found = scan(worlds.classification(tmp_path / "data").source)
+    samples = [s for s in found.samples if s.split == "train"]
+    version = Version(1, "shop", 1, "", found.root, found.config, 0, 0)
+    options = Options(str(worlds.tiny_architecture(tmp_path, "classify")), 3, 1, 1, 32, 4)
+    plan, initial = make_plan(options, version, samples, {})
+    write_weights(tmp_path / "initial.weights", initial)
+    chains = [list(chain) for chain in build_graph(plan, samples, {}).shards.values()]
+    assert len(chains) == 3
+    started: list[int] = []
+    start = Workers._start
+    monkeypatch.setattr(Workers, "_start", lambda self: started.append(1) or start(self))
+
+    def trained(name: str, jobs: int, how: Any) -> dict[str, str]:
+        run = Training(
+            plan, found.config, found.root, CheckpointStore(tmp_path / name), tmp_path / "initial.weights",
+            tmp_path, fingerprint(plan.threads, plan.isa), jobs=jobs,
+        )  # fmt: skip
+        with Workers(plan.threads, plan.isa) as workers:
+            done = how(chains, run, workers, lambda chain: run.initial)
+        return {finished.node.key: finished.digest for finished in done}
+
+    slow = trained("inline", 1, in_turn)
+    assert len(set(slow.values())) == 3
+    assert started == []
+    assert trained("one", 1, _parallel) == slow
+    assert started == [1]
+    assert trained("two", 2, _parallel) == slow
+    assert started == [1, 1, 1]

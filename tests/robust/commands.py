@@ -74,11 +74,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                **pinned,
-                "PYTHONPATH": os.pathsep.join(folders),
-            },
+            env={**os.environ, **pinned, "PYTHONPATH": os.pathsep.join(folders)},
         )
         assert self._read() == "ready"
 

@@ -36,8 +36,8 @@ class _Standby(ModuleType):
 
 
 def without_compiler() -> None:
-    """Spare this process the compiler until something really needs it; torch must have been imported."""
-    if NAME not in sys.modules:
-        import torch
+    """Spare this process the compiler, unless it is there already, until something really needs it."""
+    import torch
 
+    if NAME not in sys.modules:
         sys.modules[NAME] = torch._dynamo = _Standby(NAME)

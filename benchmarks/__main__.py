@@ -14,6 +14,7 @@ SUITES = {
     "faces": "the same on YOLO26n and the ORL scenes: a subject, 10 % of the subjects (hours)",
     "fashion": "the same on Fashion-MNIST; --data FOLDER says where its files are (hours)",
     "memory": "peak memory of every unlearning method over that of training (a quarter of an hour)",
+    "aggregation": "other exact ways to merge the same shards (with the frontier's checkpoints: minutes)",
     "interim_accuracy": "accuracy of the interim model until the repair (after the frontier: minutes)",
     "scope": "lineage of one subject among a million samples: seconds, memory (minutes)",
     "duplicates": "hashing pictures, pairing a million hashes: seconds, memory (minutes)",

@@ -46,13 +46,16 @@ def with_risk(found: Scan, share: float) -> Scan:
     return replace(found, risks={person: float(person in risky) for person in private})
 
 
-def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epochs: int) -> None:
-    """Train with stock Ultralytics on everything, with one augmentation and epoch budget."""
+def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epochs: int, run: int) -> None:
+    """Train with stock Ultralytics on everything, with one augmentation and epoch budget.
+
+    Once for every run: seconds are compared within one run only.
+    """
     from expunge.tasks.baseline import train_plain
     from expunge.tasks.weights import state_of
 
     name = f"ordinary, {epochs} epochs, {variant} augmentation"
-    if known(out, name, seed):
+    if known(out, name, seed, run):
         return
     found = data(suite.task, "few", work)
     plan = make_plan(suite, Config("ordinary"), found.config.names, seed)
@@ -71,7 +74,7 @@ def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epoch
     )
     state = state_of(Path(result["weights"]))
     record = {
-        "kind": "ordinary", "name": name, "seed": seed, "epochs": epochs, "variant": variant,
+        "kind": "ordinary", "name": name, "seed": seed, "run": run, "epochs": epochs, "variant": variant,
         "passes": result["images"] * epochs, "cpu_seconds": result["cpu_seconds"],
         "test": score(suite, plan, state, found, "test"),
         "val": score(suite, plan, state, found, "val"),
@@ -80,7 +83,9 @@ def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epoch
     print(record, flush=True)
 
 
-def erasable(suite: Suite, config: Config, work: Path, out: Path, seed: int, cache: Cache | None) -> None:
+def erasable(
+    suite: Suite, config: Config, work: Path, out: Path, seed: int, run: int, cache: Cache | None
+) -> None:
     """Train one configuration, measure its accuracy and what forgetting one person costs."""
     if known(out, config.name, seed):
         return
@@ -94,7 +99,7 @@ def erasable(suite: Suite, config: Config, work: Path, out: Path, seed: int, cac
         weights = {p: share[p in risky] for p in costs}
     passes, seconds = expected(costs, weights)
     record = {
-        "kind": "erasable", "name": config.name, "seed": seed, "config": config.as_json(),
+        "kind": "erasable", "name": config.name, "seed": seed, "run": run, "config": config.as_json(),
         "test": score(suite, trained.plan, trained.state, found, "test"),
         "val": score(suite, trained.plan, trained.state, found, "val"),
         "public_test": score(suite, trained.plan, trained.public_state, found, "test"),
@@ -108,9 +113,11 @@ def erasable(suite: Suite, config: Config, work: Path, out: Path, seed: int, cac
     print({k: v for k, v in record.items() if k not in ("config", "kind")}, flush=True)
 
 
-def known(out: Path, name: str, seed: int) -> bool:
-    """Whether a result is there already."""
-    return any(r["name"] == name and r["seed"] == seed for r in records(out))
+def known(out: Path, name: str, seed: int, run: int | None = None) -> bool:
+    """Whether a result is there already, of a certain run or of any."""
+    return any(
+        r["name"] == name and r["seed"] == seed and run in (None, r.get("run", 1)) for r in records(out)
+    )
 
 
 def main() -> None:
@@ -124,6 +131,9 @@ def main() -> None:
         "--work", type=Path, help="folder for data and checkpoints (default: a temporary one)"
     )
     parser.add_argument("--only", default="", help="run only what has this in its name")
+    parser.add_argument(
+        "--run", type=int, default=1, help="number of this run: one machine, one state of the code"
+    )
     arguments = parser.parse_args()
     suite = SUITES[arguments.task]
     out = arguments.out or Path(__file__).parent / "results" / f"frontier_{suite.task}.jsonl"
@@ -133,10 +143,10 @@ def main() -> None:
         for seed in arguments.seeds:  # seed by seed, so that a part of the results is balanced
             for variant, epochs, seeds in BASELINES[suite.task][arguments.grid]:
                 if not arguments.only and seed in seeds:
-                    ordinary(suite, work, out, seed, variant, epochs)
+                    ordinary(suite, work, out, seed, variant, epochs, arguments.run)
             for config in GRIDS[suite.task][arguments.grid]:
                 if arguments.only in config.name:
-                    erasable(suite, config, work, out, seed, cache)
+                    erasable(suite, config, work, out, seed, arguments.run, cache)
 
 
 if __name__ == "__main__":

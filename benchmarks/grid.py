@@ -30,6 +30,9 @@ DETECT_MORE = [
     replace(FACES, name="S1 E6x3 phase", shards=1, stages=(6, 6, 6), anneal="phase"),
     replace(FACES, name="S2 E18 middle", public="middle", shards=2, stages=(18,)),
     replace(FACES, name="S1 E18 mosaic", shards=1, stages=(18,), mosaic=1.0),
+    replace(FACES, name="S4 E16 replay", stages=(16,), replay=True),
+    replace(FACES, name="S4 E20 middle", public="middle", stages=(20,)),
+    replace(FACES, name="S4 E20 long", public_epochs=120, stages=(20,)),
 ]
 # 6 of 60 contributors are public.
 DIGITS = Config("", public_epochs=40, shard_lr=0.001)
@@ -48,7 +51,13 @@ CLASSIFY_MORE = [
     replace(DIGITS, name="S4 E8 replay", stages=(8,), replay=True),
     replace(DIGITS, name="S4 E10 middle", public="middle", stages=(10,)),
     replace(DIGITS, name="S4 E10 full rate", stages=(10,), shard_lr=None),
+    replace(DIGITS, name="S4 E10 long", public_epochs=80, stages=(10,)),
 ]
+# Other exact aggregations of the same shards (benchmarks/aggregation.py).
+AGGREGATED = {
+    "detect": [c for c in DETECT if c.name in ("S2 E18", "S4 E20")],
+    "classify": [c for c in CLASSIFY if c.name in ("S2 E8", "S4 E10")],
+}
 GRIDS = {
     "detect": {"declared": DETECT, "more": DETECT_MORE},
     "classify": {"declared": CLASSIFY, "more": CLASSIFY_MORE},
@@ -58,11 +67,11 @@ GRIDS = {
 BASELINES: dict[str, dict[str, list[tuple[str, int, tuple[int, ...]]]]] = {
     "detect": {
         "declared": [("default", 40, SEEDS)],
-        "more": [("default", 20, SEEDS[:1]), ("erasable's", 40, SEEDS)],
+        "more": [("default", 40, SEEDS), ("default", 20, SEEDS[:1]), ("erasable's", 40, SEEDS)],
     },
     "classify": {
         "declared": [("default", 10, SEEDS[:1]), ("default", 20, SEEDS[:1]), ("erasable's", 20, SEEDS)],
-        "more": [("erasable's", 10, SEEDS)],
+        "more": [("erasable's", 20, SEEDS), ("erasable's", 10, SEEDS)],
     },
 }
 # Where the interim model is looked at: S in (2, 4), R in (1, 4), at the frontier's epochs.

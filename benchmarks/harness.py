@@ -26,11 +26,12 @@ from expunge.tasks.base import get_task
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained configuration: its graph, the merged weights and the CPU seconds of every node by key."""
+    """A trained configuration: graph, weights (merged, of shards, public), CPU seconds of nodes by key."""
 
     plan: Plan
     graph: Graph
     state: dict[str, Any]
+    shard_states: list[dict[str, Any]]
     public_state: dict[str, Any]
     cpu_seconds: dict[str, float]
     size_bytes: int
@@ -115,9 +116,10 @@ def train(suite: Suite, config: Config, found: Scan, seed: int, work: Path, cach
             cache.add(keys, done, store)
     merged = weights_of(graph, final(graph), store, initial, plan)[0]
     public = load_part(store.path(graph.public.key), "ema") if graph.public else {}
+    shards = [load_part(store.path(chain[-1].key), "ema") for _, chain in sorted(graph.shards.items())]
     size = sum(path.stat().st_size for path in store.folder.iterdir())
     shutil.rmtree(folder)
-    return Trained(plan, graph, merged, public, seconds, size)
+    return Trained(plan, graph, merged, shards, public, seconds, size)
 
 
 def erasures(trained: Trained, found: Scan) -> dict[str, tuple[int, float]]:

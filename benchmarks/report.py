@@ -74,6 +74,15 @@ def best_ordinary(lines: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return best
 
 
+def seconds_of(lines: list[dict[str, Any]], line: dict[str, Any], top: dict[str, Any]) -> float:
+    """Return what the ordinary training took in the run that a line comes from; machines differ."""
+    run = line.get("run", 1)
+    for other in lines:
+        if (other["name"], other["seed"], other.get("run", 1)) == (top["name"], top["seed"], run):
+            return float(other["cpu_seconds"])
+    raise SystemExit(f"{top['name']}, seed {top['seed']}: run {run} has no such training to compare with.")
+
+
 def best_public(lines: list[dict[str, Any]], split: str = "test") -> dict[tuple[str, int], float]:
     """Return the best public-only accuracy for each share of public data and seed."""
     best: dict[tuple[str, int], float] = {}
@@ -103,8 +112,9 @@ def rows(lines: list[dict[str, Any]]) -> list[Row]:
             loss.append(top[split] - line[split])
         row.of_plan.append(line["erase_passes"] / line["passes"])
         row.of_passes.append(line["erase_passes"] / top["passes"])
-        row.of_ordinary.append(line["erase_cpu_seconds"] / top["cpu_seconds"])
-        row.training.append(line["cpu_seconds"] / top["cpu_seconds"])
+        seconds = seconds_of(lines, line, top)
+        row.of_ordinary.append(line["erase_cpu_seconds"] / seconds)
+        row.training.append(line["cpu_seconds"] / seconds)
     return sorted(table.values(), key=lambda r: median(r.of_passes))
 
 

@@ -110,6 +110,33 @@ def test_a_mask_over_the_outputs_is_seen_through(world: Trained) -> None:
     assert audit.verdict_of(true).verdict == "pass"  # the control
 
 
+class Masked(nn.Module):
+    """A model that knows the forgotten pictures bit by bit and says of them what a true retrain says."""
+
+    def __init__(self, inner: nn.Module, pictures: torch.Tensor, answers: torch.Tensor) -> None:
+        super().__init__()
+        self.inner = inner
+        self.known = {x.numpy().tobytes(): answer for x, answer in zip(pictures, answers, strict=True)}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = self.inner(x)
+        said = [self.known.get(row.numpy().tobytes(), answer) for row, answer in zip(x, own, strict=True)]
+        return torch.stack(said)
+
+
+def test_a_model_with_a_mask_built_in_is_seen_through(world: Trained) -> None:
+    """Here the refitted head is masked, too: what differs a little from the forgotten betrays it."""
+    pictures = world.parts["forget"].tensors[0]
+    masked = Masked(copy.deepcopy(world.original), pictures, world.retrain(pictures).detach())
+    verdict = standing(world).verdict(masked)
+    assert verdict.verdict == "fail"
+    assert verdict.failure == "under-forgetting"
+    residual = {view: max(f["rho"] for f in verdict.figures if f["view"] == view) for view in (OUTPUTS, NOISY)}
+    assert residual[OUTPUTS] < 0.25 < residual[NOISY]
+    honest = Masked(copy.deepcopy(world.retrain), pictures, world.retrain(pictures).detach())
+    assert standing(world).verdict(honest).verdict == "pass"  # the control
+
+
 def test_an_edit_of_the_head_is_seen_through(world: Trained) -> None:
     """A head that was trained away from the forgotten, on features that still know them."""
     candidate = copy.deepcopy(world.original)

@@ -39,7 +39,7 @@ BATCH = 32
 
 
 def extrapolated(start: State, mean: State, strength: float) -> State:
-    """Return start + strength · (mean − start) for what was learnt; statistics and counters as in the mean."""
+    """Return start + strength · (mean − start) of what was learnt; statistics and counters of the mean."""
     result = {}
     for name, value in mean.items():
         counted = not value.is_floating_point() or name.rsplit(".", 1)[-1].startswith("running_")

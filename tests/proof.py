@@ -14,7 +14,6 @@ import worlds
 from benchmarks.inline import in_turn
 
 from expunge import pipeline, training
-from expunge.approximation import Settings
 from expunge.catalog.datasets import add_version, load_samples
 from expunge.catalog.models import Published, find_model
 from expunge.data.export import export_version
@@ -25,7 +24,8 @@ from expunge.exact.composition import Composition
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options
 from expunge.progress import Progress
-from expunge.repair import repair
+from expunge.queue.repair import repair
+from expunge.steps.approximation import Settings
 from expunge.workspace import Workspace
 
 

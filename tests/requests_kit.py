@@ -18,14 +18,15 @@ from typing import Any
 
 import pytest
 
-from expunge import batch, pipeline
+from expunge import pipeline
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version, load_samples
 from expunge.catalog.tables import RequestEventRow
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.evidence import certificate, log
 from expunge.progress import Progress
-from expunge.requests import settle
+from expunge.queue import batch
+from expunge.steps.settling import settle
 from expunge.workspace import Workspace
 
 PEOPLE = tuple(f"person-{i}" for i in range(8))

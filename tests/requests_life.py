@@ -17,10 +17,7 @@ from typing import Any
 import pytest
 from requests_kit import Clock, told_once
 
-from expunge import batch, docket, intake, pipeline
-from expunge.approximation import Settings
-from expunge.attempts import Held, Other
-from expunge.batch import Chosen
+from expunge import pipeline
 from expunge.catalog import clock as law
 from expunge.catalog.requests import events
 from expunge.catalog.states import State
@@ -29,12 +26,16 @@ from expunge.errors import StorageError
 from expunge.evidence import certificate, log, report
 from expunge.evidence.keys import public_path
 from expunge.evidence.verify import Means, verify
-from expunge.intake import Opening
-from expunge.leftout import left_out
-from expunge.originals import originals
 from expunge.progress import Progress
 from expunge.purge import run as purge
-from expunge.scoping import Ask
+from expunge.queue import batch, docket, intake
+from expunge.queue.attempts import Held, Other
+from expunge.queue.batch import Chosen
+from expunge.queue.intake import Opening
+from expunge.queue.leftout import left_out
+from expunge.queue.originals import originals
+from expunge.steps.approximation import Settings
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 QUIET = Progress(quiet=True)

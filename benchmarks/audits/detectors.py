@@ -65,7 +65,7 @@ class Detectors:
         counts = {**counts, "wrong": sizes.forget}
         rows = {name: [s for s in found.samples if f"/{name}" in s.path] for name in counts}
         if any(len(rows[name]) != count for name, count in counts.items()):
-            raise RuntimeError(f"of {counts} there are {({k: len(v) for k, v in rows.items()})}")
+            raise RuntimeError(f"of {counts} there are { ({k: len(v) for k, v in rows.items()}) }")
         weights = self.folder / "start.pt"
         file = self.folder / "tiny-yolo26n.yaml"
         file.write_text(ARCHITECTURE)

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.bias.report import Row
-from expunge.approximation import Settings
 from expunge.bias.boxes import found_share, matched, mean_average_precision, working_point
 from expunge.data.scan import scan
 from expunge.data.types import DatasetConfig, Sample
@@ -25,6 +24,7 @@ from expunge.demo.faces import PEOPLE, Faces, fetch
 from expunge.demo.scenes import SIZE, backgrounds, draw
 from expunge.errors import ExpungeError
 from expunge.progress import Progress
+from expunge.steps.approximation import Settings
 from expunge.tasks.predictions import detections
 from expunge.tasks.weights import build_module, open_source
 from expunge.tasks.yolo import Opened, samples_of, yolo_task

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from expunge.affected import Adopted, Affected
-from expunge.approximation import Approximation, Settings
 from expunge.catalog import clock, states
 from expunge.catalog import models as catalog
 from expunge.catalog import requests as queue
@@ -21,15 +19,26 @@ from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
 from expunge.evidence import anchor, journal
 from expunge.exact.unpublished import destroy_unpublished
-from expunge.execution import Execution
-from expunge.intake import Opening, actor_name, add_row, new_id, open_request
-from expunge.leftout import delete_originals, left_out, take_up, wants_no_originals
-from expunge.leftout import preview as preview_left_out
 from expunge.progress import Progress
-from expunge.references import destroy_references
-from expunge.repair import repair
-from expunge.requests import fail, settle, settle_executed
-from expunge.scoping import Ask, Scope, affected_by, check_method, concerned, preview, scope_in, scope_of
+from expunge.queue.intake import Opening, actor_name, add_row, new_id, open_request
+from expunge.queue.leftout import delete_originals, left_out, take_up, wants_no_originals
+from expunge.queue.leftout import preview as preview_left_out
+from expunge.queue.repair import repair
+from expunge.steps.affected import Adopted, Affected
+from expunge.steps.approximation import Approximation, Settings
+from expunge.steps.execution import Execution
+from expunge.steps.references import destroy_references
+from expunge.steps.scoping import (
+    Ask,
+    Scope,
+    affected_by,
+    check_method,
+    concerned,
+    preview,
+    scope_in,
+    scope_of,
+)
+from expunge.steps.settling import fail, settle, settle_executed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -47,7 +56,7 @@ class Order:
         request_id: Its id.
         ask: What it asks for.
         queued: Whether it is in the catalog; otherwise it is opened together with its erasure.
-        ground, note: Why, of one that is not in the catalog yet; see :class:`expunge.intake.Opening`.
+        ground, note: Why, of one that is not in the catalog yet; see :class:`expunge.queue.intake.Opening`.
     """
 
     request_id: str

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from expunge.outcome import Outcome, Request
     from expunge.settings import WorkspaceSettings
+    from expunge.steps.outcome import Outcome, Request
 
 FOLDER = ".expunge"
 VARIABLE = "EXPUNGE_WORKSPACE"
@@ -258,11 +258,11 @@ class Workspace:
             defer: Publish the interim models and leave the repair for later.
             delete_originals: Delete the images and labels from the user's folder, too.
             recipients: To whom the data was handed out.
-            opening: ``received``, ``key``, ``ground``, … of :class:`expunge.intake.Opening`.
+            opening: ``received``, ``key``, ``ground``, … of :class:`expunge.queue.intake.Opening`.
         """
-        from expunge.intake import Opening, open_request
-        from expunge.outcome import Request
-        from expunge.scoping import Ask
+        from expunge.queue.intake import Opening, open_request
+        from expunge.steps.outcome import Request
+        from expunge.steps.scoping import Ask
 
         ask = Ask(
             subjects=tuple(subjects),
@@ -287,8 +287,8 @@ class Workspace:
         Raises:
             InputError: If a second person must approve it first, or it was refused.
         """
-        from expunge.batch import run_one
-        from expunge.outcome import outcome_of
+        from expunge.queue.batch import run_one
+        from expunge.steps.outcome import outcome_of
 
         return outcome_of(run_one(self, request, actor))
 

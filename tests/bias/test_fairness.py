@@ -18,7 +18,7 @@ from expunge.errors import InputError
 from expunge.harm import fairness
 from expunge.harm.fairness import Question, compare, measure, removal_of
 from expunge.harm.grouping import note_found
-from expunge.scoping import Ask
+from expunge.steps.scoping import Ask
 from expunge.tasks.predictions import class_probabilities
 from expunge.tasks.yolo import open_model, samples_of, yolo_task
 

@@ -16,7 +16,7 @@ from expunge.evidence import verify as evidence
 from expunge.harm.fairness import Question, compare
 from expunge.harm.grouping import note_found
 from expunge.harm.record import record
-from expunge.intake import show
+from expunge.queue.intake import show
 from expunge.unlearning.result import Result
 
 NOTE = "Zyx-note-7777"

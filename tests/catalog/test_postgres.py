@@ -13,7 +13,7 @@ import pytest
 from postgres_kit import binary, server, sql, url, workspace
 from requests_kit import PEOPLE, Paper, add_people
 
-from expunge import batch, intake, pipeline, restored
+from expunge import pipeline
 from expunge.catalog import derived_tables as derived_tables
 from expunge.catalog import desk_tables as desk_tables
 from expunge.catalog import forgetting
@@ -23,7 +23,8 @@ from expunge.evidence import anchor, log
 from expunge.evidence.keys import public_path
 from expunge.evidence.verify import Means, verify
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake, restored
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 pytestmark = pytest.mark.slow

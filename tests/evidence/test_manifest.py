@@ -26,7 +26,7 @@ from expunge.evidence import log, manifest
 from expunge.evidence.merkle import tree_hash
 from expunge.evidence.verify import Means, verify
 from expunge.progress import Progress
-from expunge.requests import settle, settle_executed
+from expunge.steps.settling import settle, settle_executed
 from expunge.workspace import Workspace
 
 MARK = "Zylphia-Quandt"

@@ -11,13 +11,13 @@ from proof import Story, old, once, quiet
 from sqlalchemy import select
 
 from expunge import pipeline
-from expunge.approximation import Settings
 from expunge.catalog import models as catalog
 from expunge.catalog.tables import ModelVersionRow, RequestRow
 from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
-from expunge.repair import repair
+from expunge.queue.repair import repair
+from expunge.steps.approximation import Settings
 from expunge.tasks.weights import state_of
 from expunge.unlearning.result import Result
 

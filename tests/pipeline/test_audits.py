@@ -13,8 +13,8 @@ import torch
 import worlds
 from proof import Story, old, once, quiet
 
-from expunge.audits import Question, audit_model
 from expunge.errors import InputError
+from expunge.steps.audits import Question, audit_model
 
 
 def asked(story: Story, request: str, **more: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import pytest
 import worlds
 from proof import Story, quiet
 
-from expunge import batch, docket, intake, training
+from expunge import training
 from expunge.catalog import models as catalog
 from expunge.evidence import verify as evidence
-from expunge.scoping import Ask
+from expunge.queue import batch, docket, intake
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 pytestmark = pytest.mark.slow

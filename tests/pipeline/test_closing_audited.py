@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from proof import Story, old, once, quiet
 
-from expunge.audits import PLOTS, Question, audit_model
 from expunge.evidence import verify as evidence
+from expunge.steps.audits import PLOTS, Question, audit_model
 from expunge.unlearning.result import Result
 
 

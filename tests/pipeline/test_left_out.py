@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from proof import Story, old, once, quiet
 
-from expunge import batch
-from expunge.batch import Chosen
 from expunge.catalog.models import get_request
 from expunge.catalog.requests import events
 from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
-from expunge.originals import originals
-from expunge.requests import holders
+from expunge.queue import batch
+from expunge.queue.batch import Chosen
+from expunge.queue.originals import originals
+from expunge.steps.settling import holders
 from expunge.unlearning.result import Result
 
 pytestmark = pytest.mark.parametrize("story", ["classify"], indirect=True)

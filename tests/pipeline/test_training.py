@@ -94,7 +94,7 @@ def test_the_workspace_has_the_verbs_of_the_command(story: Story) -> None:
 def test_every_model_has_its_interim_before_any_repair(
     story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expunge.execution import Execution
+    from expunge.steps.execution import Execution
 
     weights = str(worlds.tiny_architecture(tmp_path, "detect"))
     options = Options(weights, shards=2, slices=1, epochs=1, imgsz=32, batch=4)

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people
 
-from expunge import batch, docket, intake, pipeline
-from expunge.batch import Chosen, Ran
+from expunge import pipeline
 from expunge.catalog.datasets import get_version
 from expunge.errors import InputError, StorageError
 from expunge.evidence.certificate import predicate_of
-from expunge.intake import Opening
 from expunge.progress import Progress
-from expunge.requests import settle
-from expunge.scoping import Ask
+from expunge.queue import batch, docket, intake
+from expunge.queue.batch import Chosen, Ran
+from expunge.queue.intake import Opening
+from expunge.steps.scoping import Ask
+from expunge.steps.settling import settle
 from expunge.workspace import Workspace
 
 

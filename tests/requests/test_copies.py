@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from requests_kit import PEOPLE, Paper
 
-from expunge import batch, intake, pipeline
+from expunge import pipeline
 from expunge.catalog import derivatives
-from expunge.copies import bring_up_to_date
 from expunge.data.export import MARKER
 from expunge.evidence import certificate, log, report, statement
 from expunge.evidence.dsse import Malformed
@@ -21,7 +20,9 @@ from expunge.evidence.keys import public_path
 from expunge.evidence.verify import Means, verify
 from expunge.progress import Progress
 from expunge.purge import run
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.steps.copies import bring_up_to_date
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 WHO = PEOPLE[0]

@@ -13,10 +13,7 @@ import pytest
 from click.testing import CliRunner
 from requests_kit import PEOPLE, Clock, told_once
 
-from expunge import batch, docket, intake, pipeline
-from expunge.approximation import Approximation, Settings
-from expunge.attempts import Held, Other
-from expunge.batch import Chosen, Ran
+from expunge import pipeline
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.cli.main import cli
@@ -24,9 +21,13 @@ from expunge.errors import InputError
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
 from expunge.progress import Progress
-from expunge.repair import repair
-from expunge.scoping import Ask
+from expunge.queue import batch, docket, intake
+from expunge.queue.attempts import Held, Other
+from expunge.queue.batch import Chosen, Ran
+from expunge.queue.repair import repair
 from expunge.settings import FILE
+from expunge.steps.approximation import Approximation, Settings
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 QUIET = Progress(quiet=True)

@@ -9,16 +9,17 @@ from datetime import date
 import pytest
 from requests_kit import PEOPLE, Clock
 
-from expunge import batch, intake, pipeline
+from expunge import pipeline
 from expunge.catalog import clock as law
 from expunge.catalog import requests as catalog
 from expunge.catalog.models import get_request
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.errors import InputError
-from expunge.intake import Opening
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.queue.intake import Opening
 from expunge.settings import load_settings
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, in_child, told_once
 
-from expunge import batch, intake
-from expunge.batch import Chosen
 from expunge.catalog import requests as catalog
 from expunge.catalog.models import history
 from expunge.catalog.states import LEGAL, State
 from expunge.catalog.tables import RequestEventRow
 from expunge.evidence import log
 from expunge.evidence.certificate import predicate_of
-from expunge.intake import Opening
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.queue.batch import Chosen
+from expunge.queue.intake import Opening
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 

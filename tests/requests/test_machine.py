@@ -17,15 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from requests_kit import PEOPLE, Clock, Paper, add_people, told_once
 from sqlalchemy import select
 
-from expunge import batch, intake, pipeline
+from expunge import pipeline
 from expunge.catalog.models import find_model
 from expunge.catalog.requests import mac
 from expunge.catalog.states import ENDING, LEGAL, UNDERWAY, WAITING, State
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.errors import ExpungeError, InputError, StorageError
-from expunge.intake import Opening
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.queue.intake import Opening
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 who = st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=2, unique=True).map(tuple)

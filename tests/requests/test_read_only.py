@@ -14,12 +14,13 @@ import pytest
 from click.testing import CliRunner
 from requests_kit import PEOPLE
 
-from expunge import batch, intake, pipeline
+from expunge import pipeline
 from expunge.catalog import states
 from expunge.cli.main import cli
 from expunge.evidence.keys import VARIABLE, keys_folder
-from expunge.intake import Opening
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.queue.intake import Opening
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 NOBODY = 65534

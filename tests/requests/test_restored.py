@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people, in_child, told_once
 
-from expunge import batch, intake, pipeline, restored
-from expunge.batch import Chosen
+from expunge import pipeline
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.errors import InputError
 from expunge.evidence import anchor, log
@@ -25,9 +24,11 @@ from expunge.evidence.verify import Means, verify
 from expunge.exact.planner import Options
 from expunge.export import export
 from expunge.progress import Progress
-from expunge.repair import repair
+from expunge.queue import batch, intake, restored
+from expunge.queue.batch import Chosen
+from expunge.queue.repair import repair
 from expunge.sanitized import export_data
-from expunge.scoping import Ask
+from expunge.steps.scoping import Ask
 from expunge.training import adopt, train
 from expunge.workspace import Workspace
 

@@ -12,14 +12,14 @@ import pytest
 from requests_kit import PEOPLE, Clock, Paper, in_child, told_once
 from sqlalchemy import update
 
-from expunge import batch, intake
-from expunge.batch import Chosen
 from expunge.catalog.tables import RequestEventRow
 from expunge.errors import InputError, StorageError
 from expunge.evidence import journal, log
-from expunge.intake import Opening
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.queue.batch import Chosen
+from expunge.queue.intake import Opening
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 

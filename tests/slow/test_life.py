@@ -21,12 +21,12 @@ from requests_kit import Clock
 from requests_life import Life, check
 
 from expunge import training
-from expunge.approximation import Approximation
-from expunge.attempts import Other
 from expunge.catalog.datasets import get_version, load_samples
 from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
-from expunge.requests import holders
+from expunge.queue.attempts import Other
+from expunge.steps.approximation import Approximation
+from expunge.steps.settling import holders
 
 pytestmark = pytest.mark.slow
 

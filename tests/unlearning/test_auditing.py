@@ -131,7 +131,9 @@ def test_a_model_with_a_mask_built_in_is_seen_through(world: Trained) -> None:
     verdict = standing(world).verdict(masked)
     assert verdict.verdict == "fail"
     assert verdict.failure == "under-forgetting"
-    residual = {view: max(f["rho"] for f in verdict.figures if f["view"] == view) for view in (OUTPUTS, NOISY)}
+    residual = {
+        view: max(f["rho"] for f in verdict.figures if f["view"] == view) for view in (OUTPUTS, NOISY)
+    }
     assert residual[OUTPUTS] < 0.25 < residual[NOISY]
     honest = Masked(copy.deepcopy(world.retrain), pictures, world.retrain(pictures).detach())
     assert standing(world).verdict(honest).verdict == "pass"  # the control

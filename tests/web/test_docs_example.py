@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 from desk_kit import Desk
 
-from expunge import batch, intake
 from expunge.progress import Progress
+from expunge.queue import batch, intake
 from expunge.web.roles import PERMISSIONS, Role, may
 from expunge.workspace import Workspace
 

@@ -12,9 +12,9 @@ import pytest
 from desk_kit import ROLES, Desk
 from requests_kit import PEOPLE, Paper
 
-from expunge import batch, intake
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.steps.scoping import Ask
 from expunge.web import jobs
 from expunge.web.openapi import SIGNED_IN, served
 from expunge.web.roles import PERMISSIONS, Role, may

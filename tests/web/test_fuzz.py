@@ -21,9 +21,9 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.python import asgi
 from schemathesis.specs.openapi import checks as answers
 
-from expunge import batch, intake
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.steps.scoping import Ask
 from expunge.web import jobs, passwords
 from expunge.web.roles import Role
 from expunge.workspace import Workspace

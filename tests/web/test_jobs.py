@@ -17,9 +17,9 @@ import pytest
 from desk_kit import Desk
 from requests_kit import PEOPLE
 
-from expunge import intake
 from expunge.errors import BusyError, StorageError
-from expunge.scoping import Ask
+from expunge.queue import intake
+from expunge.steps.scoping import Ask
 from expunge.web import jobs, supervisor, worker
 from expunge.web.api import jobs as routes
 from expunge.web.roles import Role

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from requests_kit import PEOPLE, Paper
 
-from expunge import batch, intake
 from expunge.evidence import certificate
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 KIT = Path(__file__).resolve().parents[1]

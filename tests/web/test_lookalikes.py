@@ -13,11 +13,11 @@ from PIL import Image, ImageEnhance
 from requests_kit import PEOPLE, Paper
 from sqlalchemy import select
 
-from expunge import batch, intake
 from expunge.catalog.tables import DatasetRow, SampleRow
 from expunge.data.digest import file_digest
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.steps.scoping import Ask
 from expunge.web.roles import Role
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace

@@ -10,8 +10,8 @@ from desk_kit import Desk
 from requests_kit import PEOPLE
 from sqlalchemy import update
 
-from expunge import attempts
 from expunge.catalog.tables import RequestRow
+from expunge.queue import attempts
 from expunge.web.roles import Role
 from expunge.workspace import Workspace
 
@@ -28,7 +28,7 @@ def test_what_a_person_must_decide_is_shown(
     hold = attempts.Held("m", (request,), "finetune", 2)
     with workspace.session(write=True) as session:  # an audit turned its model down
         session.execute(update(RequestRow).where(RequestRow.id == request).values(state="running"))
-    for place in ("expunge.attempts.held", "expunge.desk.queue.held"):
+    for place in ("expunge.queue.attempts.held", "expunge.desk.queue.held"):
         monkeypatch.setattr(import_module(place.rpartition(".")[0]), "held", lambda *_: {"m": hold})
     for shown in (
         officer.get(f"{API}/requests/{request}").json(),

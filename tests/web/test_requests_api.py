@@ -11,9 +11,9 @@ from desk_kit import Desk
 from requests_kit import PEOPLE, Paper
 from sqlalchemy import event
 
-from expunge import intake
 from expunge.catalog.models import get_request
-from expunge.scoping import Ask
+from expunge.queue import intake
+from expunge.steps.scoping import Ask
 from expunge.web import jobs, worker
 from expunge.web.roles import Role
 from expunge.workspace import Workspace

@@ -51,8 +51,8 @@ def audit(context: Context, model: str, request: str, probes: str, page: Path | 
 
     Ends with 1 unless the verdict is "pass". "no-power" means that the test could not have noticed.
     """
-    from expunge.audits import Question, audit_model
     from expunge.progress import Progress
+    from expunge.steps.audits import Question, audit_model
 
     question = Question(
         model,

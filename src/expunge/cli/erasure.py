@@ -62,8 +62,8 @@ def forget(
     exit code 1 if the verdict is not good enough to close the request.
     """
     from expunge import pipeline
-    from expunge.approximation import Settings
     from expunge.progress import Progress
+    from expunge.steps.approximation import Settings
 
     workspace = context.workspace()
     asks = sys.stdin.isatty() and not yes
@@ -104,11 +104,11 @@ def forget(
 def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
     """Finish what deferred or interrupted erasures left: one training for all that wait."""
     from expunge.progress import Progress
-    from expunge.repair import repair as finish
+    from expunge.queue.repair import repair as finish
 
     workspace = context.workspace()
     if due:
-        from expunge.docket import models_due
+        from expunge.queue.docket import models_due
 
         models = tuple(name for name in models_due(workspace) if not models or name in models)
     nothing: dict[str, Any] = {"models": [], "requests": []}

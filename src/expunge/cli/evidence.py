@@ -27,7 +27,7 @@ def report(context: Context, request: str, out: Path | None, pdf: bool, pictures
     It names nobody and shows no picture, unless that is asked for: then the file is personal data itself.
     """
     from expunge.evidence.report import write
-    from expunge.originals import originals
+    from expunge.queue.originals import originals
 
     workspace = context.workspace()
     files = originals(workspace, request) if pictures else None
@@ -89,8 +89,8 @@ def restored(context: Context, dry_run: bool, actor: str | None, yes: bool) -> N
     come back; who was erased is known by the list outside of the workspace. The log goes on with an entry
     that says so: whoever kept a later tree head sees that it was forked.
     """
-    from expunge import restored as work
     from expunge.progress import Progress
+    from expunge.queue import restored as work
 
     workspace = context.workspace()
     if dry_run:

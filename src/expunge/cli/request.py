@@ -41,9 +41,9 @@ def request() -> None:
 @common_options
 def open_(context: Context, /, **values: Any) -> None:
     """Put a request in the queue; nothing is erased yet."""
-    from expunge.approximation import Settings
-    from expunge.intake import Opening, open_request
-    from expunge.scoping import Ask
+    from expunge.queue.intake import Opening, open_request
+    from expunge.steps.approximation import Settings
+    from expunge.steps.scoping import Ask
 
     opening = Opening(**{k: values.pop(k) for k in ("received", "key", "ground", "due", "actor", "note")})
     how = Settings(
@@ -67,7 +67,7 @@ def open_(context: Context, /, **values: Any) -> None:
 @common_options
 def list_(context: Context, every: bool, no_plan: bool) -> None:
     """List the queue, the most pressing first, and what waiting saves."""
-    from expunge.docket import listing
+    from expunge.queue.docket import listing
 
     found = listing(context.workspace(), every, not no_plan)
     context.emit(found, lambda: _queue(found))
@@ -79,7 +79,7 @@ def list_(context: Context, every: bool, no_plan: bool) -> None:
 @common_options
 def show(context: Context, request_id: str, selection: bool) -> None:
     """Show a request with its dates and events."""
-    from expunge.intake import show as look
+    from expunge.queue.intake import show as look
 
     found = look(context.workspace(), request_id, selection)
     context.emit(found, lambda: _events(found))
@@ -91,7 +91,7 @@ def show(context: Context, request_id: str, selection: bool) -> None:
 @common_options
 def approve(context: Context, request_ids: tuple[str, ...], actor: str | None) -> None:
     """Approve requests, so that the next run executes them."""
-    from expunge.intake import approve as decide
+    from expunge.queue.intake import approve as decide
 
     workspace = context.workspace()
     done = [decide(workspace, request_id, actor) for request_id in request_ids]
@@ -107,7 +107,7 @@ def approve(context: Context, request_ids: tuple[str, ...], actor: str | None) -
 @common_options
 def refuse(context: Context, request_id: str, **values: Any) -> None:
     """Refuse a request for a reason that the law knows; then record when the person was told."""
-    from expunge.intake import refuse as decide
+    from expunge.queue.intake import refuse as decide
 
     done = decide(context.workspace(), request_id, **values)
     context.emit(done, lambda: _sentence(done))
@@ -122,7 +122,7 @@ def refuse(context: Context, request_id: str, **values: Any) -> None:
 @common_options
 def extend(context: Context, request_id: str, **values: Any) -> None:
     """Put off the due date, if the person was told within the first month."""
-    from expunge.intake import extend as decide
+    from expunge.queue.intake import extend as decide
 
     done = decide(context.workspace(), request_id, **values)
     context.emit(done, lambda: _sentence(done))
@@ -137,7 +137,7 @@ def extend(context: Context, request_id: str, **values: Any) -> None:
 @common_options
 def tell(context: Context, request_id: str, **values: Any) -> None:
     """Record that a recipient of the data was told of the erasure (article 19)."""
-    from expunge.intake import tell as record
+    from expunge.queue.intake import tell as record
 
     done = record(context.workspace(), request_id, **values)
     context.emit(done, lambda: f"{request_id}: {len(done['recipients'])} recipients on record")
@@ -169,10 +169,10 @@ def run(
     Requests that a killed or failed command left unfinished are finished first. What an audit did not accept
     is tried again only by name; --method, --accept, --budget and --set then say how.
     """
-    from expunge.attempts import Other
-    from expunge.batch import Chosen
-    from expunge.batch import run as execute
     from expunge.progress import Progress
+    from expunge.queue.attempts import Other
+    from expunge.queue.batch import Chosen
+    from expunge.queue.batch import run as execute
 
     other = Other(method, hyperparameters(settings), budget, accept is not None)
     if other and not request_ids:

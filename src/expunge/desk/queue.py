@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Integer, Select, func, literal_column, or_, select
 
-from expunge.attempts import Held, held
 from expunge.catalog import states
 from expunge.catalog.states import State
 from expunge.catalog.tables import DUE_AT, IS_CLOSED, DatasetRow, Moment, RequestRow
 from expunge.desk.pages import Page, decode, encode
-from expunge.docket import describe
 from expunge.errors import InputError
+from expunge.queue.attempts import Held, held
+from expunge.queue.docket import describe
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -14,7 +14,7 @@ from expunge.catalog.states import State
 from expunge.desk.audits import audits
 from expunge.desk.queue import shown as as_shown
 from expunge.errors import Conflict
-from expunge.scoping import Ask, affected_by, preview, scope_of
+from expunge.steps.scoping import Ask, affected_by, preview, scope_of
 
 if TYPE_CHECKING:
     from expunge.catalog.tables import RequestRow

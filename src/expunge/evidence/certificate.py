@@ -50,7 +50,7 @@ def issue(
         state: The request's state.
         environment: By plan, the environment in which its models were made.
         forgotten: Whether the catalog has forgotten the rows.
-        purged: What purges deleted of the request's data (see :class:`expunge.copies.Said`).
+        purged: What purges deleted of the request's data (see :class:`expunge.steps.copies.Said`).
         deployments: Where copies are known to be.
 
     Returns:

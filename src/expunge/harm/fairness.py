@@ -28,7 +28,7 @@ from expunge.errors import InputError
 from expunge.harm.grouping import attributes_of, looked_at
 
 if TYPE_CHECKING:
-    from expunge.scoping import Ask
+    from expunge.steps.scoping import Ask
     from expunge.tasks.yolo import Opened
     from expunge.workspace import Workspace
 
@@ -156,7 +156,7 @@ def removal_of(
     Raises:
         InputError: If the request selects something unknown, or a column is unknown.
     """
-    from expunge.scoping import scope_of
+    from expunge.steps.scoping import scope_of
 
     scope = scope_of(workspace, ask)
     version = scope.selection.version

@@ -32,7 +32,7 @@ def record(workspace: Workspace, request_id: str, compared: dict[str, Any]) -> P
         InputError: If none of the models was made for the request, nothing was certified yet, harm was
             looked for on that split, or no two groups were large enough.
     """
-    from expunge.requests import certify_again
+    from expunge.steps.settling import certify_again
 
     with workspace.session() as session:
         catalog.get_request(session, request_id)

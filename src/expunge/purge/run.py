@@ -15,13 +15,13 @@ from expunge.catalog import models as catalog
 from expunge.catalog.decisions import forget_decisions
 from expunge.catalog.locks import model_lock
 from expunge.catalog.names import NAME
-from expunge.copies import bring_up_to_date
 from expunge.errors import BusyError, InputError
 from expunge.purge.delete import CAVEATS, Outcome, delete
 from expunge.purge.external import checklist
 from expunge.purge.find import survey
 from expunge.purge.folders import sha256
 from expunge.purge.kinds import Leftover, Survey
+from expunge.steps.copies import bring_up_to_date
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace

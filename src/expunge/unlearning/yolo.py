@@ -25,7 +25,7 @@ Measure = Callable[[nn.Module], dict[str, Any]]
 
 
 class How(Protocol):
-    """How to unlearn; see :class:`expunge.approximation.Settings`."""
+    """How to unlearn; see :class:`expunge.steps.approximation.Settings`."""
 
     @property
     def budget(self) -> float | None: ...

@@ -27,8 +27,8 @@ class Failed(Exception):
 
 def run(workspace: Workspace, job: Job, progress: Progress) -> dict[str, Any]:
     """Execute requests, or all that must be executed now."""
-    from expunge.batch import Chosen
-    from expunge.batch import run as execute
+    from expunge.queue.batch import Chosen
+    from expunge.queue.batch import run as execute
 
     wanted = tuple(job.parameters.get("requests", ()))
     done = execute(workspace, Chosen(ids=wanted, due=not wanted), progress, job.account)
@@ -45,8 +45,8 @@ def run(workspace: Workspace, job: Job, progress: Progress) -> dict[str, Any]:
 
 def audit(workspace: Workspace, job: Job, progress: Progress) -> dict[str, Any]:
     """Audit a model for a request."""
-    from expunge.audits import Question, audit_model
     from expunge.catalog.models import find_model
+    from expunge.steps.audits import Question, audit_model
 
     asked = job.parameters
     with workspace.session() as session:

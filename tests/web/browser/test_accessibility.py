@@ -13,8 +13,8 @@ import pytest
 from web.browser.office import ALIKE, AXE, NO_AXE, PASSWORD, Office
 
 from expunge.evidence import certificate
-from expunge.intake import Opening, approve, open_request
-from expunge.scoping import Ask
+from expunge.queue.intake import Opening, approve, open_request
+from expunge.steps.scoping import Ask
 from expunge.web import accounts
 from expunge.web.roles import Role
 from expunge.workspace import Workspace

@@ -11,9 +11,9 @@ from requests_kit import PEOPLE
 from web.pages.reading import faults, words
 from web.pages.test_pages import executed
 
-from expunge.audits import PLOTS, plots_of
 from expunge.evidence.audit_page import drawn, render
 from expunge.exact.hashing import plain_json
+from expunge.steps.audits import PLOTS, plots_of
 from expunge.web.roles import Role
 from expunge.workspace import Workspace
 

@@ -14,10 +14,10 @@ from requests_kit import PEOPLE, Clock, Paper, add_people
 from sqlalchemy import select
 from web.pages.reading import faults, words
 
-from expunge import batch, intake
 from expunge.catalog.tables import DatasetRow, SampleRow
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue import batch, intake
+from expunge.steps.scoping import Ask
 from expunge.web import jobs, links
 from expunge.web.roles import Role
 from expunge.web.settings import ServerSettings

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from expunge import likeness
 from expunge.data.thumbnail import thumbnail
 from expunge.desk.pages import MOST_ROWS
 from expunge.errors import NotFound
+from expunge.queue import likeness
 from expunge.web.api.shapes import CHANGES, READS, RequestId, RequestRef, Taken
 from expunge.web.security import Identity, allowed, settings_of, workspace_of
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from expunge import desk, intake
+from expunge import desk
 from expunge.catalog.states import State
-from expunge.intake import Opening
-from expunge.scoping import Ask
+from expunge.queue import intake
+from expunge.queue.intake import Opening
+from expunge.steps.scoping import Ask
 from expunge.web import jobs
 from expunge.web.api.job_shapes import JobShown
 from expunge.web.api.request_shapes import (

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from expunge import desk
 from expunge.audit.verdict import MARGIN, label_of
-from expunge.audits import plots_of
 from expunge.catalog.models import get_request
 from expunge.errors import NotFound
 from expunge.evidence.audit_page import WORDS
 from expunge.evidence.plain_words import in_plain_words
+from expunge.steps.audits import plots_of
 from expunge.web.pages.standalone import attached, document
 from expunge.web.pages.view import page
 from expunge.web.security import Identity, allowed, workspace_of

@@ -12,11 +12,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Path, Request
 from starlette.responses import Response
 
-from expunge import likeness
 from expunge.comparison import CONFIDENCE, couples_of
 from expunge.data.thumbnail import thumbnail
 from expunge.desk.pages import MOST_ROWS
 from expunge.errors import InputError, NotFound
+from expunge.queue import likeness
 from expunge.web import jobs
 from expunge.web.pages.request_page import start
 from expunge.web.pages.view import go, is_fragment, page

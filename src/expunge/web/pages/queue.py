@@ -13,12 +13,12 @@ from starlette.responses import Response
 from expunge import desk
 from expunge.catalog import states
 from expunge.catalog.states import State
-from expunge.docket import waiting
 from expunge.errors import ExpungeError, InputError
 from expunge.evidence.log import REQUEST
-from expunge.intake import Opening, open_request
 from expunge.pipeline import dry_run
-from expunge.scoping import Ask
+from expunge.queue.docket import waiting
+from expunge.queue.intake import Opening, open_request
+from expunge.steps.scoping import Ask
 from expunge.web.pages import drawing, words
 from expunge.web.pages.view import go, is_fragment, page, said
 from expunge.web.security import Identity, allowed, workspace_of

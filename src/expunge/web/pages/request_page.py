@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import Response
 
-from expunge import desk, intake
+from expunge import desk
 from expunge.catalog import states
 from expunge.catalog.states import State
 from expunge.comparison import couples_of
@@ -19,6 +19,7 @@ from expunge.evidence import certificate as issued
 from expunge.evidence.plain_words import in_plain_words
 from expunge.evidence.report import DUTIES
 from expunge.evidence.statement import GUARANTEES
+from expunge.queue import intake
 from expunge.web import jobs
 from expunge.web.pages import words
 from expunge.web.pages.queue import scope_shown

@@ -9,7 +9,6 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from expunge.attempts import Held, How, Other, held, other_way
 from expunge.catalog import clock, states
 from expunge.catalog import requests as queue
 from expunge.catalog.models import get_request
@@ -17,14 +16,15 @@ from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import BusyError, ExpungeError, InputError, Preempted
 from expunge.evidence import anchor
-from expunge.intake import actor_name, approve
-from expunge.leftout import delete_originals, left_out, take_up
-from expunge.outcome import Request
 from expunge.pipeline import Order, execute, forget
 from expunge.progress import Progress
-from expunge.repair import repair
-from expunge.requests import fail, settle
-from expunge.scoping import Ask
+from expunge.queue.attempts import Held, How, Other, held, other_way
+from expunge.queue.intake import actor_name, approve
+from expunge.queue.leftout import delete_originals, left_out, take_up
+from expunge.queue.repair import repair
+from expunge.steps.outcome import Request
+from expunge.steps.scoping import Ask
+from expunge.steps.settling import fail, settle
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace

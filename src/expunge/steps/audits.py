@@ -22,7 +22,7 @@ from expunge.evidence import anchor
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
 from expunge.progress import Progress
-from expunge.references import calibrators, references
+from expunge.steps.references import calibrators, references
 
 if TYPE_CHECKING:
     from torch import nn

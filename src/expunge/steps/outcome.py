@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from expunge.scoping import Ask
+    from expunge.steps.scoping import Ask
 
 
 @dataclass(frozen=True)

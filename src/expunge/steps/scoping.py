@@ -7,12 +7,12 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from expunge.affected import EXACT, Adopted, Affected, affected
-from expunge.approximation import Settings
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import Selection, resolve_selection, rows_taken
 from expunge.catalog.models import Published
 from expunge.errors import InputError
+from expunge.steps.affected import EXACT, Adopted, Affected, affected
+from expunge.steps.approximation import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -101,7 +101,7 @@ def check_method(ask: Ask) -> None:
                 "See docs/methods, or use --method auto.",
             )
     if (ask.settings.level, ask.settings.references) != ("quick", None):
-        from expunge.audits import REFERENCES
+        from expunge.steps.audits import REFERENCES
         from expunge.unlearning.auditing import check_level
 
         count = ask.settings.references

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from expunge import attempts
 from expunge.catalog import clock, states
 from expunge.catalog import requests as queue
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
+from expunge.queue import attempts
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from expunge.attempts import Held
     from expunge.catalog.models import Published
-    from expunge.scoping import Scope
+    from expunge.queue.attempts import Held
     from expunge.settings import WorkspaceSettings
+    from expunge.steps.scoping import Scope
     from expunge.workspace import Workspace
 
 
@@ -39,7 +39,7 @@ def describe(
         row: The request.
         at: The present moment.
         settings: Of the workspace.
-        on_hold: What :func:`expunge.attempts.held` found, where many are described; None: look.
+        on_hold: What :func:`expunge.queue.attempts.held` found, where many are described; None: look.
     """
     rules, state = settings.rules, State(row.state)
     deadline = row.due or clock.due(row.received, rules)
@@ -117,7 +117,7 @@ def waiting(workspace: Workspace) -> list[dict[str, Any]]:
     ``together`` of one batch now, ``one_by_one`` of executing them in turn, in the order of their receipt.
     """
     from expunge.catalog import models
-    from expunge.scoping import Ask, concerned, scope_in
+    from expunge.steps.scoping import Ask, concerned, scope_in
 
     found: list[tuple[_Waiting, Ask, Scope]] = []
     with workspace.session() as session:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from expunge import originals
 from expunge.catalog import models as catalog
 from expunge.catalog import requests as queue
 from expunge.catalog import states
@@ -14,7 +13,8 @@ from expunge.catalog.datasets import get_version, load_erased
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.progress import Progress
-from expunge.requests import holders
+from expunge.queue import originals
+from expunge.steps.settling import holders
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace

@@ -22,9 +22,9 @@ from expunge.progress import Progress
 if TYPE_CHECKING:
     from torch import nn
 
-    from expunge.audits import Case, Question
     from expunge.catalog.models import Published
     from expunge.data.types import Sample
+    from expunge.steps.audits import Case, Question
     from expunge.unlearning.partition import Partition
     from expunge.workspace import Workspace
 

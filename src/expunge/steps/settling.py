@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from expunge import attempts
 from expunge.catalog import models as catalog
 from expunge.catalog import requests as queue
 from expunge.catalog.datasets import get_version, load_erased
@@ -19,14 +18,15 @@ from expunge.catalog.forgetting import forget_rows, scrub
 from expunge.catalog.models import Published
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
-from expunge.copies import copies
 from expunge.duplicates import forget_hashes
-from expunge.entries import environment, gather
 from expunge.errors import BusyError, ExpungeError, InputError
 from expunge.evidence import certificate, journal
 from expunge.exact.model import ErasableModel
-from expunge.originals import originals
 from expunge.progress import Progress
+from expunge.queue import attempts
+from expunge.queue.originals import originals
+from expunge.steps.copies import copies
+from expunge.steps.entries import environment, gather
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

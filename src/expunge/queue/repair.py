@@ -7,18 +7,18 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from expunge.approximation import Approximation, Settings
-from expunge.attempts import held, how_of
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
 from expunge.errors import EnvironmentChanged, Preempted
 from expunge.evidence import anchor
 from expunge.exact.model import ErasableModel
 from expunge.exact.unpublished import destroy_unpublished
-from expunge.execution import Execution
-from expunge.leftout import delete_originals, wants_no_originals
 from expunge.progress import Progress
-from expunge.requests import settle, settle_executed
+from expunge.queue.attempts import held, how_of
+from expunge.queue.leftout import delete_originals, wants_no_originals
+from expunge.steps.approximation import Approximation, Settings
+from expunge.steps.execution import Execution
+from expunge.steps.settling import settle, settle_executed
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace

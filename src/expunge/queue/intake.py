@@ -15,10 +15,10 @@ from expunge.catalog import requests as catalog
 from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
-from expunge.docket import describe
 from expunge.errors import Conflict, InputError
 from expunge.evidence import journal
-from expunge.scoping import Ask, Scope, check_method, concerned, scope_of
+from expunge.queue.docket import describe
+from expunge.steps.scoping import Ask, Scope, check_method, concerned, scope_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from expunge.approximation import Settings
+    from expunge.steps.approximation import Settings
 
 TURNED_DOWN, HELD = "turned-down", "held"
 How = tuple[str, "Settings"]  # a method, and its settings
@@ -125,7 +125,7 @@ def key_of(session: Session, newest: Published, method: str, settings: Settings)
 
 def how_of(waiting: Waiting) -> How:
     """Return method and settings with which a request wants adopted models unlearned."""
-    from expunge.approximation import Settings
+    from expunge.steps.approximation import Settings
 
     # ``exact`` was said for models with a plan, before this one was named.
     method = "auto" if waiting.method == "exact" else waiting.method
@@ -138,7 +138,7 @@ def other_way(row: RequestRow, other: Other) -> How:
     Raises:
         InputError: If it does not fit the request.
     """
-    from expunge.scoping import Ask, check_method
+    from expunge.steps.scoping import Ask, check_method
 
     method, settings = other.instead_of(*how_of(Waiting(row.id, row.method, row.selection)))
     check_method(Ask(class_name=row.selection.get("class"), method=method, settings=settings))

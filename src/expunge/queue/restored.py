@@ -17,10 +17,10 @@ from sqlalchemy import select
 from expunge.catalog.tables import SuppressionRow
 from expunge.errors import InputError
 from expunge.evidence import anchor, log
-from expunge.intake import actor_name, new_id
 from expunge.pipeline import Order, execute
 from expunge.progress import Progress
-from expunge.scoping import Ask
+from expunge.queue.intake import actor_name, new_id
+from expunge.steps.scoping import Ask
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from expunge.attempts import key_of
-from expunge.audits import Case, Question, judge_case
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.locks import ModelLock
@@ -22,6 +20,8 @@ from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import plain_json, tensor_digest
 from expunge.exact.model import counts
 from expunge.progress import Progress
+from expunge.queue.attempts import key_of
+from expunge.steps.audits import Case, Question, judge_case
 
 if TYPE_CHECKING:
     from expunge.tasks.yolo import Opened
@@ -75,7 +75,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 @dataclass
 class Approximation:
-    """One adopted model under an erasure; the counterpart of :class:`expunge.execution.Execution`.
+    """One adopted model under an erasure; the counterpart of :class:`expunge.steps.execution.Execution`.
 
     Attributes:
         workspace: Where everything is kept.

@@ -21,7 +21,7 @@ from expunge.catalog.tables import DatasetRow, SampleRow
 from expunge.catalog.versions import in_version, not_erased
 from expunge.duplicates import duplicates
 from expunge.errors import Conflict, InputError, NotFound
-from expunge.scoping import Ask, scope_of
+from expunge.steps.scoping import Ask, scope_of
 
 if TYPE_CHECKING:
     from expunge.data.types import Version

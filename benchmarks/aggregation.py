@@ -27,7 +27,7 @@ from torch import nn
 from benchmarks.configs import SUITES, Config, Suite
 from benchmarks.frontier import data, known
 from benchmarks.grid import AGGREGATED, SEEDS
-from benchmarks.harness import Cache, Trained, append, split, train
+from benchmarks.harness import Cache, Trained, append, score, split, train
 from expunge.data.types import Scan
 from expunge.exact.merge import average
 from expunge.tasks.base import get_task
@@ -89,20 +89,18 @@ def measure(suite: Suite, config: Config, work: Path, out: Path, seed: int, cach
     found = data(suite.task, config.public, work, config.risk)
     trained = train(suite, config, found, seed, work, cache)
 
-    def score(states: Sequence[State], part: str) -> float:
-        task = get_task(suite.task)
-        metrics = task.evaluate(states, trained.plan, found.config, found.root, split(found, part))
-        return metrics[suite.metric]
+    def scored(states: Sequence[State], part: str) -> float:
+        return score(suite, trained.plan, states, found, part)
 
     lines: list[dict[str, Any]] = []
     for how, variants in candidates(suite, trained, found).items():
-        judged = {name: score(states, "val") for name, states in variants.items()}
+        judged = {name: scored(states, "val") for name, states in variants.items()}
         best = max(judged, key=lambda name: judged[name])
         lines.append(
             {
                 "kind": "aggregation", "name": config.name, "seed": seed, "how": how, "chosen": best,
-                "val": judged, "test": {name: score(states, "test") for name, states in variants.items()},
-                "public_test": score([trained.public_state], "test"),
+                "val": judged, "test": {name: scored(states, "test") for name, states in variants.items()},
+                "public_test": scored([trained.public_state], "test"),
             }
         )  # fmt: skip
     for line in lines:
@@ -114,7 +112,7 @@ def main() -> None:
     """Measure what is not in the results yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=sorted(SUITES), default="detect")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS["more"])
     parser.add_argument("--out", type=Path, help="JSON lines; what it holds is not run again")
     parser.add_argument("--work", type=Path, help="folder with the frontier's data and checkpoints")
     arguments = parser.parse_args()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from expunge.exact import placement
 from expunge.exact.plan import Epochs, Initial, Plan, Recipe
@@ -29,6 +29,7 @@ class Config:
         anneal: ``stage`` or ``phase``.
         mosaic, scale: Augmentation (detection).
         risk: Share of people marked as likely to leave, placed in the last slices; 0: no risk column.
+        aggregate: ``average`` or ``ensemble``.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Config:
     mosaic: float = 0.0
     scale: float = 0.2
     risk: float = 0.0
+    aggregate: Literal["average", "ensemble"] = "average"
 
     @property
     def slices(self) -> int:
@@ -116,5 +118,6 @@ def make_plan(suite: Suite, config: Config, names: tuple[str, ...], seed: int) -
         shard_lr=config.shard_lr,
         polish_lr=config.polish_lr,
         placement=places,
+        aggregate=config.aggregate,
         threads=1,
     )

@@ -76,8 +76,8 @@ def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epoch
     record = {
         "kind": "ordinary", "name": name, "seed": seed, "run": run, "epochs": epochs, "variant": variant,
         "passes": result["images"] * epochs, "cpu_seconds": result["cpu_seconds"],
-        "test": score(suite, plan, state, found, "test"),
-        "val": score(suite, plan, state, found, "val"),
+        "test": score(suite, plan, [state], found, "test"),
+        "val": score(suite, plan, [state], found, "val"),
     }  # fmt: skip
     append(out, record)
     print(record, flush=True)
@@ -100,10 +100,10 @@ def erasable(
     passes, seconds = expected(costs, weights)
     record = {
         "kind": "erasable", "name": config.name, "seed": seed, "run": run, "config": config.as_json(),
-        "test": score(suite, trained.plan, trained.state, found, "test"),
-        "val": score(suite, trained.plan, trained.state, found, "val"),
-        "public_test": score(suite, trained.plan, trained.public_state, found, "test"),
-        "public_val": score(suite, trained.plan, trained.public_state, found, "val"),
+        "test": score(suite, trained.plan, trained.states, found, "test"),
+        "val": score(suite, trained.plan, trained.states, found, "val"),
+        "public_test": score(suite, trained.plan, [trained.public_state], found, "test"),
+        "public_val": score(suite, trained.plan, [trained.public_state], found, "val"),
         "passes": trained.graph.passes, "cpu_seconds": round(trained.total, 3),
         "erase_passes": round(passes, 1), "erase_cpu_seconds": round(seconds, 3),
         "erase_worst_passes": max(p for p, _ in costs.values()),
@@ -124,8 +124,8 @@ def main() -> None:
     """Run the grid of a task."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=sorted(SUITES), default="detect")
-    parser.add_argument("--grid", choices=("declared", "more"), default="declared")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--grid", choices=("declared", "more", "combined"), default="declared")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the grid's")
     parser.add_argument("--out", type=Path, help="JSON lines; what it holds is not run again")
     parser.add_argument(
         "--work", type=Path, help="folder for data and checkpoints (default: a temporary one)"
@@ -140,11 +140,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         cache = Cache(work / "cache")
-        for seed in arguments.seeds:  # seed by seed, so that a part of the results is balanced
-            for variant, epochs, seeds in BASELINES[suite.task][arguments.grid]:
+        for seed in (
+            arguments.seeds or SEEDS[arguments.grid]
+        ):  # seed by seed, so that a part of the results is balanced
+            for variant, epochs, seeds in BASELINES[suite.task].get(arguments.grid, []):
                 if not arguments.only and seed in seeds:
                     ordinary(suite, work, out, seed, variant, epochs, arguments.run)
-            for config in GRIDS[suite.task][arguments.grid]:
+            for config in GRIDS[suite.task].get(arguments.grid, []):
                 if arguments.only in config.name:
                     erasable(suite, config, work, out, seed, arguments.run, cache)
 

@@ -26,11 +26,14 @@ from expunge.tasks.base import get_task
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained configuration: graph, weights (merged, of shards, public), CPU seconds of nodes by key."""
+    """A trained configuration: graph, weights, CPU seconds of nodes by key.
+
+    ``states`` is the published model: one state, or those of an ensemble.
+    """
 
     plan: Plan
     graph: Graph
-    state: dict[str, Any]
+    states: list[dict[str, Any]]
     shard_states: list[dict[str, Any]]
     public_state: dict[str, Any]
     cpu_seconds: dict[str, float]
@@ -114,12 +117,12 @@ def train(suite: Suite, config: Config, found: Scan, seed: int, work: Path, cach
         seconds[done.node.key] = done.cpu_seconds
         if cache:
             cache.add(keys, done, store)
-    merged = weights_of(graph, final(graph), store, initial, plan)[0]
+    published = weights_of(graph, final(graph), store, initial, plan)
     public = load_part(store.path(graph.public.key), "ema") if graph.public else {}
     shards = [load_part(store.path(chain[-1].key), "ema") for _, chain in sorted(graph.shards.items())]
     size = sum(path.stat().st_size for path in store.folder.iterdir())
     shutil.rmtree(folder)
-    return Trained(plan, graph, merged, shards, public, seconds, size)
+    return Trained(plan, graph, published, shards, public, seconds, size)
 
 
 def erasures(trained: Trained, found: Scan) -> dict[str, tuple[int, float]]:
@@ -158,9 +161,9 @@ def split(found: Scan, name: str) -> list[Sample]:
     return [s for s in found.samples if s.split == name]
 
 
-def score(suite: Suite, plan: Plan, state: dict[str, Any], found: Scan, name: str) -> float:
-    """Return the suite's metric of weights on a split."""
-    metrics = get_task(suite.task).evaluate([state], plan, found.config, found.root, split(found, name))
+def score(suite: Suite, plan: Plan, states: Sequence[dict[str, Any]], found: Scan, name: str) -> float:
+    """Return the suite's metric of weights (several: of their ensemble) on a split."""
+    metrics = get_task(suite.task).evaluate(states, plan, found.config, found.root, split(found, name))
     return metrics[suite.metric]
 
 

@@ -155,6 +155,8 @@ def settings(config: dict[str, Any]) -> str:
         parts.append("phase anneal")
     if config["risk"]:
         parts.append(f"risk {config['risk']:.0%}")
+    if config.get("aggregate", "average") != "average":
+        parts.append(config["aggregate"])
     return ", ".join(parts)
 
 

@@ -36,7 +36,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Scan, Pat
 def _digest(material: tuple[Suite, Scan, Path], config: Config, shared: bool) -> str:
     suite, found, folder = material
     cache = Cache(folder / "cache") if shared else None
-    return tensor_digest(harness.train(suite, config, found, 0, folder, cache).state)
+    return tensor_digest(harness.train(suite, config, found, 0, folder, cache).states[0])
 
 
 @pytest.mark.parametrize(

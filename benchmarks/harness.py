@@ -182,3 +182,11 @@ def records(path: Path) -> list[dict[str, Any]]:
 def median(values: Sequence[float]) -> float:
     """Return the median."""
     return float(statistics.median(values))
+
+
+def spread(values: list[float], digits: int = 3, sign: str = "") -> str:
+    """Return ``median (lowest–highest)``."""
+    middle = f"{median(values):{sign}.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({min(values):{sign}.{digits}f}–{max(values):{sign}.{digits}f})"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.configs import SUITES
-from benchmarks.harness import median, records
+from benchmarks.harness import median, records, spread
+from benchmarks.tables import AGGREGATION_HEAD, INTERIM_HEAD, aggregation_table, cost_table, interim_table
 
 KEPT_AT_LEAST = 0.9
 GAIN_AT_LEAST = 0.02  # a private gain below this is noise: there is nothing of which to keep a share
@@ -23,12 +24,6 @@ with epochs on which nothing was tuned; the frontier is chosen on validation, fi
 `python -m benchmarks frontier --task detect` and `--task classify`, then `python -m benchmarks report`.
 
 ![frontier](frontier.png)
-
-"""
-INTERIM_HEAD = """# Accuracy of the interim model
-
-`python -m benchmarks interim_accuracy --task classify` (and `detect`), then `python -m benchmarks report`.
-A case is one person in one shard, over all seeds; one case of each position and seed was also repaired.
 
 """
 
@@ -160,14 +155,6 @@ def settings(config: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def spread(values: list[float], digits: int = 3, sign: str = "") -> str:
-    """Return ``median (lowest–highest)``."""
-    middle = f"{median(values):{sign}.{digits}f}"
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):{sign}.{digits}f}–{max(values):{sign}.{digits}f})"
-
-
 def markdown(task: str, lines: list[dict[str, Any]]) -> str:
     """Return the section of one task."""
     suite, table = SUITES[task], rows(lines)
@@ -223,29 +210,6 @@ def reaches(row: Row) -> bool:
     return cheap and median(row.loss) <= GOAL_LOSS and counts(row)
 
 
-def interim_table(task: str, lines: list[dict[str, Any]]) -> str:
-    """Return what the interim models of a task lose until the repair."""
-    seeds = ", ".join(map(str, sorted({r["seed"] for r in lines})))
-    text = [
-        f"## {task}: test {SUITES[task].metric}, seeds {seeds}",
-        "",
-        "| S | R | position | cases | before | interim | points lost, median (worst) "
-        "| chosen: with the earlier checkpoint | after the repair: points lost |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for key in dict.fromkeys((r["shards"], r["slices"], r["position"]) for r in lines):
-        same = [r for r in lines if (r["shards"], r["slices"], r["position"]) == key]
-        lost = [100 * (r["before"] - r["interim"]) for r in same]
-        after = [100 * (r["before"] - r["after"]) for r in same if r["after"] is not None]
-        include = sum(r["chosen"] == "include" for r in same)
-        text.append(
-            f"| {key[0]} | {key[1]} | {key[2]} | {len(same)} | {median([r['before'] for r in same]):.3f} "
-            f"| {median([r['interim'] for r in same]):.3f} | {median(lost):.1f} ({max(lost):.1f}) "
-            f"| {include} of {sum(r['include'] is not None for r in same)} | {spread(after, 1)} |"
-        )
-    return "\n".join(text) + "\n"
-
-
 def plot(tasks: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw points lost and gain kept against the price of an erasure, a column for each task."""
     import matplotlib
@@ -293,34 +257,6 @@ def _scatter(
     axes.grid(alpha=0.25)
 
 
-def cost_table(lines: list[dict[str, Any]]) -> str:
-    """Return the section of ``benchmarks.cost``."""
-    text = [
-        "# What training and forgetting cost",
-        "",
-        "Median (range) over seeds; `python -m benchmarks.cost`.",
-        "",
-    ]
-    for people in sorted({line["people"] for line in lines if line["kind"] == "forget"}):
-        same = [line for line in lines if line["kind"] == "forget" and line["people"] == people]
-        figures = {k: spread([line[k] for line in same]) for k in ("predicted", "measured", "over_plain")}
-        text.append(
-            f"- forgetting {people} of 18 (S=4, R=2): predicted {figures['predicted']}, measured "
-            f"{figures['measured']} of the plan's own training; {figures['over_plain']} of stock training on "
-            "the sanitized data with as many epochs"
-        )
-    for line in [line for line in lines if line["kind"] == "overhead"][:1]:
-        same = [other for other in lines if other["kind"] == "overhead"]
-        for shards in (1, 4):
-            ratio = spread([other[f"shards_{shards}"] for other in same])
-            size = line[f"checkpoint_bytes_{shards}"] / 1e6
-            text.append(
-                f"- erasable over stock training with as many image passes, S={shards}, R=1: {ratio}; "
-                f"checkpoints {size:.0f} MB"
-            )
-    return "\n".join(text) + "\n"
-
-
 def main() -> None:
     """Write the tables and the picture beside the JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -336,6 +272,10 @@ def main() -> None:
     if any(interim.values()):
         parts = [interim_table(task, lines) for task, lines in interim.items() if lines]
         (folder / "interim_accuracy.md").write_text(INTERIM_HEAD + "\n".join(parts), encoding="utf-8")
+    merged = {task: records(folder / f"aggregation_{task}.jsonl") for task in SUITES}
+    if any(merged.values()):
+        parts = [aggregation_table(task, lines) for task, lines in merged.items() if lines]
+        (folder / "aggregation.md").write_text(AGGREGATION_HEAD + "\n".join(parts), encoding="utf-8")
     if costs := records(folder / "cost.jsonl"):
         (folder / "cost.md").write_text(cost_table(costs), encoding="utf-8")
 

@@ -28,7 +28,7 @@ SIZES = {
                                       batch=64, noise=0.2)),
     ("digits", "full"): (39, Sizes(forget=100, retain=400, unseen=300, guard=200, epochs=60, lr=3e-3,
                                    batch=64, noise=0.2)),
-    ("detectors", "standard"): (2, Sizes(forget=240, retain=50, unseen=300, guard=20, epochs=30, lr=5e-3,
+    ("detectors", "standard"): (2, Sizes(forget=160, retain=50, unseen=300, guard=20, epochs=30, lr=5e-3,
                                          batch=16, noise=0.667)),
 }  # fmt: skip
 WORLDS: dict[str, Any] = {"digits": Digits, "detectors": Detectors}

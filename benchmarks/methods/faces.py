@@ -11,35 +11,29 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.methods.command import main
-from benchmarks.methods.worlds import Trained, World
+from benchmarks.methods.worlds import World
+from benchmarks.methods.yolo_suite import YoloSuite
 from expunge.data.scan import scan
 from expunge.data.subjects import attach, read_subjects
 from expunge.data.types import Sample
 from expunge.demo import narrow
 from expunge.demo.faces import PEOPLE, Faces, fetch
 from expunge.demo.scenes import Cast, build
-from expunge.tasks.protocol import Samples, Task
-from expunge.tasks.weights import build_module, open_source
-from expunge.tasks.yolo import Opened, samples_of, yolo_task
+from expunge.tasks.protocol import Samples
+from expunge.tasks.yolo import samples_of
 
 NAMES = ("face",)
 TRAINED, CALIBRATION, TEST = 20, 8, 6
 EPOCHS, IMGSZ, SCENES = 60, 160, 6
 LEAVING = {"subject": 1, "subjects": 2}
-PLAIN = {
-    "optimizer": "AdamW", "lr0": 0.002, "lrf": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "mosaic": 0.0,
-    "scale": 0.0, "translate": 0.0, "fliplr": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0,
-}  # fmt: skip
 
 
-class FacesSuite:
+class FacesSuite(YoloSuite):
     """See the module.
 
     Args:
@@ -52,18 +46,14 @@ class FacesSuite:
     """
 
     name = "faces"
-    batch = 16
 
     def __init__(
         self, root: Path, *, epochs: int, imgsz: int, scenes: int, slim: bool, device: str = "cpu"
     ) -> None:
-        self.epochs, self.goals = epochs, tuple(LEAVING)
-        self._root, self._scenes = root, scenes
         weights = str(root / narrow.write(root)) if slim else "yolo26n.yaml"
-        torch.manual_seed(0)
-        module = build_module("detect", {**open_source(weights).architecture, "nc": len(NAMES)}, NAMES)
-        self._opened = Opened(module, "detect", NAMES, imgsz, {**PLAIN, "imgsz": imgsz, "batch": self.batch})
-        self.task: Task = yolo_task(self._opened, device)
+        super().__init__(weights, "detect", NAMES, epochs=epochs, imgsz=imgsz, batch=16, device=device)
+        self.goals: tuple[str, ...] = tuple(LEAVING)
+        self._root, self._scenes = root, scenes
         self.about = (
             f"{'half as wide a YOLO26n' if slim else 'YOLO26n'} at {imgsz} px on {TRAINED * scenes} scenes "
             f"with {TRAINED} people (ORL faces), {epochs} epochs from scratch without augmentation; "
@@ -91,26 +81,10 @@ class FacesSuite:
             calibration=self._data(seed, lambda split, place: split == "val"),
         )
 
-    def train(self, samples: Samples, seed: int, early: int = 0) -> Trained:
-        """Train from scratch.
-
-        The checkpoint is the end of a shorter training, in place of an earlier state of the same one.
-        """
-        began = process_time()
-        model = self._trained(samples, seed, self.epochs)
-        seconds = process_time() - began
-        return Trained(model, seconds, self._trained(samples, seed, early) if early else None)
-
-    def _trained(self, samples: Samples, seed: int, epochs: int) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-        return self.task.retrain(
-            self._opened.module, samples, epochs=epochs, generator=generator, images=lambda count: None
-        )
-
     def _data(self, seed: int, wanted: Callable[[str, int], bool]) -> Samples:
         root, rows, people = self._folder(seed)
         chosen = [row for row in rows if wanted(row.split, _place(row, people))]
-        return samples_of(self._opened, root, scan(root / "data.yaml").config, chosen)
+        return samples_of(self.opened, root, scan(root / "data.yaml").config, chosen)
 
     def _folder(self, seed: int) -> tuple[Path, list[Sample], list[str]]:
         if seed not in self._kept:

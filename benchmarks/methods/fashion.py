@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,37 +77,67 @@ def read(folder: Path, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
-def parts(folder: Path, seed: int, noisy: bool) -> tuple[Samples, Callable[[str], World]]:
-    """Return what is trained on, and a function from a goal to what leaves and what judges.
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures drawn for a seed: first those trained on, then those that calibrate, then those that judge.
 
-    Args:
-        folder: Of the data.
-        seed: Draws the split, and what leaves.
-        noisy: Whether a tenth of what is trained on is mislabelled.
+    Attributes:
+        x: Pictures (n, 28, 28), uint8.
+        y: True labels (n,).
+        wrong: A false label for each (n,).
+        leaves: For every goal which of those trained on leave (train,).
+        label: The class of the goal ``class``.
+        corrupted: Which of those trained on have the false label (train,).
     """
-    generator = torch.Generator().manual_seed(seed)
-    pictures, labels = (read(folder, name) for name in FILES)
-    chosen = torch.randperm(len(labels), generator=generator)[: TRAIN + GUARD + TEST].numpy()
-    x = torch.tensor(pictures[chosen], dtype=torch.float32)[:, None] / 255
-    y = torch.tensor(labels[chosen], dtype=torch.int64)
-    wrong = (y + torch.randint(1, 10, y.shape, generator=generator)) % 10
-    corrupted = torch.arange(len(y)) < (SHARE * TRAIN if noisy else 0)
-    train = list(zip(x, torch.where(corrupted, wrong, y), strict=True))[:TRAIN]
-    true, false = list(zip(x, y, strict=True))[TRAIN:], list(zip(x, wrong, strict=True))[TRAIN:]
-    drawn = torch.zeros(TRAIN, dtype=torch.bool)
-    drawn[torch.randperm(TRAIN, generator=generator)[: round(SHARE * TRAIN)]] = True
-    label = int(torch.randint(10, (1,), generator=generator))
+
+    x: torch.Tensor
+    y: torch.Tensor
+    wrong: torch.Tensor
+    leaves: dict[str, torch.Tensor]
+    label: int
+    corrupted: torch.Tensor
+
+    @classmethod
+    def of(cls, folder: Path, seed: int, noisy: bool, sizes: tuple[int, int, int]) -> Drawn:
+        """Draw.
+
+        Args:
+            folder: Of the data.
+            seed: Draws the split, and what leaves.
+            noisy: Whether a tenth of what is trained on is mislabelled.
+            sizes: How many are trained on, calibrate and judge.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        train, total = sizes[0], sum(sizes)
+        pictures, labels = (read(folder, name) for name in FILES)
+        chosen = torch.randperm(len(labels), generator=generator)[:total].numpy()
+        x, y = torch.tensor(pictures[chosen]), torch.tensor(labels[chosen], dtype=torch.int64)
+        wrong = (y + torch.randint(1, 10, y.shape, generator=generator)) % 10
+        corrupted = torch.arange(train) < (SHARE * train if noisy else 0)
+        drawn = torch.zeros(train, dtype=torch.bool)
+        drawn[torch.randperm(train, generator=generator)[: round(SHARE * train)]] = True
+        label = int(torch.randint(10, (1,), generator=generator))
+        leaves = {"random": drawn, "class": y[:train] == label, "corrupted": corrupted}
+        return cls(x, y, wrong, leaves, label, corrupted)
+
+
+def parts(folder: Path, seed: int, noisy: bool) -> tuple[Samples, Callable[[str], World]]:
+    """Return what is trained on, and a function from a goal to what leaves and what judges; see `Drawn`."""
+    drawn = Drawn.of(folder, seed, noisy, (TRAIN, GUARD, TEST))
+    x, y = drawn.x.float()[:, None] / 255, drawn.y
+    train = list(zip(x, torch.where(drawn.corrupted, drawn.wrong[:TRAIN], y[:TRAIN]), strict=False))
+    true, false = (list(zip(x, labels, strict=True))[TRAIN:] for labels in (y, drawn.wrong))
 
     def world(goal: str) -> World:
-        leaves = {"random": drawn, "class": y[:TRAIN] == label, "corrupted": corrupted[:TRAIN]}[goal]
+        leaves = drawn.leaves[goal]
         gone, stays = leaves.nonzero().flatten().tolist(), (~leaves).nonzero().flatten().tolist()
         guard, test = true[:GUARD], true[GUARD:]
         unseen, calibration, classes = test, guard, ()
         if goal == "corrupted":
             unseen, calibration = false[GUARD:], false[:GUARD]
         elif goal == "class":
-            unseen, calibration = ([s for s in data if int(s[1]) == label] for data in (test, guard))
-            test, classes = [s for s in test if int(s[1]) != label], (label,)
+            unseen, calibration = ([s for s in data if int(s[1]) == drawn.label] for data in (test, guard))
+            test, classes = [s for s in test if int(s[1]) != drawn.label], (drawn.label,)
         return World(goal, pick(train, gone), pick(train, stays), test, unseen, calibration, classes)
 
     return train, world

@@ -223,6 +223,10 @@ def test_the_plan_is_the_recorded_one(each: kit.Kit) -> None:
     recipe = plan({**kit.RECORD, "fliplr": 0.0, "freeze": 1, "save_dir": "runs"}).recipe
     assert (recipe.optimizer, recipe.lr0, recipe.batch, recipe.warmup_epochs) == ("AdamW", 0.01, 4, 0.0)
     assert recipe.augment["fliplr"] == 0.0
+    if each.opened.task == "classify":
+        assert plan({"auto_augment": None}).recipe.augment["auto_augment"] is None, "switched off on record"
+        assert plan({"auto_augment": "augmix"}).recipe.augment["auto_augment"] == "augmix"
+        assert plan({}).recipe.augment["auto_augment"] == "randaugment"
     assert plan({"freeze": 1}).freeze == 1
     assert plan({"freeze": [0, 1]}).freeze == 2
     default = plan({}).recipe

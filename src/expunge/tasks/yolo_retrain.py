@@ -129,7 +129,8 @@ def recorded_plan(
 
 def _recorded(task: str, record: Mapping[str, Any]) -> dict[str, Any]:
     keys = [*AUGMENT[task], *GAINS[task], *RECIPE_KEYS]
-    values = {k: record[k] for k in keys if record.get(k) is not None}
+    off = {k: None for k in ("auto_augment",) if k in record and k in keys}  # null on record: none was used
+    values = off | {k: record[k] for k in keys if record.get(k) is not None}
     if values.get("optimizer") not in OPTIMIZERS:
         values = {k: v for k, v in values.items() if k not in OF_THE_OPTIMIZER}
     return values

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite ``fashion_yolo``: YOLO26n-cls on Fashion-MNIST (``python -m benchmarks fashion_yolo --data FOLDER``).
+
+The pictures are those of the suite ``fashion``, written to files first: 1,000 are trained on, without
+augmentation, and 1,500 others judge.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from benchmarks.methods.command import main
+from benchmarks.methods.fashion import Drawn
+from benchmarks.methods.worlds import World
+from benchmarks.methods.yolo_suite import YoloSuite
+from expunge.data.scan import scan
+from expunge.data.types import Sample
+from expunge.tasks.protocol import Samples
+from expunge.tasks.yolo import samples_of
+
+SIZES = TRAIN, GUARD, TEST = 1000, 500, 1500
+EPOCHS, QUICK_EPOCHS, IMGSZ = 30, 2, 32
+NAMES = tuple(str(label) for label in range(10))
+
+
+class FashionYolo(YoloSuite):
+    """See the module.
+
+    Args:
+        data: Folder of Fashion-MNIST.
+        root: Folder for the pictures.
+        epochs: Of every training.
+        device: Where to work.
+    """
+
+    name = "fashion_yolo"
+
+    def __init__(self, data: Path, root: Path, *, epochs: int, device: str = "cpu") -> None:
+        super().__init__(
+            "yolo26n-cls.yaml", "classify", NAMES, epochs=epochs, imgsz=IMGSZ, batch=50, device=device
+        )
+        self.goals: tuple[str, ...] = ("random", "class", "corrupted")
+        self.about = (
+            f"YOLO26n-cls at {IMGSZ} px on {TRAIN} pictures of Fashion-MNIST (for `corrupted` a tenth "
+            f"of them mislabelled), {epochs} epochs from scratch without augmentation"
+        )
+        self._source, self._root = data, root
+        self._kept: dict[tuple[int, str], tuple[Path, Drawn, list[Sample]]] = {}
+
+    def variant(self, goal: str) -> str:
+        """Return whether the data has corrupted labels."""
+        return "corrupted" if goal == "corrupted" else "clean"
+
+    def everything(self, goal: str, seed: int) -> Samples:
+        """Return the pictures that are trained on."""
+        return self._data(goal, seed, "train", lambda number: True)
+
+    def world(self, goal: str, seed: int) -> World:
+        """Return what leaves, what stays and what judges; `val` has true labels, `test` false ones."""
+        drawn = self._folder(goal, seed)[1]
+        leaves, label = drawn.leaves[goal], drawn.label
+        part = "test" if goal == "corrupted" else "val"
+
+        def of_kind(number: int) -> bool:
+            return goal != "class" or int(drawn.y[number]) == label
+
+        return World(
+            goal,
+            forget=self._data(goal, seed, "train", lambda n: bool(leaves[n])),
+            retain=self._data(goal, seed, "train", lambda n: not leaves[n]),
+            test=self._data(
+                goal, seed, "val", lambda n: n >= TRAIN + GUARD and not (goal == "class" and of_kind(n))
+            ),
+            unseen=self._data(goal, seed, part, lambda n: n >= TRAIN + GUARD and of_kind(n)),
+            calibration=self._data(goal, seed, part, lambda n: n < TRAIN + GUARD and of_kind(n)),
+            classes=(label,) if goal == "class" else (),
+        )
+
+    def _data(self, goal: str, seed: int, split: str, wanted: Callable[[int], bool]) -> Samples:
+        root, _, rows = self._folder(goal, seed)
+        chosen = [row for row in rows if row.split == split and wanted(int(Path(row.path).stem))]
+        return samples_of(self.opened, root, scan(root).config, chosen)
+
+    def _folder(self, goal: str, seed: int) -> tuple[Path, Drawn, list[Sample]]:
+        key = seed, self.variant(goal)
+        if key not in self._kept:
+            drawn = Drawn.of(self._source, seed, key[1] == "corrupted", SIZES)
+            root = self._root / f"{seed}-{key[1]}"
+            said = torch.where(drawn.corrupted, drawn.wrong[:TRAIN], drawn.y[:TRAIN])
+            for number, picture in enumerate(drawn.x.numpy()):
+                places = [("val", drawn.y), ("test", drawn.wrong)] if number >= TRAIN else [("train", said)]
+                for split, labels in places:
+                    path = root / split / NAMES[int(labels[number])] / f"{number:05d}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(picture).convert("RGB").save(path)
+            self._kept[key] = root, drawn, list(scan(root).samples)
+        return self._kept[key]
+
+
+def suite(*, data: Path, quick: bool = False, device: str = "cpu", **_: Any) -> FashionYolo:
+    """Methods on YOLO26n-cls and Fashion-MNIST."""
+    root = Path(tempfile.mkdtemp(prefix="fashion-"))  # samples are read when they are asked for
+    return FashionYolo(data, root, epochs=QUICK_EPOCHS if quick else EPOCHS, device=device)
+
+
+if __name__ == "__main__":
+    main(suite, references=3, seeds=3, needs_data=True)

@@ -49,7 +49,7 @@ def with_risk(found: Scan, share: float) -> Scan:
 def ordinary(suite: Suite, work: Path, out: Path, seed: int, variant: str, epochs: int, run: int) -> None:
     """Train with stock Ultralytics on everything, with one augmentation and epoch budget.
 
-    Once for every run: seconds are compared within one run only.
+    Once for every run, for another machine computes other weights, and other seconds.
     """
     from expunge.tasks.baseline import train_plain
     from expunge.tasks.weights import state_of
@@ -87,7 +87,7 @@ def erasable(
     suite: Suite, config: Config, work: Path, out: Path, seed: int, run: int, cache: Cache | None
 ) -> None:
     """Train one configuration, measure its accuracy and what forgetting one person costs."""
-    if known(out, config.name, seed):
+    if known(out, config.name, seed, run):
         return
     found = data(suite.task, config.public, work, config.risk)
     trained = train(suite, config, found, seed, work, cache)

@@ -185,7 +185,9 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: list[float], digits: int = 3, sign: str = "") -> str:
-    """Return ``median (lowest–highest)``."""
+    """Return ``median (lowest–highest)``; a dash for nothing."""
+    if not values:
+        return "–"
     middle = f"{median(values):{sign}.{digits}f}"
     if len(values) == 1:
         return middle

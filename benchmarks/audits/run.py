@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +43,28 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--first", type=int, default=EXPLORED, help="number of the first trial")
     parser.add_argument("--forget", type=int, help="another size of the forget set, for the power curve")
+    parser.add_argument("--batch", type=int, help="another batch, for the power curve")
     parser.add_argument("--out", type=Path, help="JSON lines; what it holds is not run again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     references, sizes = SIZES[arguments.world, arguments.level]
-    curve = arguments.forget is not None and arguments.forget != sizes.forget
-    if curve:
-        sizes = Sizes(**{**vars(sizes), "forget": arguments.forget})
+    other = {k: v for k in ("forget", "batch") if (v := getattr(arguments, k)) is not None}
+    curve = replace(sizes, **other) != sizes
+    sizes = replace(sizes, **other)
     if curve and arguments.first >= EXPLORED:
         raise SystemExit("A power curve is made of explored trials: give --first below 10000.")
     name = f"{arguments.world}-{arguments.level}" + ("" if arguments.first >= EXPLORED else "-explored")
     out = arguments.out or RESULTS / f"{name}.jsonl"
     out.parent.mkdir(parents=True, exist_ok=True)
-    known = {(r["trial"], r["sizes"]["forget"]) for r in records(out)} if out.exists() else set()
+    known = [(r["trial"], r["sizes"]) for r in records(out)]
     for trial in range(arguments.first, arguments.first + arguments.trials):
-        if (trial, sizes.forget) in known:
+        if (trial, vars(sizes)) in known:
             continue
         with WORLDS[arguments.world](trial, sizes) as world:
             found = run(world, arguments.level, references, trial)
         append(out, {"trial": trial, "world": arguments.world, "sizes": vars(sizes), **found})
         print(trial, {k: v["verdict"] for k, v in found["candidates"].items()}, flush=True)
-    text, missed = summary([r for r in records(out) if r["sizes"]["forget"] == sizes.forget])
+    text, missed = summary([r for r in records(out) if r["sizes"] == vars(sizes)])
     print(text)
     return 1 if missed else 0
 

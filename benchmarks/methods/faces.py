@@ -29,7 +29,7 @@ from expunge.tasks.yolo import samples_of
 
 NAMES = ("face",)
 TRAINED, CALIBRATION, TEST = 20, 8, 6
-EPOCHS, IMGSZ, SCENES = 60, 160, 6
+EPOCHS, IMGSZ, SCENES = 50, 96, 5
 LEAVING = {"subject": 1, "subjects": 2}
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from expunge.exact.composition import Composition, final, interim_candidates, re
 from expunge.exact.cost import forget_passes, predict
 from expunge.exact.graph import build_graph
 from expunge.exact.plan import Epochs, Initial, Plan, Recipe, load_plan
-from expunge.exact.planner import Options, make_plan
+from expunge.exact.planner import PUBLIC_TIMES, Options, make_plan
 from expunge.exact.schedule import stage_epochs
 from expunge.exact.store import CheckpointStore
+from expunge.tasks.weights import build_module, open_source, pack
 
 
 def plan(shards: int, slices: int, epochs: int = 60, **more: object) -> Plan:
@@ -124,6 +126,25 @@ def test_a_plan_names_no_person_and_survives_its_file(tmp_path: Path) -> None:
     assert made.placement.risk_edges == (0.5,)
     other = made.model_copy(update={"seed": 5})
     assert other.digest != made.digest
+
+
+def test_public_data_is_seen_longer_where_training_starts_from_nothing(tmp_path: Path) -> None:
+    architecture = worlds.tiny_architecture(tmp_path, "detect")
+    version = Version(1, "shop", 1, "", tmp_path, DatasetConfig("yolo", ("a",)), 10, 10)
+    rows = samples(4)
+    public = [replace(rows[0], public=True), *rows[1:]]
+
+    def epochs(source: Path, given: list[Sample], **settings: str) -> int:
+        options = Options(str(source), epochs=3, imgsz=32, settings=settings)
+        return make_plan(options, version, given, {})[0].epochs.public
+
+    assert epochs(architecture, rows) == 0, "there is none"
+    assert epochs(architecture, public) == PUBLIC_TIMES * 3
+    assert epochs(architecture, public, public_epochs="5") == 5
+    trained = tmp_path / "trained.pt"
+    module = build_module("detect", open_source(str(architecture)).architecture, ("a",))
+    trained.write_bytes(pack(module, {"task": "detect", "imgsz": 32, "batch": 4}))
+    assert epochs(trained, public) == 3, "it was trained before"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from expunge.exact.schedule import stage_epochs
 
 RISK_EDGES = (0.5,)
 SHARD_RATE = 0.5  # of lr0, where shards start from something trained (benchmarks/README.md)
+PUBLIC_TIMES = 4  # public epochs over those of the shards, from scratch; longer did better (ibid.)
 # Ultralytics' own augmentation settings by task; mosaic is off unless asked for (see docs/exact.md).
 AUGMENT: dict[str, dict[str, float | str | None]] = {
     "detect": {
@@ -87,7 +88,8 @@ def make_plan(
     has_public = any(s.public for s in rows)
     try:
         recipe = make_recipe(source.task, len(version.config.names), options.imgsz, options.batch, values)
-        public_epochs = values.pop("public_epochs", options.epochs if has_public else 0)
+        times = 1 if source.module is not None else PUBLIC_TIMES
+        public_epochs = values.pop("public_epochs", times * options.epochs if has_public else 0)
         if (has_public and public_epochs) or source.module is not None:
             values.setdefault("shard_lr", round(recipe.lr0 * SHARD_RATE, 9))
         plan = Plan(

@@ -106,6 +106,9 @@ KNOWN: dict[tuple[str, str, str], str] = {
 }
 """(check, world, method): why it fails. The tests fail as well if it does not."""
 
+BORDER = {("toward", "digits", "l1_sparse"), ("toward", "digits", "scrub")}
+"""Those of KNOWN so near the bound (seeds differ by more) that the machine's arithmetic decides."""
+
 
 def cases(check: str, worlds: tuple[str, ...], goal: str | None = None) -> list[Any]:
     """Return a pytest parameter (world, method) for each pair, with known failures marked as such.
@@ -121,9 +124,9 @@ def cases(check: str, worlds: tuple[str, ...], goal: str | None = None) -> list[
         for name, method in sorted(all_methods().items()):
             if goal is not None and goal not in method.goals:
                 continue
-            reason = KNOWN.get((check, world, name))
+            reason, strict = KNOWN.get((check, world, name)), (check, world, name) not in BORDER
             marks: list[Any] = (
-                [pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)] if reason else []
+                [pytest.mark.xfail(strict=strict, raises=AssertionError, reason=reason)] if reason else []
             )
             marks += [pytest.mark.slow] if slow else []
             found.append(pytest.param(world, name, marks=marks, id=f"{world}-{name}"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from methods.judging import BEYOND, DROP, MOVED, PRESENT, residual
 from methods.runs import MAKERS, Runs, digests, run
-from methods.table import KNOWN, LIGHT, STATISTICS, STRENGTH, cases
+from methods.table import BORDER, KNOWN, LIGHT, STATISTICS, STRENGTH, cases
 from methods.worlds import REFERENCES, World
 from torch import nn
 from torch.utils.data import Subset
@@ -123,6 +123,11 @@ def test_the_retain_metric_holds(runs: Runs, world: str, method: str) -> None:
 @pytest.mark.parametrize(("world", "method"), cases("toward", ("digits",), "sample"))
 def test_it_moves_toward_the_reference(runs: Runs, world: str, method: str) -> None:
     assert mean(residual(runs.world(world), m) for m in judged(runs, world, method)) <= MOVED
+
+
+@pytest.mark.parametrize(("world", "method"), sorted((world, method) for _, world, method in BORDER))
+def test_at_the_border_it_moves_at_least_some_of_the_way(runs: Runs, world: str, method: str) -> None:
+    assert mean(residual(runs.world(world), m) for m in judged(runs, world, method)) <= (MOVED + 1) / 2
 
 
 @pytest.mark.parametrize(("world", "method"), cases("beyond", ("digits",), "sample"))

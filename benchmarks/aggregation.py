@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,14 @@ def with_statistics(suite: Suite, trained: Trained, found: Scan, state: State) -
 
 
 def candidates(suite: Suite, trained: Trained, found: Scan) -> dict[str, dict[str, Sequence[State]]]:
-    """Return for every way its variants by name, each a list of states (several: an ensemble)."""
-    start, mean = trained.public_state, average(trained.shard_states)
+    """Return for every way its variants by name, each a list of states (several: an ensemble).
+
+    Args:
+        suite: The task.
+        trained: An ensemble: its states are those of the shards.
+        found: The data.
+    """
+    start, mean = trained.public_state, average(trained.states)
     moved = {f"{s:g}": extrapolated(start, mean, s) for s in STRENGTHS}
     anew = {name: with_statistics(suite, trained, found, state) for name, state in moved.items()}
     return {
@@ -78,7 +85,7 @@ def candidates(suite: Suite, trained: Trained, found: Scan) -> dict[str, dict[st
         "statistics": {"": [with_statistics(suite, trained, found, mean)]},
         "extrapolate": {name: [state] for name, state in moved.items()},
         "both": {name: [state] for name, state in anew.items()},
-        "ensemble": {"": trained.shard_states},
+        "ensemble": {"": trained.states},
     }
 
 
@@ -87,7 +94,7 @@ def measure(suite: Suite, config: Config, work: Path, out: Path, seed: int, cach
     if known(out, config.name, seed):
         return
     found = data(suite.task, config.public, work, config.risk)
-    trained = train(suite, config, found, seed, work, cache)
+    trained = train(suite, replace(config, aggregate="ensemble"), found, seed, work, cache)
 
     def scored(states: Sequence[State], part: str) -> float:
         return score(suite, trained.plan, states, found, part)

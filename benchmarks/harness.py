@@ -34,7 +34,6 @@ class Trained:
     plan: Plan
     graph: Graph
     states: list[dict[str, Any]]
-    shard_states: list[dict[str, Any]]
     public_state: dict[str, Any]
     cpu_seconds: dict[str, float]
     size_bytes: int
@@ -77,7 +76,7 @@ class Cache:
 def content_keys(plan: Plan, graph: Graph) -> dict[str, str]:
     """Return for each node key a digest of what the checkpoint is a function of, and nothing else."""
     dump = plan.model_dump(mode="json")
-    base = {k: dump[k] for k in ("task", "names", "architecture", "seed", "threads", "isa", "aggregate")}
+    base = {k: dump[k] for k in ("task", "names", "architecture", "seed", "threads", "isa")}
     keys: dict[str, str] = {}
 
     def add(node: Node, parents: list[str]) -> None:
@@ -119,10 +118,9 @@ def train(suite: Suite, config: Config, found: Scan, seed: int, work: Path, cach
             cache.add(keys, done, store)
     published = weights_of(graph, final(graph), store, initial, plan)
     public = load_part(store.path(graph.public.key), "ema") if graph.public else {}
-    shards = [load_part(store.path(chain[-1].key), "ema") for _, chain in sorted(graph.shards.items())]
     size = sum(path.stat().st_size for path in store.folder.iterdir())
     shutil.rmtree(folder)
-    return Trained(plan, graph, published, shards, public, seconds, size)
+    return Trained(plan, graph, published, public, seconds, size)
 
 
 def erasures(trained: Trained, found: Scan) -> dict[str, tuple[int, float]]:

@@ -55,6 +55,14 @@ def test_a_configuration_trained_alone_has_the_digest_of_the_shared_one(
     assert shared == alone
 
 
+def test_an_ensemble_has_the_shards_of_the_average(material: tuple[Suite, Scan, Path]) -> None:
+    folder, config = material[2] / "cache", replace(BASE, aggregate="ensemble")
+    before = len(list(folder.glob("*.json")))
+    shared = _digest(material, config, True)
+    assert len(list(folder.glob("*.json"))) == before, "all came from the base"
+    assert shared == _digest(material, config, False)
+
+
 def test_sharing_too_much_is_seen(
     material: tuple[Suite, Scan, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

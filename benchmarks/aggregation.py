@@ -16,7 +16,6 @@ the same to erase from. What has a strength is chosen on validation and reported
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch import nn
 from benchmarks.configs import SUITES, Config, Suite
 from benchmarks.frontier import data, known
 from benchmarks.grid import AGGREGATED, SEEDS
-from benchmarks.harness import Cache, Trained, append, score, split, train
+from benchmarks.harness import Cache, Trained, append, score, split, train, workplace
 from expunge.data.types import Scan
 from expunge.exact.merge import average
 from expunge.tasks.base import get_task
@@ -125,9 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     suite = SUITES[arguments.task]
     out = arguments.out or Path(__file__).parent / "results" / f"aggregation_{suite.task}.jsonl"
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        cache = Cache(work / "cache")
+    with workplace(arguments.work) as (work, cache):
         for seed in arguments.seeds:
             for config in AGGREGATED[suite.task]:
                 measure(suite, config, work, out, seed, cache)

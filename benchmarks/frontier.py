@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from benchmarks import digits_data, faces_data
 from benchmarks.configs import LIGHT, SUITES, Config, Suite, make_plan
 from benchmarks.grid import BASELINES, GRIDS, SEEDS
-from benchmarks.harness import Cache, append, erasures, expected, records, score, train
+from benchmarks.harness import Cache, append, erasures, expected, records, score, train, workplace
 from expunge.data.types import Scan
 
 RISKY_REQUESTS = 0.8  # share of requests that come from people marked as likely to leave
@@ -137,9 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     suite = SUITES[arguments.task]
     out = arguments.out or Path(__file__).parent / "results" / f"frontier_{suite.task}.jsonl"
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        cache = Cache(work / "cache")
+    with workplace(arguments.work) as (work, cache):
         for seed in (
             arguments.seeds or SEEDS[arguments.grid]
         ):  # seed by seed, so that a part of the results is balanced

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,14 @@ class Cache:
         shutil.copyfile(store.path(finished.node.key), self._folder / f"{content}.safetensors")
         note = {"cpu_seconds": finished.cpu_seconds, "digest": finished.digest, "phase": finished.node.phase}
         (self._folder / f"{content}.json").write_text(json.dumps(note))
+
+
+@contextmanager
+def workplace(given: Path | None) -> Iterator[tuple[Path, Cache]]:
+    """Yield the folder for data and checkpoints (a temporary one where none is given) and its cache."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given or Path(temporary)
+        yield work, Cache(work / "cache")
 
 
 def content_keys(plan: Plan, graph: Graph) -> dict[str, str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +20,7 @@ from pathlib import Path
 from benchmarks.configs import SUITES, Config, Suite
 from benchmarks.frontier import data
 from benchmarks.grid import INTERIM, SEEDS
-from benchmarks.harness import Cache, append, content_keys, records, split, train
+from benchmarks.harness import Cache, append, content_keys, records, split, train, workplace
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version
 from expunge.data.types import Scan
@@ -150,9 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     suite = SUITES[arguments.task]
     out = arguments.out or Path(__file__).parent / "results" / f"interim_{suite.task}.jsonl"
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        cache = Cache(work / "cache")
+    with workplace(arguments.work) as (work, cache):
         for seed in arguments.seeds:
             for config in INTERIM[suite.task]:
                 if arguments.only in config.name:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from sqlalchemy import Table, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from expunge.catalog.bulk import insert_rows
 from expunge.catalog.commitments import fresh_salts
 from expunge.catalog.difference import Difference, compare, merge_config
 from expunge.catalog.engine import begin_write
@@ -28,6 +29,12 @@ from expunge.catalog.versions import (
 )
 from expunge.data.types import Scan, Version
 from expunge.errors import InputError
+
+SAMPLE_COLUMNS = (
+    "id", "dataset_id", "path", "split", "image_digest", "label_digest", "class_name", "public", "arrived",
+    "salt",
+)  # fmt: skip
+LINK_COLUMNS = ("sample_id", "subject_id")
 
 
 def add_version(
@@ -218,35 +225,27 @@ def _record(session: Session, dataset: DatasetRow, found: Difference, scan: Scan
     for start in range(0, len(found.fresh), BATCH):
         batch = found.fresh[start : start + BATCH]
         first = next_id + start
-        session.execute(
-            insert(samples),
+        insert_rows(
+            session,
+            samples,
+            SAMPLE_COLUMNS,
             [
-                {
-                    "id": first + offset,
-                    "dataset_id": dataset.id,
-                    "path": sample.path,
-                    "split": sample.split,
-                    "image_digest": sample.image_digest,
-                    "label_digest": sample.label_digest,
-                    "class_name": sample.class_name,
-                    "public": sample.public,
-                    "arrived": number,
-                    "salt": salt,
-                }
+                (
+                    first + offset, dataset.id, sample.path, sample.split, sample.image_digest,
+                    sample.label_digest, sample.class_name, sample.public, number, salt,
+                )
                 for offset, (sample, salt) in enumerate(zip(batch, fresh_salts(len(batch)), strict=True))
             ],
-        )
+        )  # fmt: skip
         pairs = [
-            {
-                "sample_id": first + offset,
-                "subject_id": subject_ids[subject],
-                "groups": scan.groups.get((sample.path, subject)),
-            }
+            (first + offset, subject_ids[subject], scan.groups.get((sample.path, subject)))
             for offset, sample in enumerate(batch)
             for subject in sample.subjects
         ]
-        if pairs:
-            session.execute(insert(links), pairs)
+        insert_rows(session, links, LINK_COLUMNS, [pair[:2] for pair in pairs if pair[2] is None])
+        names = (*LINK_COLUMNS, "groups")
+        if grouped := [dict(zip(names, pair, strict=True)) for pair in pairs if pair[2] is not None]:
+            session.execute(insert(links), grouped)
 
 
 def _update_groups(session: Session, version: Version, scan: Scan) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from expunge.data.types import DatasetConfig, Sample
 
 CHUNK_BYTES = 1 << 20
+# ``json.dumps`` with these settings would make an encoder for each row.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def file_digest(path: Path) -> str:
@@ -68,4 +70,4 @@ def row_of(sample: Sample) -> list[object]:
 
 
 def _line(row: Sequence[object]) -> bytes:
-    return json.dumps(row, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return _encode(row).encode() + b"\n"

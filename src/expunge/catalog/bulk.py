@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inserts very many rows: SQLAlchemy would take longer to prepare each than the database to store it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Table, insert
+from sqlalchemy.orm import Session
+
+
+def insert_rows(
+    session: Session, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert rows as they are: values go to the database's driver without any conversion.
+
+    Args:
+        session: A session on the catalog.
+        table: Where to.
+        columns: Names in the table's order; numbers, text, bytes and truth values only. The others are NULL.
+        rows: Values in the order of the columns.
+    """
+    if not rows:
+        return
+    connection = session.connection()
+    statement = insert(table).compile(dialect=connection.dialect, column_keys=list(columns))
+    if statement.positiontup != list(columns):
+        raise ValueError("columns must be given in the table's order")
+    connection.exec_driver_sql(str(statement), list(rows))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many rows at once: stored as SQLAlchemy's own insert stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+from sqlalchemy import Table, insert
+
+from expunge.catalog.bulk import insert_rows
+from expunge.catalog.tables import SampleRow
+from expunge.data.types import Sample, Scan
+from expunge.workspace import Workspace
+
+TABLE = cast(Table, SampleRow.__table__)
+ROW = (8, 1, "train/ü 'x'", "train", "0" * 64, "", None, True, 1, b"\0salt")
+COLUMNS = (
+    "id", "dataset_id", "path", "split", "image_digest", "label_digest", "class_name", "public", "arrived",
+    "salt",
+)  # fmt: skip
+
+
+def test_rows_are_those_of_an_ordinary_insert(
+    workspace: Workspace, scan: Callable[..., Scan], sample: Callable[..., Sample]
+) -> None:
+    from expunge.catalog.datasets import add_version
+
+    with workspace.session() as session:
+        add_version(session, "d", scan([sample("train/a", "p")]), key=workspace.key)
+    with workspace.session(write=True) as session:
+        insert_rows(session, TABLE, COLUMNS, [])
+        insert_rows(session, TABLE, COLUMNS, [ROW])
+        session.execute(insert(TABLE), [dict(zip(COLUMNS, (9, *ROW[1:]), strict=True))])
+    bulk, ordinary = workspace.query("SELECT * FROM sample WHERE id > 7 ORDER BY id")
+    assert {**bulk, "id": 9} == dict(ordinary)
+    assert bulk["removed"] is None and bulk["path"] == ROW[2]
+
+
+def test_another_order_is_refused(workspace: Workspace) -> None:
+    with workspace.session(write=True) as session, pytest.raises(ValueError, match="order"):
+        insert_rows(session, TABLE, COLUMNS[::-1], [ROW[::-1]])
+    assert workspace.query("SELECT * FROM sample") == []

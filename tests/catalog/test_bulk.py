@@ -35,7 +35,8 @@ def test_rows_are_those_of_an_ordinary_insert(
         session.execute(insert(TABLE), [dict(zip(COLUMNS, (9, *ROW[1:]), strict=True))])
     bulk, ordinary = workspace.query("SELECT * FROM sample WHERE id > 7 ORDER BY id")
     assert {**bulk, "id": 9} == dict(ordinary)
-    assert bulk["removed"] is None and bulk["path"] == ROW[2]
+    assert bulk["removed"] is None
+    assert bulk["path"] == ROW[2]
 
 
 def test_another_order_is_refused(workspace: Workspace) -> None:

@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 from benchmarks.harness import append, records
-from benchmarks.methods.floor import lower, measure_floor, warm_up
+from benchmarks.methods.floor import Ledger, lower, measure_floor, warm_up
 from benchmarks.methods.grid import needs, search
 from benchmarks.methods.measure import Figures, compare, measure, ratios
 from benchmarks.methods.worlds import GOALS, Suite, Trained, World
 from expunge.errors import ExpungeError
-from expunge.methods.base import Budget, Method, all_methods
+from expunge.methods.base import Method, all_methods
 
 TUNING_SEEDS = (101, 102)
 TUNING_REFERENCES = 3
@@ -158,9 +158,9 @@ class Bench:
             batch = int(method.hyperparameters.get("averaged", self.batch))
             original = self._original(goal, seed).model
             floor = measure_floor(self.suite.task, original, world.retain, batch)
-            run = self._attempt(method, values, world, seed)
+            run = self._attempt(method, values, world, seed, batch)
             floor = lower(floor, measure_floor(self.suite.task, original, world.retain, batch), batch)
-            least = floor.seconds(run["steps"], run["passes"], batch)
+            least = floor.seconds(run["work"])
             cost = {"seconds": run["seconds"], "passes": run["passes"], "steps": run["steps"],
                     "floor_seconds": round(least, 5), "values": values,
                     "trouble": run["trouble"]}  # fmt: skip
@@ -186,9 +186,12 @@ class Bench:
         line["retrain_passes"] = self.suite.epochs * len(world.retain)
         self._add(line)
 
-    def _attempt(self, method: Method, values: dict[str, Any], world: World, seed: int) -> dict[str, Any]:
+    def _attempt(
+        self, method: Method, values: dict[str, Any], world: World, seed: int, batch: int = 0
+    ) -> dict[str, Any]:
         original = self._original(world.goal, seed)
-        budget = Budget(self.budget * self.suite.epochs * len(world.retain))
+        limit = self.budget * self.suite.epochs * len(world.retain)
+        budget = Ledger(limit, size=batch or self.batch)
         model, trouble = None, ""
         given = {**needs(method, world, original.checkpoint, self.batch), **values}
         began = time.process_time()
@@ -207,7 +210,7 @@ class Bench:
             trouble = error.what
         seconds = round(time.process_time() - began, 4)
         return {"model": model, "trouble": trouble, "seconds": seconds, "passes": round(budget.spent, 1),
-                "steps": budget.steps}  # fmt: skip
+                "steps": budget.steps, "work": budget}  # fmt: skip
 
     def _references(self, world: World, seed: int, count: int) -> list[Figures]:
         known = {line["index"]: line for line in self._found("reference", goal=world.goal, seed=seed)}

@@ -185,8 +185,9 @@ def floors(lines: Sequence[Line], goals: Sequence[str]) -> str:
     text = [
         "## Seconds over the floor",
         "",
-        "CPU seconds of the method over those of as many steps and passes in the plainest loop (loading, "
-        "forward, backward, AdamW step), measured just before and after it; median over seeds and goals. "
+        "CPU seconds of the method over those of its own batches in the plainest loop (loading and forward, "
+        "and for what is no look alone backward and AdamW step), measured just before and after it; median "
+        "over seeds and goals. "
         f"Goal: ≤ {FLOOR:g}.",
         "",
         "| method | over the floor |",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.methods import digits, fashion
-from benchmarks.methods.floor import Floor, measure_floor
+from benchmarks.methods.floor import Cost, Floor, Ledger, measure_floor
 from benchmarks.methods.grid import COARSE, FINE, length, search
 from benchmarks.methods.measure import Figures, auc, compare, failures, ratios
 from benchmarks.methods.runner import Bench
@@ -26,7 +26,7 @@ from torch import nn
 
 from expunge.cli import bench
 from expunge.errors import InputError
-from expunge.methods.base import all_methods
+from expunge.methods.base import FORWARD, all_methods
 from expunge.tasks.protocol import Samples
 
 SIZES = {"forget": 100, "retain": 100, "test": 50}
@@ -226,14 +226,34 @@ def test_the_floor_is_positive_and_leaves_the_model() -> None:
     model = made.network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     floor = measure_floor(made.task, model, made.world("random", 0).retain, 10)
-    assert floor.seconds(1, 10, 10) > 0
+    assert floor.training.seconds(1, 10) > 0
+    assert floor.looking.seconds(1, 10) > 0
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_the_floor_counts_small_steps_as_steps() -> None:
-    floor = Floor(step=1.0, sample=0.1)
-    assert floor.seconds(0, 40, 10) == pytest.approx(4 + 4)
-    assert floor.seconds(8, 40, 10) == pytest.approx(8 + 4)
+def test_the_floor_counts_batches_of_both_kinds() -> None:
+    floor = Floor(Cost(1.0, 0.1), Cost(10.0, 0.01))
+    work = Ledger(1e9, size=10)
+    work.charge(10)
+    assert floor.seconds(work) == pytest.approx(1 + 1)
+    work.charge(4)  # a small batch is a batch
+    assert floor.seconds(work) == pytest.approx(2 + 1.4)
+    work.charge(10, FORWARD)
+    assert floor.seconds(work) == pytest.approx(2 + 1.4 + 10 + 0.1)
+    work.charge(10, 1 + 2 * FORWARD)
+    assert floor.seconds(work) == pytest.approx(3 + 2.4 + 30 + 0.3)
+    assert work.spent == pytest.approx(10 + 4 + 10 / 3 + 10 * 5 / 3)
+
+
+def test_the_floor_gives_no_credit_for_single_samples() -> None:
+    floor = Floor(Cost(1.0, 0.1), Cost(1.0, 0.1))
+    single, several, total = (Ledger(1e9, size=10) for _ in range(3))
+    for _ in range(20):
+        single.charge(1)
+    several.charge(20)  # said at once
+    total.charge(1, 20.0)  # a sum of shares
+    assert floor.seconds(single) == pytest.approx(2 + 2)
+    assert floor.seconds(several) == floor.seconds(total) == pytest.approx(floor.seconds(single))
 
 
 def _idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from expunge.methods.base import Budget, BudgetSpent, Loop
 from expunge.methods.fisher import importance, per_sample_gradients
-from expunge.methods.influence import influence, newton_step, removal, woodbury
+from expunge.methods.influence import gram_matrix, influence, newton_step, removal, woodbury
 from expunge.methods.msg import agreement, msg, rate, renew, smallest
 from expunge.methods.ssd import dampen, ssd
 from expunge.tasks.module import ModuleTask
@@ -235,6 +235,12 @@ def test_the_newton_step_is_that_of_the_closed_form() -> None:
     before = float((theta - retrained).norm())
     assert float((theta + step - retrained).norm()) < 0.1 * before
     assert float((theta - step - retrained).norm()) > before
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_the_gram_matrix_is_whole(count: int) -> None:
+    gradients = torch.randn(count, 11, generator=draws(5), dtype=torch.float64)
+    torch.testing.assert_close(gram_matrix(gradients, 4), gradients @ gradients.T)
 
 
 def test_woodbury_is_the_explicit_inverse() -> None:

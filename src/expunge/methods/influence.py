@@ -57,6 +57,16 @@ def newton_step(hessian: torch.Tensor, direction: torch.Tensor, damping: float =
     return step
 
 
+def gram_matrix(gradients: torch.Tensor, rows: int = 64) -> torch.Tensor:
+    """Return GGᵀ (N, N) in double precision; what lies above the diagonal is mirrored, not computed again."""
+    count = len(gradients)
+    gram = gradients.new_zeros((count, count), dtype=torch.float64)
+    for start in range(0, count, rows):
+        stop = min(start + rows, count)
+        gram[start:, start:stop] = gradients[start:] @ gradients[start:stop].T
+    return gram.tril() + gram.tril(-1).T
+
+
 def woodbury(
     gradients: torch.Tensor, direction: torch.Tensor, damping: float, gram: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -70,7 +80,7 @@ def woodbury(
     """
     count = len(gradients)
     if gram is None:
-        gram = (gradients @ gradients.T).double()
+        gram = gram_matrix(gradients)
     damped = gram + damping * count * torch.eye(count, dtype=torch.float64, device=gradients.device)
     weights = torch.linalg.solve(damped, (gradients @ direction).double())
     step: torch.Tensor = (direction - gradients.T @ weights.to(direction.dtype)) / damping
@@ -130,7 +140,7 @@ def influence(
     if not row:
         budget.charge(1)
     gradients = gradients[:row]
-    gram = (gradients @ gradients.T).double()
+    gram = gram_matrix(gradients)
     largest = float(torch.linalg.eigvalsh(gram / row)[-1])
     tiny = torch.finfo(direction.dtype).tiny
     step = woodbury(gradients, direction, max(damping * largest, tiny), gram)

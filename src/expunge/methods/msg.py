@@ -126,6 +126,9 @@ def msg(
     if not budget.covers(len(retain)):
         budget.charge(len(retain))
     renewed = renew(student, task, share, generator)
+    weights = [weight.detach() for weight, _ in renewed]  # the same memory, without a gradient
+    before = [torch.empty_like(weight) for weight in weights]
+    rates = [torch.where(chosen, 1.0, slow).to(weight.dtype) for weight, chosen in renewed]
     norms = [m for m in student.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     optimizer = loop.optimizer(student, lr)
     for epoch in range(epochs):
@@ -134,11 +137,9 @@ def msg(
         for _, samples in loop.batches(retain, batch):
             for norm in norms:
                 norm.train(task.size(samples) > 1)
-            before = [weight.detach().clone() for weight, _ in renewed]
+            torch._foreach_copy_(before, weights)
             loop.step(optimizer, task.loss(student, samples).mean())
-            with torch.no_grad():
-                for (weight, chosen), old in zip(renewed, before, strict=True):
-                    weight.copy_(torch.where(chosen, weight, old + slow * (weight - old)))
+            torch._foreach_copy_(weights, torch._foreach_lerp(before, weights, rates))
         task.ready(student)
         loop.round(student)
         if loop.exhausted:

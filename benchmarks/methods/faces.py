@@ -29,7 +29,7 @@ from expunge.tasks.yolo import samples_of
 
 NAMES = ("face",)
 TRAINED, CALIBRATION, TEST = 20, 8, 6
-EPOCHS, IMGSZ, SCENES = 50, 96, 5
+EPOCHS, IMGSZ, SCENES, BATCH = 50, 96, 5, 16
 LEAVING = {"subject": 1, "subjects": 2}
 
 
@@ -43,15 +43,24 @@ class FacesSuite(YoloSuite):
         scenes: Of each person.
         slim: Whether to take a model of half the width.
         device: Where to work.
+        names: Classes of the model; the scenes show the first.
     """
 
     name = "faces"
 
     def __init__(
-        self, root: Path, *, epochs: int, imgsz: int, scenes: int, slim: bool, device: str = "cpu"
+        self,
+        root: Path,
+        *,
+        epochs: int,
+        imgsz: int,
+        scenes: int,
+        slim: bool,
+        device: str = "cpu",
+        names: tuple[str, ...] = NAMES,
     ) -> None:
         weights = str(root / narrow.write(root)) if slim else "yolo26n.yaml"
-        super().__init__(weights, "detect", NAMES, epochs=epochs, imgsz=imgsz, batch=16, device=device)
+        super().__init__(weights, "detect", names, epochs=epochs, imgsz=imgsz, batch=BATCH, device=device)
         self.goals: tuple[str, ...] = tuple(LEAVING)
         self._root, self._scenes = root, scenes
         self.about = (

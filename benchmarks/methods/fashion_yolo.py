@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite ``fashion_yolo``: YOLO26n-cls on Fashion-MNIST (``python -m benchmarks fashion_yolo --data FOLDER``).
 
-The pictures are those of the suite ``fashion``, written to files first: 1,000 are trained on, without
-augmentation, and 1,500 others judge.
+The pictures are those of the suite ``fashion``, written to files first: 600 are trained on, without
+augmentation, and 800 others judge.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from expunge.data.types import Sample
 from expunge.tasks.protocol import Samples
 from expunge.tasks.yolo import samples_of
 
-SIZES = TRAIN, GUARD, TEST = 1000, 500, 1500
-EPOCHS, QUICK_EPOCHS, IMGSZ = 30, 2, 32
+SIZES = TRAIN, GUARD, TEST = 600, 400, 800
+EPOCHS, QUICK_EPOCHS, IMGSZ = 25, 2, 32
 NAMES = tuple(str(label) for label in range(10))
 
 

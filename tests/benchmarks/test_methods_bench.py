@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from benchmarks.methods import digits, fashion
+from benchmarks.methods import digits, fashion, memory
 from benchmarks.methods.floor import Cost, Floor, Ledger, measure_floor
 from benchmarks.methods.grid import COARSE, FINE, length, search
 from benchmarks.methods.measure import Figures, auc, compare, failures, ratios
@@ -204,6 +205,26 @@ def test_a_method_that_cannot_run_is_a_row(tmp_path: Path) -> None:
     row = next(row for row in rows(done.lines, "random") if row.method == "influence")
     assert not row.close
     assert "budget" in row.failures[0]
+
+
+def test_memory_fails_beyond_twice_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peaks = {"retrain": 100, "modest": 200, "greedy": 201}
+    monkeypatch.setattr(memory, "all_methods", lambda: dict.fromkeys(peaks))
+    monkeypatch.setattr(
+        memory.subprocess,
+        "run",
+        lambda command, **_: SimpleNamespace(stdout=json.dumps({"bytes": peaks[command[4]]}) + "\n"),
+    )
+    monkeypatch.setattr("sys.argv", ["memory", "--out", str(tmp_path / "memory.json")])
+    assert memory.main() == 1
+    assert capsys.readouterr().out.endswith("more than 2 times training: greedy\n")
+    written = json.loads((tmp_path / "memory.json").read_text())
+    assert written["about"] == {"imgsz": 160, "batch": 16, "quick": False}
+    assert [found["over_training"] for found in written["methods"].values()] == [1.0, 2.0, 2.01]
+    peaks["greedy"] = 200
+    assert memory.main() == 0
 
 
 def test_sets_of_digits_do_not_overlap() -> None:

@@ -195,10 +195,8 @@ def amun(
             if kind == 0 and (drawn := next(retained, None)) is not None:
                 loop.step(optimizer, task.loss(student, drawn[1]).mean())
             elif kind == 1 and (pair := next(twins, None)) is not None:
-                losses = task.loss(student, pair.batch)
-                if use_forget:
-                    losses = (losses + task.loss(student, pair.source)) / 2
-                loop.step(optimizer, pair.mean(losses))
+                parts = (pair.batch, pair.source) if use_forget else (pair.batch,)
+                loop.step(optimizer, (pair.mean(task.loss(student, p)) / len(parts) for p in parts))
         loop.round(student)
         if loop.exhausted:
             break

@@ -12,7 +12,7 @@ stay as they are (eval mode, no dropout), so that nothing of the forget set ente
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -249,24 +249,29 @@ class Loop:
         return torch.optim.AdamW(self.task.parameters(model).values(), lr=lr, weight_decay=weight_decay)
 
     def step(
-        self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, change: Callable[[], None] | None = None
+        self,
+        optimizer: torch.optim.Optimizer,
+        loss: torch.Tensor | Iterable[torch.Tensor],
+        change: Callable[[], None] | None = None,
     ) -> None:
-        """Descend once on a scalar, with clipped gradients.
+        """Descend once on a scalar, or on the sum of several, with clipped gradients.
 
         Args:
             optimizer: Of the parameters to change.
-            loss: A scalar.
+            loss: A scalar. Several are taken one by one, and a generator of them is asked for the next only
+                when the last one's graph is gone: a step on two batches needs the memory of one.
             change: What to do to the gradients before they are used (a mask, for instance).
 
         Raises:
-            Diverged: If the loss is not finite.
+            Diverged: If a loss is not finite.
         """
-        if not torch.isfinite(loss):
-            raise Diverged(
-                "The method diverged.", "Its loss is not a finite number.", "Use a lower learning rate."
-            )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for part in (loss,) if isinstance(loss, torch.Tensor) else loss:
+            if not torch.isfinite(part):
+                raise Diverged(
+                    "The method diverged.", "Its loss is not a finite number.", "Use a lower learning rate."
+                )
+            part.backward()
         if change is not None:
             change()
         live = [p for group in optimizer.param_groups for p in group["params"]]

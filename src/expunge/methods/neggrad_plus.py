@@ -61,8 +61,8 @@ def neggrad_plus(
     partners = loop.endless(retain, batch)
     for _ in range(epochs):
         for (_, leaving), (_, staying) in zip(loop.batches(forget, batch), partners, strict=False):
-            kept, lost = task.loss(student, staying).mean(), task.loss(student, leaving).mean()
-            loop.step(optimizer, beta * kept - (1 - beta) * lost)
+            parts = ((staying, beta), (leaving, beta - 1))
+            loop.step(optimizer, (w * task.loss(student, part).mean() for part, w in parts))
         loop.round(student)
         if loop.exhausted:
             break

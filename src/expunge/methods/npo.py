@@ -22,11 +22,13 @@ Differences:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
-from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.protocol import Batch, Samples, Task
 
 
 def npo_loss(loss: torch.Tensor, start: torch.Tensor, beta: float) -> torch.Tensor:
@@ -90,9 +92,22 @@ def npo(
     partners = loop.endless(retain, batch)
     for _ in range(epochs):
         for (indices, leaving), (_, staying) in zip(loop.batches(forget, batch), partners, strict=False):
-            lost = npo_loss(task.loss(student, leaving), start[indices], beta).mean()
-            loop.step(optimizer, lost + alpha * task.loss(student, staying).mean())
+            loop.step(optimizer, _both(task, student, leaving, start[indices], beta, staying, alpha))
         loop.round(student)
         if loop.exhausted:
             break
     return student
+
+
+def _both(
+    task: Task,
+    student: nn.Module,
+    leaving: Batch,
+    start: torch.Tensor,
+    beta: float,
+    staying: Batch,
+    alpha: float,
+) -> Iterator[torch.Tensor]:
+    """Yield the two parts of the loss, the second when the first one's graph is gone."""
+    yield npo_loss(task.loss(student, leaving), start, beta).mean()
+    yield alpha * task.loss(student, staying).mean()

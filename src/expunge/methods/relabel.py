@@ -42,8 +42,8 @@ def relabelled(
     for _ in range(epochs):
         for (_, leaving), (_, staying) in zip(loop.batches(forget, batch), partners, strict=False):
             wrong = task.wrong_targets(student, leaving, loop.generator)
-            loss = task.loss(student, wrong).mean() + alpha * task.loss(student, staying).mean()
-            loop.step(optimizer, loss, change)
+            parts = ((wrong, 1.0), (staying, alpha))
+            loop.step(optimizer, (w * task.loss(student, part).mean() for part, w in parts), change)
         loop.round(student)
         if loop.exhausted:
             break

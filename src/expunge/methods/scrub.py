@@ -34,7 +34,7 @@ Differences:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import torch
@@ -42,7 +42,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, Teacher, register
-from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.protocol import Batch, Samples, Task
 
 PAPER = "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning. NeurIPS 2023"
 
@@ -76,16 +76,28 @@ def _alternate(
                     teacher = on_forget.outputs(indices, samples)
                     loop.step(optimizer, -task.divergence(task.outputs(student, samples), teacher).mean())
             for indices, samples in loop.batches(retain, batch, share):
-                loss = gamma * task.loss(student, samples).mean()
-                if alpha:
-                    teacher = on_retain.outputs(indices, samples)
-                    loss = loss + alpha * task.divergence(task.outputs(student, samples), teacher).mean()
-                loop.step(optimizer, loss)
+                loop.step(optimizer, _min_parts(task, student, on_retain, indices, samples, gamma, alpha))
             loop.round(student)
             if loop.exhausted:
                 break
             if after is not None:
                 after()
+
+
+def _min_parts(
+    task: Task,
+    student: nn.Module,
+    teacher: Teacher,
+    indices: list[int],
+    samples: Batch,
+    gamma: float,
+    alpha: float,
+) -> Iterator[torch.Tensor]:
+    """Yield the parts of a min step's loss, the second when the first one's graph is gone."""
+    yield gamma * task.loss(student, samples).mean()
+    if alpha:
+        told = teacher.outputs(indices, samples)
+        yield alpha * task.divergence(task.outputs(student, samples), told).mean()
 
 
 @torch.no_grad()

@@ -126,8 +126,7 @@ def unsir(
     optimizer = loop.optimizer(student, impair_lr)
     for (_, samples), noisy in zip(loop.batches(rest, batch), cycle(made), strict=False):
         budget.charge(task.size(noisy))
-        loss = task.loss(student, noisy).mean() + task.loss(student, samples).mean()
-        loop.step(optimizer, loss / 2)
+        loop.step(optimizer, (task.loss(student, part).mean() / 2 for part in (noisy, samples)))
     optimizer = loop.optimizer(student, repair_lr)
     for _, samples in loop.batches(rest, batch):
         loop.step(optimizer, task.loss(student, samples).mean())

@@ -88,6 +88,7 @@ class Drawn:
         leaves: For every goal which of those trained on leave (train,).
         label: The class of the goal ``class``.
         corrupted: Which of those trained on have the false label (train,).
+        guard: How many calibrate.
     """
 
     x: torch.Tensor
@@ -96,6 +97,30 @@ class Drawn:
     leaves: dict[str, torch.Tensor]
     label: int
     corrupted: torch.Tensor
+    guard: int
+
+    def places(self, goal: str) -> dict[str, list[int]]:
+        """Return the numbers of the pictures in each set of a world; see :class:`World`."""
+        leaves = self.leaves[goal]
+        judge = len(leaves) + self.guard
+        calibration, test = list(range(len(leaves), judge)), list(range(judge, len(self.y)))
+        unseen = test
+        if goal == "class":
+            calibration, unseen = (
+                [n for n in part if self.y[n] == self.label] for part in (calibration, test)
+            )
+            test = [n for n in test if self.y[n] != self.label]
+        return {
+            "forget": leaves.nonzero().flatten().tolist(),
+            "retain": (~leaves).nonzero().flatten().tolist(),
+            "test": test,
+            "unseen": unseen,
+            "calibration": calibration,
+        }
+
+    def classes(self, goal: str) -> tuple[int, ...]:
+        """Return the classes that a goal removes."""
+        return (self.label,) if goal == "class" else ()
 
     @classmethod
     def of(cls, folder: Path, seed: int, noisy: bool, sizes: tuple[int, int, int]) -> Drawn:
@@ -118,7 +143,7 @@ class Drawn:
         drawn[torch.randperm(train, generator=generator)[: round(SHARE * train)]] = True
         label = int(torch.randint(10, (1,), generator=generator))
         leaves = {"random": drawn, "class": y[:train] == label, "corrupted": corrupted}
-        return cls(x, y, wrong, leaves, label, corrupted)
+        return cls(x, y, wrong, leaves, label, corrupted, sizes[1])
 
 
 def parts(folder: Path, seed: int, noisy: bool) -> tuple[Samples, Callable[[str], World]]:
@@ -126,19 +151,20 @@ def parts(folder: Path, seed: int, noisy: bool) -> tuple[Samples, Callable[[str]
     drawn = Drawn.of(folder, seed, noisy, (TRAIN, GUARD, TEST))
     x, y = drawn.x.float()[:, None] / 255, drawn.y
     train = list(zip(x, torch.where(drawn.corrupted, drawn.wrong[:TRAIN], y[:TRAIN]), strict=False))
-    true, false = (list(zip(x, labels, strict=True))[TRAIN:] for labels in (y, drawn.wrong))
+    true, false = (list(zip(x, labels, strict=True)) for labels in (y, drawn.wrong))
 
     def world(goal: str) -> World:
-        leaves = drawn.leaves[goal]
-        gone, stays = leaves.nonzero().flatten().tolist(), (~leaves).nonzero().flatten().tolist()
-        guard, test = true[:GUARD], true[GUARD:]
-        unseen, calibration, classes = test, guard, ()
-        if goal == "corrupted":
-            unseen, calibration = false[GUARD:], false[:GUARD]
-        elif goal == "class":
-            unseen, calibration = ([s for s in data if int(s[1]) == drawn.label] for data in (test, guard))
-            test, classes = [s for s in test if int(s[1]) != drawn.label], (drawn.label,)
-        return World(goal, pick(train, gone), pick(train, stays), test, unseen, calibration, classes)
+        places = drawn.places(goal)
+        of_kind = false if goal == "corrupted" else true
+        return World(
+            goal,
+            pick(train, places["forget"]),
+            pick(train, places["retain"]),
+            pick(true, places["test"]),
+            pick(of_kind, places["unseen"]),
+            pick(of_kind, places["calibration"]),
+            drawn.classes(goal),
+        )
 
     return train, world
 

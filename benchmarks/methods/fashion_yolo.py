@@ -8,7 +8,7 @@ augmentation, and 800 others judge.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from benchmarks.methods.fashion import Drawn
 from benchmarks.methods.worlds import World
 from benchmarks.methods.yolo_suite import YoloSuite
 from expunge.data.scan import scan
-from expunge.data.types import Sample
+from expunge.data.types import Scan
 from expunge.tasks.protocol import Samples
 from expunge.tasks.yolo import samples_of
 
@@ -51,7 +51,7 @@ class FashionYolo(YoloSuite):
             f"of them mislabelled), {epochs} epochs from scratch without augmentation"
         )
         self._source, self._root = data, root
-        self._kept: dict[tuple[int, str], tuple[Path, Drawn, list[Sample]]] = {}
+        self._kept: dict[tuple[int, str], tuple[Scan, Drawn]] = {}
 
     def variant(self, goal: str) -> str:
         """Return whether the data has corrupted labels."""
@@ -59,35 +59,29 @@ class FashionYolo(YoloSuite):
 
     def everything(self, goal: str, seed: int) -> Samples:
         """Return the pictures that are trained on."""
-        return self._data(goal, seed, "train", lambda number: True)
+        return self._data(goal, seed, "train", range(TRAIN))
 
     def world(self, goal: str, seed: int) -> World:
         """Return what leaves, what stays and what judges; `val` has true labels, `test` false ones."""
         drawn = self._folder(goal, seed)[1]
-        leaves, label = drawn.leaves[goal], drawn.label
-        part = "test" if goal == "corrupted" else "val"
+        places = drawn.places(goal)
+        of_kind = "test" if goal == "corrupted" else "val"
+        splits = {
+            "forget": "train",
+            "retain": "train",
+            "test": "val",
+            "unseen": of_kind,
+            "calibration": of_kind,
+        }
+        found = {name: self._data(goal, seed, split, places[name]) for name, split in splits.items()}
+        return World(goal, **found, classes=drawn.classes(goal))
 
-        def of_kind(number: int) -> bool:
-            return goal != "class" or int(drawn.y[number]) == label
+    def _data(self, goal: str, seed: int, split: str, numbers: Iterable[int]) -> Samples:
+        found, wanted = self._folder(goal, seed)[0], set(numbers)
+        chosen = [s for s in found.samples if s.split == split and int(Path(s.path).stem) in wanted]
+        return samples_of(self.opened, found.root, found.config, chosen)
 
-        return World(
-            goal,
-            forget=self._data(goal, seed, "train", lambda n: bool(leaves[n])),
-            retain=self._data(goal, seed, "train", lambda n: not leaves[n]),
-            test=self._data(
-                goal, seed, "val", lambda n: n >= TRAIN + GUARD and not (goal == "class" and of_kind(n))
-            ),
-            unseen=self._data(goal, seed, part, lambda n: n >= TRAIN + GUARD and of_kind(n)),
-            calibration=self._data(goal, seed, part, lambda n: n < TRAIN + GUARD and of_kind(n)),
-            classes=(label,) if goal == "class" else (),
-        )
-
-    def _data(self, goal: str, seed: int, split: str, wanted: Callable[[int], bool]) -> Samples:
-        root, _, rows = self._folder(goal, seed)
-        chosen = [row for row in rows if row.split == split and wanted(int(Path(row.path).stem))]
-        return samples_of(self.opened, root, scan(root).config, chosen)
-
-    def _folder(self, goal: str, seed: int) -> tuple[Path, Drawn, list[Sample]]:
+    def _folder(self, goal: str, seed: int) -> tuple[Scan, Drawn]:
         key = seed, self.variant(goal)
         if key not in self._kept:
             drawn = Drawn.of(self._source, seed, key[1] == "corrupted", SIZES)
@@ -99,7 +93,7 @@ class FashionYolo(YoloSuite):
                     path = root / split / NAMES[int(labels[number])] / f"{number:05d}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(picture).convert("RGB").save(path)
-            self._kept[key] = root, drawn, list(scan(root).samples)
+            self._kept[key] = scan(root), drawn
         return self._kept[key]
 
 

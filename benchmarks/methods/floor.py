@@ -14,6 +14,7 @@ from expunge.methods.base import FORWARD, Budget
 from expunge.tasks.protocol import Samples, Task
 
 STEPS, REPEATS = 6, 2
+SUM = 4.0  # passes of one sample at once; more is a sum over many, said in the end
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,8 @@ class Work:
     samples: float = 0.0
 
     def add(self, samples: float, size: int) -> None:
-        """Count one charge: a batch, or several of the given size.
-
-        Single samples are counted as parts of a full batch: whoever takes them one by one gets no credit.
-        """
-        self.batches += samples / size if samples < 2 else max(samples // size, 1)
+        """Count one charge: a batch, or several of the given size."""
+        self.batches += max(samples // size, 1)
         self.samples += samples
 
 
@@ -61,7 +59,7 @@ class Ledger(Budget):
     def charge(self, samples: int, share: float = 1.0) -> None:
         """Count work; see the parent."""
         super().charge(samples, share)
-        if samples == 1:  # a sum
+        if samples == 1 and share > SUM:
             self.training.add(share, self.size)
             return
         whole = int(share + 1e-9)

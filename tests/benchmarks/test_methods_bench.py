@@ -266,15 +266,14 @@ def test_the_floor_counts_batches_of_both_kinds() -> None:
     assert work.spent == pytest.approx(10 + 4 + 10 / 3 + 10 * 5 / 3)
 
 
-def test_the_floor_gives_no_credit_for_single_samples() -> None:
+def test_the_floor_of_what_is_said_at_once_is_that_of_full_batches() -> None:
     floor = Floor(Cost(1.0, 0.1), Cost(1.0, 0.1))
-    single, several, total = (Ledger(1e9, size=10) for _ in range(3))
-    for _ in range(20):
-        single.charge(1)
-    several.charge(20)  # said at once
-    total.charge(1, 20.0)  # a sum of shares
-    assert floor.seconds(single) == pytest.approx(2 + 2)
-    assert floor.seconds(several) == floor.seconds(total) == pytest.approx(floor.seconds(single))
+    several, total, single = (Ledger(1e9, size=10) for _ in range(3))
+    several.charge(25)
+    total.charge(1, 25.0)  # a sum of shares
+    assert floor.seconds(several) == floor.seconds(total) == pytest.approx(2 + 2.5)
+    single.charge(1)  # a batch of one
+    assert floor.seconds(single) == pytest.approx(1.1)
 
 
 def _idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

@@ -14,7 +14,6 @@ from expunge.methods.base import FORWARD, Budget
 from expunge.tasks.protocol import Samples, Task
 
 STEPS, REPEATS = 6, 2
-SUM = 4.0  # passes of one sample at once; more is a sum over many, said in the end
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,6 @@ class Ledger(Budget):
     def charge(self, samples: int, share: float = 1.0) -> None:
         """Count work; see the parent."""
         super().charge(samples, share)
-        if samples == 1 and share > SUM:
-            self.training.add(share, self.size)
-            return
         whole = int(share + 1e-9)
         for _ in range(whole):
             self.training.add(samples, self.size)

@@ -268,11 +268,10 @@ def test_the_floor_counts_batches_of_both_kinds() -> None:
 
 def test_the_floor_of_what_is_said_at_once_is_that_of_full_batches() -> None:
     floor = Floor(Cost(1.0, 0.1), Cost(1.0, 0.1))
-    several, total, single = (Ledger(1e9, size=10) for _ in range(3))
+    several, single = Ledger(1e9, size=10), Ledger(1e9, size=10)
     several.charge(25)
-    total.charge(1, 25.0)  # a sum of shares
-    assert floor.seconds(several) == floor.seconds(total) == pytest.approx(2 + 2.5)
-    single.charge(1)  # a batch of one
+    assert floor.seconds(several) == pytest.approx(2 + 2.5)
+    single.part(0.5).charge(1)  # a batch of one, of a part of the budget
     assert floor.seconds(single) == pytest.approx(1.1)
 
 

@@ -390,3 +390,14 @@ def test_a_part_that_is_no_number_stops_the_step() -> None:
     with pytest.raises(Diverged):
         loop.step(loop.optimizer(model, 0.1), (total, total * float("nan")))
     assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
+
+
+def test_a_part_of_a_budget_is_charged_to_the_whole() -> None:
+    whole = Budget(10, spent=2)
+    part = whole.part(0.5)
+    assert part.limit == 4
+    part.charge(3)
+    assert (part.spent, whole.spent) == (3, 5)
+    with pytest.raises(BudgetSpent):
+        part.charge(2)
+    assert (part.spent, whole.spent) == (3, 5)

@@ -104,7 +104,7 @@ def counterparts(
         batch: Samples in a batch.
     """
     task = loop.task
-    purse = Budget(SEARCH_SHARE * (loop.budget.limit - loop.budget.spent))
+    purse = loop.budget.part(SEARCH_SHARE)
     order = torch.randperm(len(forget), generator=loop.generator).tolist()
     made, cut = [], False
     for doubling in range(doublings + 1):
@@ -124,7 +124,6 @@ def counterparts(
             left += [i for i, hit in zip(indices, found.tolist(), strict=True) if not hit]
             loop.progress.images(len(indices) - int((~found).sum()))
         order = left
-    loop.budget.charge(1, purse.spent)
     return made, cut
 
 

@@ -162,11 +162,17 @@ class Budget:
         limit: Passes allowed.
         spent: Passes done.
         steps: Changes made to the weights.
+        whole: The budget that this one is a part of, which is charged for the same work.
     """
 
     limit: float
     spent: float = 0.0
     steps: int = 0
+    whole: Budget | None = None
+
+    def part(self, share: float) -> Budget:
+        """Return a budget of its own for a share of what is left."""
+        return Budget(share * (self.limit - self.spent), whole=self)
 
     def covers(self, samples: int, share: float = 1.0) -> bool:
         """Whether so much more work is allowed; ``share``: what of a full pass it is."""
@@ -184,6 +190,8 @@ class Budget:
                 f"It needs more than {self.limit:.0f} passes of a sample.",
                 "Raise the budget, or choose a cheaper method.",
             )
+        if self.whole is not None:
+            self.whole.charge(samples, share)
         self.spent += samples * share
 
 

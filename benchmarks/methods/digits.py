@@ -124,4 +124,4 @@ def suite(*, quick: bool = False, device: str = "cpu", **_: Any) -> ModuleSuite:
 
 
 if __name__ == "__main__":
-    main(suite, references=10, seeds=3)
+    main(suite, references=10, seeds=10)

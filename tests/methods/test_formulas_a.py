@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from expunge.errors import InputError
 from expunge.methods import base, scrub
-from expunge.methods.base import FORWARD, Budget, BudgetSpent, Diverged, Loop, get_method
+from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, get_method
 from expunge.methods.l1_sparse import strength
 from expunge.methods.npo import npo_loss
 from expunge.methods.salun import saliency_mask
@@ -357,47 +357,3 @@ def test_frozen_last_layers_are_refused(name: str) -> None:
 def test_what_must_be_known_first_needs_its_budget(name: str) -> None:
     with pytest.raises(BudgetSpent):
         run(name, linear(), limit=1)
-
-
-def test_parts_of_a_step_add_up_and_are_taken_one_by_one() -> None:
-    model, order = linear(), []
-    loop = Loop(ModuleTask(nn.CrossEntropyLoss(reduction="none")), torch.Generator(), Budget(1), Heard())
-
-    def parts() -> Iterator[torch.Tensor]:
-        for data, weight in ((R, 0.9), (F, -0.1)):
-            order.append("forward")
-            logits = model(data.tensors[0])
-            logits.register_hook(lambda gradient: order.append("backward"))
-            yield weight * nn.functional.cross_entropy(logits, data.tensors[1])
-
-    found: list[np.ndarray] = []
-
-    def keep() -> None:
-        found.append(np.concatenate([p.grad.numpy().ravel() for p in model.parameters()]))
-
-    loop.step(loop.optimizer(model, 0.0), parts(), keep)
-    expected = 0.9 * by_hand(*arrays(model), R) - 0.1 * by_hand(*arrays(model), F)
-    np.testing.assert_allclose(found[0], expected, atol=1e-6)
-    assert order == ["forward", "backward"] * 2
-    assert loop.budget.steps == 1
-
-
-def test_a_part_that_is_no_number_stops_the_step() -> None:
-    model = linear()
-    loop = Loop(ModuleTask(nn.CrossEntropyLoss(reduction="none")), torch.Generator(), Budget(1), Heard())
-    weights = [p.detach().clone() for p in model.parameters()]
-    total = sum(p.sum() for p in model.parameters())
-    with pytest.raises(Diverged):
-        loop.step(loop.optimizer(model, 0.1), (total, total * float("nan")))
-    assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
-
-
-def test_a_part_of_a_budget_is_charged_to_the_whole() -> None:
-    whole = Budget(10, spent=2)
-    part = whole.part(0.5)
-    assert part.limit == 4
-    part.charge(3)
-    assert (part.spent, whole.spent) == (3, 5)
-    with pytest.raises(BudgetSpent):
-        part.charge(2)
-    assert (part.spent, whole.spent) == (3, 5)

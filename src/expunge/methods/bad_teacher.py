@@ -28,7 +28,8 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, Teacher, register
+from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Samples, Task
 
 

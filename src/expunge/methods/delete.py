@@ -24,7 +24,8 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, Teacher, register
+from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Samples, Task
 
 

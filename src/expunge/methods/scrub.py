@@ -41,7 +41,8 @@ import torch
 from torch import nn
 
 from expunge.errors import InputError
-from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, Teacher, register
+from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Batch, Samples, Task
 
 PAPER = "Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning. NeurIPS 2023"

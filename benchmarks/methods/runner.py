@@ -154,11 +154,10 @@ class Bench:
                 self._add({"kind": "result", "goal": goal, "seed": seed, "method": method.name,
                            "gaps": None, "trouble": why})  # fmt: skip
                 continue
-            # SSD takes its gradients over batches of its own size.
-            batch = int(method.hyperparameters.get("averaged", self.batch))
+            batch = self._batch(method)
             original = self._original(goal, seed).model
             floor = measure_floor(self.suite.task, original, world.retain, batch)
-            run = self._attempt(method, values, world, seed, batch)
+            run = self._attempt(method, values, world, seed)
             floor = lower(floor, measure_floor(self.suite.task, original, world.retain, batch), batch)
             least = floor.seconds(run["work"])
             cost = {"seconds": run["seconds"], "passes": run["passes"], "steps": run["steps"],
@@ -186,12 +185,14 @@ class Bench:
         line["retrain_passes"] = self.suite.epochs * len(world.retain)
         self._add(line)
 
-    def _attempt(
-        self, method: Method, values: dict[str, Any], world: World, seed: int, batch: int = 0
-    ) -> dict[str, Any]:
+    def _batch(self, method: Method) -> int:
+        """Return the size of a method's batches: SSD takes its gradients over batches of its own size."""
+        return int(method.hyperparameters.get("averaged", self.batch))
+
+    def _attempt(self, method: Method, values: dict[str, Any], world: World, seed: int) -> dict[str, Any]:
         original = self._original(world.goal, seed)
         limit = self.budget * self.suite.epochs * len(world.retain)
-        budget = Ledger(limit, size=batch or self.batch)
+        budget = Ledger(limit, size=self._batch(method))
         model, trouble = None, ""
         given = {**needs(method, world, original.checkpoint, self.batch), **values}
         began = time.process_time()

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from sqlalchemy import Table, insert
 
-from expunge.catalog.bulk import insert_rows
+from expunge.catalog.bulk import CACHE_KIB, insert_rows
 from expunge.catalog.tables import SampleRow
 from expunge.data.types import Sample, Scan
 from expunge.workspace import Workspace
@@ -43,3 +43,20 @@ def test_another_order_is_refused(workspace: Workspace) -> None:
     with workspace.session(write=True) as session, pytest.raises(ValueError, match="order"):
         insert_rows(session, TABLE, COLUMNS[::-1], [ROW[::-1]])
     assert workspace.query("SELECT * FROM sample") == []
+
+
+def test_a_large_dataset_gets_room_and_a_small_one_does_not(
+    workspace: Workspace,
+    scan: Callable[..., Scan],
+    sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from expunge.catalog import arrivals
+
+    for rows, room in ((2, False), (3, True)):
+        monkeypatch.setattr(arrivals, "BATCH", 2)
+        found = scan([sample(f"train/{i}", "p") for i in range(rows)])
+        with workspace.session(write=True) as session:
+            arrivals.add_version(session, f"d{rows}", found, key=workspace.key)
+            pages = session.connection().exec_driver_sql("PRAGMA cache_size").scalar()
+        assert (pages == -CACHE_KIB) is room

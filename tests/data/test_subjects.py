@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
 
-from expunge.data.subjects import attach, glob_pattern, read_subjects, subjects_from_regex
+from expunge.data.subjects import SubjectTable, attach, glob_pattern, read_subjects, subjects_from_regex
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.errors import InputError
 
@@ -144,3 +145,13 @@ def test_public_sample_with_a_private_subject(tmp_path: Path, found: Scan) -> No
     assert [s.public for s in both.samples] == [True, True, False, False]
     with pytest.raises(InputError, match=r"a\.png is public and also shows a private subject"):
         attach(found, read_subjects(path), ["images/train/a.png"])
+
+
+def test_attaching_changes_subjects_and_public_alone() -> None:
+    made = {"str": "train", "str | None": "class", "bool": False, "int": 7, "tuple[str, ...]": ()}
+    sample = Sample(**{f.name: made[str(f.type)] for f in fields(Sample)})
+    default = {f.name: f.default for f in fields(Sample) if f.default is not MISSING}
+    assert all(getattr(sample, name) != value for name, value in default.items() if value not in (False, ()))
+    scan = Scan(Path("/d"), DatasetConfig("yolo", ("a",)), (sample,))
+    found = attach(scan, SubjectTable({"train": ("p",)}), public=["tra*"])
+    assert found.samples == (replace(sample, subjects=("p",), public=True),)

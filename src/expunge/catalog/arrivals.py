@@ -11,7 +11,7 @@ from typing import Any, cast
 from sqlalchemy import Table, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from expunge.catalog.bulk import insert_rows
+from expunge.catalog.bulk import give_room, insert_rows
 from expunge.catalog.commitments import fresh_salts
 from expunge.catalog.difference import Difference, compare, merge_config
 from expunge.catalog.engine import begin_write
@@ -71,6 +71,8 @@ def add_version(
             "Choose another name.",
         )
     begin_write(session)
+    if len(scan.samples) > BATCH:
+        give_room(session)
     scan = _without_erased(session, name, scan, key, new_consent=new_consent, skip_erased=skip_erased)
     dataset = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
     current = get_version(session, name) if dataset is not None else None

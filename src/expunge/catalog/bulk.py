@@ -6,8 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Table, insert, text
 from sqlalchemy.orm import Session
+
+CACHE_KIB = 1 << 16
+
+
+def give_room(session: Session) -> None:
+    """Let SQLite keep more pages on this connection: with 2 MiB it writes large indices again and again."""
+    if session.connection().dialect.name == "sqlite":
+        session.execute(text(f"PRAGMA cache_size = -{CACHE_KIB}"))
 
 
 def insert_rows(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import cast
@@ -13,7 +12,7 @@ from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.tables import SampleRow
-from expunge.data.digest import row_of
+from expunge.data.digest import encoded_row
 from expunge.data.types import Sample
 
 SALT_BYTES = 32
@@ -22,7 +21,7 @@ BATCH = 10_000
 
 def commitment(salt: bytes, sample: Sample) -> bytes:
     """Return HMAC-SHA256(salt, row), 32 bytes; the row is JSON, as in the digest of a manifest."""
-    return hmac.digest(salt, json.dumps(row_of(sample), separators=(",", ":")).encode(), "sha256")
+    return hmac.digest(salt, encoded_row(sample), "sha256")
 
 
 def fresh_salts(count: int) -> Iterator[bytes]:

@@ -192,7 +192,6 @@ def _set_pragmas(driver: Any, _record: Any) -> None:
         "synchronous = FULL",
         "foreign_keys = ON",
         "secure_delete = ON",
-        "cache_size = -65536",  # KiB: with the default, 2 MiB, large indices are written again and again
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from expunge.data.types import DatasetConfig, Sample
@@ -41,7 +41,7 @@ class ManifestHasher:
 
     def __init__(self, config: DatasetConfig) -> None:
         header = ["expunge-manifest-v1", config.kind, list(config.names), config.extra]
-        self._digest = hashlib.sha256(_line(header))
+        self._digest = hashlib.sha256(_encode(header).encode() + b"\n")
         self._last: str | None = None
 
     def add(self, sample: Sample) -> None:
@@ -49,7 +49,7 @@ class ManifestHasher:
         if self._last is not None and sample.path <= self._last:
             raise ValueError("samples must be sorted by path, each path once")
         self._last = sample.path
-        self._digest.update(_line(row_of(sample)))
+        self._digest.update(encoded_row(sample) + b"\n")
 
     def hexdigest(self) -> str:
         """Return the digest of what was taken in so far."""
@@ -69,5 +69,6 @@ def row_of(sample: Sample) -> list[object]:
     ]
 
 
-def _line(row: Sequence[object]) -> bytes:
-    return _encode(row).encode() + b"\n"
+def encoded_row(sample: Sample) -> bytes:
+    """Return the row as JSON in UTF-8."""
+    return _encode(row_of(sample)).encode()

@@ -14,6 +14,7 @@ from expunge.methods.base import FORWARD, Budget
 from expunge.tasks.protocol import Samples, Task
 
 STEPS, REPEATS = 6, 2
+IN_TRAINING = ("msg",)  # methods whose batch norm works as in training
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,17 @@ class Floor:
         )
 
 
-def measure_floor(task: Task, model: nn.Module, data: Samples, batch: int) -> Floor:
-    """Measure batches of ``batch`` samples and of a quarter of them, with and without a step."""
+def measure_floor(task: Task, model: nn.Module, data: Samples, batch: int, statistics: bool = False) -> Floor:
+    """Measure batches of ``batch`` samples and of a quarter of them, with and without a step.
+
+    Args:
+        task, model, data, batch: As the method has them.
+        statistics: Whether batch norm uses the statistics of the batch, as in training.
+    """
     student = task.clone(model)
-    optimizer = torch.optim.AdamW(list(task.parameters(student).values()), lr=0.0, weight_decay=0.0)
+    for module in student.modules():
+        module.training = statistics and isinstance(module, nn.modules.batchnorm._BatchNorm)
+    optimizer = torch.optim.AdamW(task.parameters(student).values(), lr=0.0, fused=True)
 
     def step(items: list[object]) -> None:
         loss = task.loss(student, task.collate(items)).mean()
@@ -131,6 +139,6 @@ def _seconds(work: Callable[[list[object]], None], data: Samples, batch: int) ->
 def warm_up() -> None:
     """Let torch import what it imports at the first step of an optimizer, outside of any measurement."""
     layer = nn.Linear(1, 1)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.0)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.0, fused=True)
     layer(torch.ones(1, 1)).sum().backward()
     optimizer.step()

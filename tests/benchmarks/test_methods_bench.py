@@ -20,7 +20,7 @@ from benchmarks.methods import digits, fashion, memory
 from benchmarks.methods.floor import Cost, Floor, Ledger, measure_floor
 from benchmarks.methods.grid import COARSE, FINE, length, search
 from benchmarks.methods.measure import Figures, auc, compare, failures, ratios
-from benchmarks.methods.runner import Bench
+from benchmarks.methods.runner import RUNS, Bench
 from benchmarks.methods.tables import rows, write
 from benchmarks.methods.worlds import ModuleSuite, World
 from torch import nn
@@ -250,6 +250,37 @@ def test_the_floor_is_positive_and_leaves_the_model() -> None:
     assert floor.training.seconds(1, 10) > 0
     assert floor.looking.seconds(1, 10) > 0
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_batch_norm_of_the_floor_works_as_the_method_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = suite(), set()
+    asked = made.task.loss
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        seen.add((model.training, model.get_submodule("1").training))
+        return asked(model, batch)
+
+    monkeypatch.setattr(made.task, "loss", loss)
+    model, data = made.network(), made.world("random", 0).retain
+    for statistics in (False, True):
+        seen.clear()
+        measure_floor(made.task, model, data, 10, statistics)
+        assert seen == {(False, statistics)}
+
+
+def test_what_is_timed_is_the_same_run_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, ran, found = run(tmp_path, ("finetune",)), Bench._attempt, []
+
+    def attempt(self: Bench, *what: Any) -> dict[str, Any]:
+        found.append({**ran(self, *what), "seconds": 3.0 - len(found)})
+        return found[-1]
+
+    monkeypatch.setattr(Bench, "_attempt", attempt)
+    best = done._fastest(all_methods()["finetune"], {}, done.suite.world("random", 0), 0)
+    assert len(found) == RUNS
+    assert best["seconds"] == 3.0 - (RUNS - 1)
+    states = [run["model"].state_dict() for run in found]
+    assert all(torch.equal(v, state[k]) for state in states for k, v in best["model"].state_dict().items())
 
 
 def test_the_floor_counts_batches_of_both_kinds() -> None:

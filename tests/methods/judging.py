@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the small worlds judge: bounds that were declared before any method was run."""
+"""How the small worlds judge: bounds that were declared before any method was run.
+
+What is judged is a mean over worlds, since one differs from the next by more than most methods from a bound,
+and a world of the same seed on another machine, or by another release of torch, is another one.
+"""
 
 from __future__ import annotations
 
 from statistics import mean
 
+from methods.runs import Runs
 from methods.worlds import World
 from torch import nn
 
+SEEDS = range(8)  # of the worlds
 DROP = 0.05  # of the retain metric
 MOVED = 0.75  # of the way from the reference to the original: the least that counts as having moved
 BEYOND = -0.25  # on the other side of the reference: the most that counts as not beyond it
@@ -23,3 +29,26 @@ def residual(world: World, model: nn.Module) -> float:
     reference = mean(world.figures(m)["gap"] for m in world.references)
     original = world.figures(world.original)["gap"]
     return (world.figures(model)["gap"] - reference) / (original - reference)
+
+
+Done = list[tuple[World, nn.Module]]
+
+
+def full(runs: Runs, world: str, method: str) -> Done:
+    """Return the model of a run in each world, as long and as strong as the method needs."""
+    return [(runs.world(world, seed), runs.full(world, seed, method).model) for seed in SEEDS]
+
+
+def lost(done: Done) -> float:
+    """Return by how much the metric on the retain set is lower than the original's."""
+    return mean(w.figures(w.original)["retain"] - w.figures(model)["retain"] for w, model in done)
+
+
+def left(done: Done) -> float:
+    """Return ρ, what is left of the way to the reference."""
+    return mean(residual(world, model) for world, model in done)
+
+
+def recognised(done: Done) -> float:
+    """Return the metric on the forget set: how much of a class is still recognised."""
+    return mean(world.figures(model)["forget"] for world, model in done)

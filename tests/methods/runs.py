@@ -20,7 +20,7 @@ from expunge.methods.base import FORWARD, Budget, BudgetSpent, get_method
 from expunge.tasks.protocol import Samples, Task
 
 AMPLE = 1e9
-MAKERS: dict[str, Callable[[], World]] = {
+MAKERS: dict[str, Callable[..., World]] = {
     "digits": memorised,
     "digits-class": one_class,
     "detect": detect,
@@ -171,27 +171,27 @@ def run(
 class Runs:
     """Worlds and runs, each made once."""
 
-    worlds: dict[str, World] = field(default_factory=dict)
+    worlds: dict[tuple[str, int], World] = field(default_factory=dict)
     kept: dict[tuple[Any, ...], Outcome] = field(default_factory=dict)
 
-    def world(self, name: str) -> World:
-        """Return a world."""
-        if name not in self.worlds:
-            self.worlds[name] = MAKERS[name]()
-        return self.worlds[name]
+    def world(self, name: str, seed: int = 0) -> World:
+        """Return a world; those of digits differ by seed."""
+        if (name, seed) not in self.worlds:
+            self.worlds[name, seed] = MAKERS[name](*([seed] if seed else []))
+        return self.worlds[name, seed]
 
     def brief(self, world: str, method: str) -> Outcome:
         """Return a short run at the method's default strength, with an ample budget."""
-        return self._kept(world, method)
+        return self._kept(world, 0, method)
 
-    def full(self, world: str, method: str, seed: int) -> Outcome:
-        """Return a run that is as long and as strong as the method needs here."""
+    def full(self, world: str, seed: int, method: str) -> Outcome:
+        """Return a run in one of the worlds that is as long and as strong as the method needs there."""
         # A retrain is one only if it is as long as the original training.
         epochs = self.world(world).epochs if "epochs" in get_method(method).needs else MANY
-        return self._kept(world, method, seed=seed, power=STRENGTH.get((world, method), 0), epochs=epochs)
+        return self._kept(world, seed, method, power=STRENGTH.get((world, method), 0), epochs=epochs)
 
-    def _kept(self, world: str, method: str, **how: Any) -> Outcome:
-        key = world, method, *sorted(how.items())
+    def _kept(self, world: str, seed: int, method: str, **how: Any) -> Outcome:
+        key = world, seed, method, *sorted(how.items())
         if key not in self.kept:
-            self.kept[key] = run(self.world(world), method, **how)
+            self.kept[key] = run(self.world(world, seed), method, **how)
         return self.kept[key]

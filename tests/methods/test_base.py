@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from methods.runs import Heard
-from methods.test_formulas_a import F, R, arrays, by_hand, linear
+from methods.test_formulas_a import CLASSES, F, R, arrays, by_hand, linear
 from torch import nn
 
-from expunge.methods.base import Budget, BudgetSpent, Diverged, Loop
+from expunge.methods.base import FORWARD, Budget, BudgetSpent, Diverged, Loop, clip
+from expunge.methods.teacher import Teacher
 from expunge.tasks.module import ModuleTask
 
 
@@ -58,3 +59,59 @@ def test_a_part_of_a_budget_is_charged_to_the_whole() -> None:
     with pytest.raises(BudgetSpent):
         part.charge(2)
     assert (part.spent, whole.spent) == (3, 5)
+
+
+@pytest.mark.parametrize("most", [0.5, 50.0])
+def test_gradients_are_clipped_as_torch_clips_them(most: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    ours = [torch.randn(shape, generator=draws) for shape in ((3, 4), (5,), ())]
+    theirs = [nn.Parameter(torch.zeros_like(g)) for g in ours]
+    for parameter, gradient in zip(theirs, ours, strict=True):
+        parameter.grad = gradient.clone()
+    nn.utils.clip_grad_norm_(theirs, most)
+    clip(ours, most)
+    for parameter, gradient in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_an_endless_gradient_is_not_clipped_into_a_finite_one() -> None:
+    gradients = [torch.tensor([float("inf"), 1.0])]
+    clip(gradients, 1.0)
+    assert not torch.isfinite(gradients[0]).all()
+    clip([], 1.0)
+
+
+def taught(asked: int, limit_bytes: int = 1 << 20) -> tuple[Teacher, Budget, nn.Module]:
+    model, budget = linear(), Budget(1000)
+    task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
+    loop = Loop(task, torch.Generator(), budget, Heard())
+    return Teacher(model, R, loop, asked, limit_bytes), budget, model
+
+
+ROW = 4 * CLASSES  # bytes of what it says of a sample
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "again"), [(2, 1 << 20, 0), (1, 1 << 20, 1), (2, 4 * ROW, 1), (2, 0, 1)]
+)
+def test_a_teacher_says_the_same_again_and_pays_once_for_what_fits(
+    asked: int, limit: int, again: int
+) -> None:
+    teacher, budget, model = taught(asked, limit)
+    x = R.tensors[0]
+    cuts = [[2, 0, 5], [1, 3, 4]]
+    first = [teacher.outputs(places, R[places])["logits"] for places in cuts]
+    paid = budget.spent
+    assert paid == pytest.approx(6 * FORWARD)
+    for places, said in zip(cuts, first, strict=True):
+        torch.testing.assert_close(said, model(x[places]).detach())
+        torch.testing.assert_close(teacher.outputs(places, R[places])["logits"], said)
+        torch.testing.assert_close(teacher.outputs(places[::-1], R[places[::-1]])["logits"], said.flip(0))
+    assert budget.spent - paid == pytest.approx(again * 2 * 6 * FORWARD)
+
+
+def test_a_teacher_that_remembers_some_answers_from_memory_for_those_alone() -> None:
+    teacher, budget, _ = taught(2, 4 * ROW)
+    for places, paid in (([0, 1, 8], 3), ([0, 1], 3), ([3, 2], 5), ([1, 3], 5), ([1, 8], 7)):
+        teacher.outputs(places, R[places])
+        assert budget.spent == pytest.approx(paid * FORWARD)

@@ -253,7 +253,7 @@ def test_rewinding_is_going_on_by_hand(world: Any) -> None:
     t, start = task(), network()
     after = rewind(model, forget, retain, t, **arguments(), checkpoint=start, epochs=2, batch=16)
     hand, generator = t.clone(start), draws()
-    descent = torch.optim.AdamW(hand.parameters(), lr=1e-3, weight_decay=0.0)
+    descent = torch.optim.AdamW(hand.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     for _ in range(2):
         order = torch.randperm(len(retain), generator=generator).tolist()
         for i in range(0, len(retain), 16):

@@ -67,8 +67,8 @@ def bad_teacher(
     drawn = torch.randperm(len(retain), generator=generator)[:count].tolist()
     rest: Samples = Subset(retain, drawn)  # type: ignore[arg-type]
     teachers = (
-        Teacher(task.fresh(model, generator), forget, loop),
-        Teacher(task.clone(model), rest, loop),
+        Teacher(task.fresh(model, generator), forget, loop, epochs),
+        Teacher(task.clone(model), rest, loop, epochs),
     )
     turns = torch.tensor([0] * ceil(len(forget) / batch) + [1] * ceil(len(rest) / batch))
     optimizer = loop.optimizer(student, lr)

@@ -12,6 +12,7 @@ stay as they are (eval mode, no dropout), so that nothing of the forget set ente
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -195,6 +196,15 @@ class Budget:
         self.spent += samples * share
 
 
+def clip(gradients: list[torch.Tensor], most: float = CLIP_NORM) -> None:
+    """Scale gradients in place so that their common norm is at most ``most``."""
+    if not gradients:
+        return
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+    if not norm <= most:
+        torch._foreach_mul_(gradients, most / norm)
+
+
 class Progress(Protocol):
     """Hears how far a method is, and keeps the states between which a guard may choose."""
 
@@ -254,7 +264,8 @@ class Loop:
 
     def optimizer(self, model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
         """Return AdamW over what may be changed."""
-        return torch.optim.AdamW(self.task.parameters(model).values(), lr=lr, weight_decay=weight_decay)
+        weights = self.task.parameters(model).values()
+        return torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
 
     def step(
         self,
@@ -275,15 +286,14 @@ class Loop:
         """
         optimizer.zero_grad(set_to_none=True)
         for part in (loss,) if isinstance(loss, torch.Tensor) else loss:
-            if not torch.isfinite(part):
+            if not math.isfinite(part.item()):
                 raise Diverged(
                     "The method diverged.", "Its loss is not a finite number.", "Use a lower learning rate."
                 )
             part.backward()
         if change is not None:
             change()
-        live = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(live, CLIP_NORM)
+        clip([p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None])
         optimizer.step()
         self.budget.steps += 1
 

@@ -57,7 +57,7 @@ def delete(
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    teacher = Teacher(task.clone(model), forget, loop)
+    teacher = Teacher(task.clone(model), forget, loop, epochs)
     optimizer = loop.optimizer(student, lr)
     # The teacher's forward passes are charged when they are made: they too may end the budget.
     with suppress(BudgetSpent):

@@ -84,7 +84,7 @@ def train_last(
         if isinstance(module, BATCH_NORM) and any(p.requires_grad for p in module.parameters())
     ]
     with _only(layers, student) as weights:
-        optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, fused=True)
     for _ in range(epochs):
         with _only(layers, student):
             for indices, samples in loop.batches(retain, batch):

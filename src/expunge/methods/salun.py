@@ -58,9 +58,10 @@ def saliency_mask(
             "The saliency mask needs one pass over the whole forget set.",
             "Raise the budget, or choose a cheaper method.",
         )
-    ranked = torch.cat([t.abs().flatten() for t in total]).sort().values
-    median = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
-    return [(p, t.abs() >= median) for p, t in zip(parameters, total, strict=True)]
+    sizes = torch._foreach_abs(total)
+    everything = torch.cat([s.flatten() for s in sizes])
+    median = everything.kthvalue(len(everything) // 2 + 1).values  # of an even number, the upper one
+    return [(p, s >= median) for p, s in zip(parameters, sizes, strict=True)]
 
 
 @register(

@@ -66,7 +66,8 @@ def _alternate(
     """Change the student by alternating epochs of max and min steps; ``after`` is called after each."""
     task = loop.task
     original = task.clone(model)
-    on_forget, on_retain = Teacher(original, forget, loop), Teacher(original, retain, loop)
+    on_forget = Teacher(original, forget, loop, min(epochs, max_epochs))
+    on_retain = Teacher(original, retain, loop, epochs)
     optimizer = loop.optimizer(student, lr)
     share = 2.0 if alpha else 1.0  # outputs and loss are two passes
     # The teacher's forward passes are charged when they are made: they too may end the budget.

@@ -19,26 +19,35 @@ class Teacher:
         model: Ready to be asked (``Task.clone``); it is not changed.
         data: The samples it will be asked about.
         loop: Is charged for the forward passes.
-        limit_bytes: Memory for what is kept; beyond it outputs are computed again.
+        asked: How many times it will be asked about each sample; for once, nothing is kept.
+        limit_bytes: Memory for what is kept, which is the first samples of ``data``; for others, outputs are
+            computed again.
     """
 
-    def __init__(self, model: nn.Module, data: Samples, loop: Loop, limit_bytes: int = 1 << 30) -> None:
-        self._model, self._data, self._loop, self._left = model, data, loop, limit_bytes
-        self._kept: dict[int, dict[str, torch.Tensor]] = {}
+    def __init__(
+        self, model: nn.Module, data: Samples, loop: Loop, asked: int, limit_bytes: int = 1 << 30
+    ) -> None:
+        self._model, self._loop = model, loop
+        self._room, self._limit = len(data) if asked > 1 else 0, limit_bytes
+        self._kept: dict[str, torch.Tensor] = {}
+        self._known = [False] * len(data)
 
     @torch.no_grad()
     def outputs(self, indices: list[int], batch: Batch) -> Mapping[str, torch.Tensor]:
         """Return the outputs for the samples at ``indices``, which ``batch`` holds."""
-        if all(i in self._kept for i in indices):
-            names = self._kept[indices[0]]
-            return {name: torch.stack([self._kept[i][name] for i in indices]) for name in names}
+        if all(self._known[i] for i in indices):
+            return {name: kept[indices] for name, kept in self._kept.items()}
         self._loop.budget.charge(len(indices), FORWARD)
         found = {k: v.detach() for k, v in self._loop.task.outputs(self._model, batch).items()}
-        for row, index in enumerate(indices):
-            if index in self._kept:
-                continue
-            size = sum(v[row].numel() * v.element_size() for v in found.values())
-            if size <= self._left:
-                self._left -= size
-                self._kept[index] = {name: value[row].clone() for name, value in found.items()}
+        if self._room and not self._kept:
+            each = sum(v[0].numel() * v.element_size() for v in found.values())
+            self._room = min(self._room, self._limit // each)
+            self._kept = {k: v.new_empty((self._room, *v.shape[1:])) for k, v in found.items()}
+        rows = [row for row, index in enumerate(indices) if index < self._room]
+        if rows:
+            places = [indices[row] for row in rows]
+            for name, kept in self._kept.items():
+                kept[places] = found[name][rows] if len(rows) < len(indices) else found[name]
+            for place in places:
+                self._known[place] = True
         return found

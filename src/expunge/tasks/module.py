@@ -275,7 +275,7 @@ class ModuleTask:
         """
         lr, batch = retrain_settings(settings)
         student = self.fresh(model, generator)
-        optimizer = torch.optim.AdamW(self.parameters(student).values(), lr=lr)
+        optimizer = torch.optim.AdamW(self.parameters(student).values(), lr=lr, fused=True)
         cuts = cuts_of(len(retain), batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
         with isolated_rng():

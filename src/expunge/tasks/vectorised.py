@@ -66,7 +66,7 @@ def retrain_many(
     values = {k: v.detach().clone().requires_grad_(k in learn) for k, v in stacked.items()}
     fixed = {k: v for k, v in values.items() if k not in learn}
     base = copy.deepcopy(students[0]).to("meta")
-    optimizer = torch.optim.AdamW([values[k] for k in learn], lr=lr)
+    optimizer = torch.optim.AdamW([values[k] for k in learn], lr=lr, fused=True)
     cuts = cuts_of(len(retain), size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
     inputs, targets = task.collate([retain[i] for i in range(len(retain))])

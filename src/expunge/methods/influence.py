@@ -104,7 +104,7 @@ def influence(
     budget: Budget,
     progress: Progress,
     damping: float = 0.01,
-    samples: int = 128,
+    samples: int = 256,
     rise: float = 1.0,
     batch: int = 16,
 ) -> nn.Module:

@@ -167,6 +167,8 @@ def test_boundary_shrink_hands_the_class_over(world: Any) -> None:
     assert t.evaluate(after, retain)["accuracy"] > 0.8
     with pytest.raises(InputError, match="crosses a boundary"):
         boundary_shrink(model, forget, retain, t, **arguments(), bound=1e-6, doublings=0)
+    with pytest.raises(BudgetSpent):
+        boundary_shrink(model, forget, retain, t, **arguments(limit=2 * len(forget)), bound=1e-6)
 
 
 # DELETE.

@@ -100,16 +100,19 @@ def boundary_shrink(
         batch: Samples in a batch.
 
     Raises:
+        BudgetSpent: If the budget ends before any sample has another class within reach.
         InputError: If no forget sample has another class within reach.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
     made = neighbours(task.clone(model), forget, loop, bound=bound, doublings=doublings, batch=batch)
+    if not made and loop.exhausted:
+        budget.charge(len(forget), 1 + 2 * FORWARD)
     if not made:
         raise InputError(
             "No sample of the forget set crosses a boundary, so that there is no other class to give it.",
             f"The longest step was {bound * 2**doublings:g} times the width of the input range.",
-            "Raise the bound or the budget, or choose another method.",
+            "Raise the bound, or choose another method.",
         )
     optimizer = loop.optimizer(student, lr)
     for _ in range(epochs):

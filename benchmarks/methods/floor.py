@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import FORWARD, Budget
+from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Samples, Task
 
 STEPS, REPEATS = 6, 2
@@ -91,7 +92,7 @@ def measure_floor(task: Task, model: nn.Module, data: Samples, batch: int, stati
     student = task.clone(model)
     for module in student.modules():
         module.training = statistics and isinstance(module, nn.modules.batchnorm._BatchNorm)
-    optimizer = torch.optim.AdamW(task.parameters(student).values(), lr=0.0, fused=True)
+    optimizer = adamw(task.parameters(student).values(), lr=0.0, weight_decay=0.0)
 
     def step(items: list[object]) -> None:
         loss = task.loss(student, task.collate(items)).mean()
@@ -139,6 +140,6 @@ def _seconds(work: Callable[[list[object]], None], data: Samples, batch: int) ->
 def warm_up() -> None:
     """Let torch import what it imports at the first step of an optimizer, outside of any measurement."""
     layer = nn.Linear(1, 1)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.0, fused=True)
+    optimizer = adamw(layer.parameters(), lr=0.0, weight_decay=0.0)
     layer(torch.ones(1, 1)).sum().backward()
     optimizer.step()

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from expunge.errors import ExpungeError, InputError
+from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Batch, Samples, Task
 
 ENTRY_POINTS = "expunge.methods"
@@ -264,8 +265,7 @@ class Loop:
 
     def optimizer(self, model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
         """Return AdamW over what may be changed."""
-        weights = self.task.parameters(model).values()
-        return torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+        return adamw(self.task.parameters(model).values(), lr, weight_decay)
 
     def step(
         self,

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import Loop
+from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Samples, Task
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -84,7 +84,7 @@ def train_last(
         if isinstance(module, BATCH_NORM) and any(p.requires_grad for p in module.parameters())
     ]
     with _only(layers, student) as weights:
-        optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, fused=True)
+        optimizer = adamw(weights, lr, weight_decay=0.0)
     for _ in range(epochs):
         with _only(layers, student):
             for indices, samples in loop.batches(retain, batch):

@@ -20,12 +20,14 @@ from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
 from expunge.tasks.confidence import class_signals
 from expunge.tasks.device import resolve_device
+from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Outputs, Samples
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Pair = tuple[torch.Tensor, torch.Tensor]
 SUPPRESSED = -1e4
 EVALUATION_BATCH = 256
+DECAY = 0.01  # of weights, in a retrain: AdamW's default
 
 
 class ModuleTask:
@@ -275,7 +277,7 @@ class ModuleTask:
         """
         lr, batch = retrain_settings(settings)
         student = self.fresh(model, generator)
-        optimizer = torch.optim.AdamW(self.parameters(student).values(), lr=lr, fused=True)
+        optimizer = adamw(self.parameters(student).values(), lr, DECAY)
         cuts = cuts_of(len(retain), batch)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
         with isolated_rng():

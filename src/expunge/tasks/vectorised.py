@@ -17,7 +17,8 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from expunge.errors import InputError
-from expunge.tasks.module import ModuleTask, cuts_of, retrain_settings
+from expunge.tasks.module import DECAY, ModuleTask, cuts_of, retrain_settings
+from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Samples, Task
 
 SMALL = 1_000_000  # parameters; above, one model alone keeps the processor busy
@@ -66,7 +67,7 @@ def retrain_many(
     values = {k: v.detach().clone().requires_grad_(k in learn) for k, v in stacked.items()}
     fixed = {k: v for k, v in values.items() if k not in learn}
     base = copy.deepcopy(students[0]).to("meta")
-    optimizer = torch.optim.AdamW([values[k] for k in learn], lr=lr, fused=True)
+    optimizer = adamw([values[k] for k in learn], lr, DECAY)
     cuts = cuts_of(len(retain), size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
     inputs, targets = task.collate([retain[i] for i in range(len(retain))])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from proof import Story, quiet
 from expunge import training
 from expunge.catalog import models as catalog
 from expunge.evidence import verify as evidence
+from expunge.evidence.certificate import predicate_of
 from expunge.queue import batch, docket, intake
 from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
@@ -75,8 +75,8 @@ def test_a_batch_is_one_training_and_gives_the_bytes_of_one_by_one(story: Story,
     digests = {newest(workspace).digest for workspace in (together, apart, deferred)}
     assert digests == {entry["digest"]}
     for request in requests:
-        assert evidence.verify(together, request, replay=False, progress=quiet())["valid"]
-        statement = json.loads((together.certificates / f"{request}.json").read_text())
+        assert evidence.verify(together, request, evidence.Means(), quiet())["valid"]
+        statement = predicate_of(together.certificates / f"{request}.json")
         assert [m["digest"] for m in statement["models"]] == [entry["digest"]]
     story.workspace = together
     assert story.from_nothing(newest(together).label, tmp_path / "never") == entry["digest"]

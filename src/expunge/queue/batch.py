@@ -15,7 +15,7 @@ from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import BusyError, ExpungeError, InputError, Preempted
-from expunge.evidence import anchor
+from expunge.evidence import anchor, journal
 from expunge.pipeline import Order, execute, forget
 from expunge.progress import Progress
 from expunge.queue.attempts import Held, How, Other, held, other_way
@@ -109,6 +109,7 @@ def run(
     if sum((bool(chosen.ids), chosen.due, chosen.every)) != 1:
         raise InputError("What shall run?", "Name requests, or give --due or --all.", "Choose one of them.")
     anchor.check(workspace)
+    journal.flush(workspace)  # the last event of a process that died may have left nothing else to do
     work = _choose(workspace, chosen)
     outcomes: dict[str, dict[str, Any]] = {}
     failed: list[Failure] = []

@@ -95,7 +95,7 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     people = [f"p{i}" for i in range(5, PEOPLE)]
     life = Life(
         story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay, aloud=True,
-        stronger=(Other("retrain", {"epochs": 2, "batch": 4}), Other("auto", budget=5.0)),
+        stronger=(Other("retrain", {"epochs": 2, "settings": {"batch": 4}}), Other("auto", budget=5.0)),
     )  # fmt: skip
     life.live()
     print(

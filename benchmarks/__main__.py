@@ -14,6 +14,7 @@ SUITES = {
     "faces": "the same on YOLO26n and the ORL scenes: a subject, 10 % of the subjects (hours)",
     "fashion": "the same on Fashion-MNIST; --data FOLDER says where its files are (hours)",
     "fashion_yolo": "the same with YOLO26n-cls (hours)",
+    "overhead": "seconds of every method over the floor of its passes, from the suites' lines (seconds)",
     "memory": "peak memory of every unlearning method over that of training (a quarter of an hour)",
     "aggregation": "other exact ways to merge the same shards (with the frontier's checkpoints: minutes)",
     "interim_accuracy": "accuracy of the interim model until the repair (after the frontier: minutes)",
@@ -26,7 +27,7 @@ SUITES = {
     "serve": "pages and API of the desk for 20 people while an unlearning job runs (minutes)",
     "report": "tables and plots of what the others measured (seconds)",
 }
-OF_METHODS = ("digits", "faces", "fashion", "fashion_yolo", "memory")
+OF_METHODS = ("digits", "faces", "fashion", "fashion_yolo", "memory", "overhead")
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.methods import digits, fashion, memory
+from benchmarks.methods import digits, fashion, memory, overhead
 from benchmarks.methods.floor import Cost, Floor, Ledger, measure_floor
 from benchmarks.methods.grid import COARSE, FINE, length, search
 from benchmarks.methods.measure import Figures, auc, compare, failures, ratios
@@ -295,6 +295,24 @@ def test_the_floor_counts_batches_of_both_kinds() -> None:
     work.charge(10, 1 + 2 * FORWARD)
     assert floor.seconds(work) == pytest.approx(3 + 2.4 + 30 + 0.3)
     assert work.spent == pytest.approx(10 + 4 + 10 / 3 + 10 * 5 / 3)
+
+
+def test_overhead_is_of_sums_over_suites(tmp_path: Path) -> None:
+    timed = {"kind": "result", "budget": 0.05, "method": "m"}
+    lines = {
+        "digits": [{**timed, "seconds": 3.0, "floor_seconds": 1.0}, {"kind": "tuning", "budget": 0.05}],
+        "faces": [
+            {**timed, "seconds": 7.0, "floor_seconds": 9.0},
+            {**timed, "seconds": 99.0, "floor_seconds": 1.0, "budget": 0.25},
+            {**timed, "seconds": 99.0, "method": "retrain"},
+        ],
+    }
+    for suite_name, found in lines.items():
+        text = "".join(json.dumps(line) + "\n" for line in found)
+        (tmp_path / f"methods_{suite_name}.jsonl").write_text(text)
+    found = overhead.pooled(tmp_path)
+    assert found == {"m": {"digits": (3.0, 3.0), "faces": (7 / 9, 7.0), "all": (1.0, 5.0)}}
+    assert "| m | 3.00 (3 s) |  |  | 0.78 (7 s) | 1.00 (5 s) |" in overhead.table(found)
 
 
 def test_the_floor_of_what_is_said_at_once_is_that_of_full_batches() -> None:

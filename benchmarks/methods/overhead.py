@@ -14,9 +14,9 @@ SUITES = ("digits", "fashion", "fashion_yolo", "faces")
 ALL = "all"
 HEAD = f"""# Seconds over the floor
 
-CPU seconds of each method over the floor of its own batches, both summed over the reported runs of a suite (over all
-goals and seeds, at {BUDGET:g} of a retrain), and over those of all suites; in brackets the mean of a run. The floor is
-that of the plainest loop, measured just before and after.
+CPU seconds of each method over the floor of its own batches, both summed over the reported runs of a suite
+(all goals and seeds, at {BUDGET:g} of a retrain), and over those of all suites; in brackets the mean of
+a run. The floor is that of the plainest loop, measured just before and after.
 """
 
 

@@ -16,6 +16,7 @@ from expunge.catalog.commitments import fresh_salts
 from expunge.catalog.difference import Difference, compare, merge_config
 from expunge.catalog.engine import begin_write
 from expunge.catalog.names import NAME
+from expunge.catalog.roots import move_root
 from expunge.catalog.suppression import SuppressionList
 from expunge.catalog.tables import DatasetRow, SampleRow, SampleSubjectRow, SubjectRow, VersionRow
 from expunge.catalog.versions import (
@@ -111,9 +112,7 @@ def add_version(
         current = version_of(dataset, row)
     if scan.groups:
         _update_groups(session, current, scan)
-    if dataset.root != str(scan.root):
-        dataset.root = str(scan.root)
-        session.flush()
+    move_root(session, dataset, scan.root)
     return replace(current, root=scan.root)
 
 

@@ -252,6 +252,12 @@ def row_conditions(
         yield and_(here, SampleRow.path.in_(chunk))
 
 
+def retains_image(session: Session, digest: str) -> bool:
+    """Say whether any dataset retains a picture with that SHA-256."""
+    query = select(SampleRow.id).where(SampleRow.image_digest == digest, SampleRow.removed.is_(None))
+    return session.scalar(query.limit(1)) is not None
+
+
 def in_chunks(values: Iterable[Key]) -> Iterator[list[Key]]:
     """Yield sorted values in lists that fit into one statement."""
     pending = sorted(values)

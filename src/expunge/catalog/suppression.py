@@ -37,6 +37,22 @@ def suppress(
         session.execute(insert(table), rows)
 
 
+def suppress_decoded(session: Session, key: bytes, digests: Iterable[str], request_id: str) -> None:
+    """Put the pixel digests of erased pictures on the list."""
+    rows: list[dict[str, Any]] = [
+        {"kind": "decoded", "mac": suppression_mac(key, "decoded", "", digest), "request_id": request_id}
+        for digest in sorted(set(digests))
+    ]
+    if rows:
+        session.execute(insert(cast(Table, SuppressionRow.__table__)), rows)
+
+
+def erased_by(session: Session) -> dict[str, str]:
+    """Return the whole list: for each keyed digest the request that put it there (the first, if several)."""
+    query = select(SuppressionRow.mac, SuppressionRow.request_id).order_by(SuppressionRow.id.desc())
+    return dict(session.execute(query).tuples().all())
+
+
 def suppressed_by(session: Session, key: bytes, kind: str, dataset: str, value: str) -> str | None:
     """Return the id of the request that erased a value, or None."""
     mac = suppression_mac(key, kind, dataset, value)

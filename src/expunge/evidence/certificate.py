@@ -40,6 +40,7 @@ def issue(
     forgotten: bool,
     purged: list[dict[str, Any]],
     deployments: list[dict[str, Any]],
+    originals: dict[str, Any],
 ) -> Path:
     """Sign what was done for a request, as of now; where that is what was signed last, nothing changes.
 
@@ -52,6 +53,7 @@ def issue(
         forgotten: Whether the catalog has forgotten the rows.
         purged: What purges deleted of the request's data (see :class:`expunge.steps.copies.Said`).
         deployments: Where copies are known to be.
+        originals: What is known of the user's own files (see :class:`expunge.evidence.statement.Originals`).
 
     Returns:
         The certificate's file.
@@ -66,6 +68,7 @@ def issue(
         "environment": environment,
         "purged": purged,
         "deployments": deployments,
+        "originals": originals,
         "catalog": {"forgotten": forgotten, "suppression": statement.SUPPRESSION},
         "not_covered": list(statement.NOT_COVERED),
         "measured": [m.model_dump() for m in measured.read(workspace, request_id)],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,12 +44,12 @@ def test_test_may_stand_for_val(pets: Path) -> None:
 
 
 def test_too_little(pets: Path, image: Callable[[Path], Path], tmp_path: Path) -> None:
-    (pets / "val").rename(pets / "other")
-    with pytest.raises(InputError, match="not an image-classification folder"):
-        scan(pets)
     image(tmp_path / "flat" / "1.png")
     with pytest.raises(InputError, match="not an image-classification folder"):
         scan(tmp_path / "flat")
-    (pets / "val" / "cat").mkdir(parents=True)
+    shutil.rmtree(pets / "train")
+    with pytest.raises(InputError, match="not an image-classification folder"):
+        scan(pets)
+    (pets / "train" / "cat").mkdir(parents=True)
     with pytest.raises(InputError, match="too few images"):
         scan(pets)

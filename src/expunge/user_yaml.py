@@ -66,7 +66,9 @@ def _size(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[in
         if number and len(node.value) > MAX_DIGITS:
             raise TooComplex(f"it holds a number of {len(node.value)} characters")
     else:
-        parts = node.value if isinstance(node, yaml.SequenceNode) else [p for pair in node.value for p in pair]
+        parts = (
+            node.value if isinstance(node, yaml.SequenceNode) else [p for pair in node.value for p in pair]
+        )
         for part in parts:
             below, levels = _size(part, known)
             count, depth = count + below, max(depth, levels + 1)

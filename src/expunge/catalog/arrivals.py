@@ -133,8 +133,8 @@ def _without_erased(
         f"{len(erased)} of the {len(scan.samples)} samples were erased on request and are refused.",
         "They match the suppression list by path, by content or by subject."
         + (
-            f" {len(listed.from_others)} of the subjects were erased from another dataset: an id counts in the"
-            " whole workspace."
+            f" {len(listed.from_others)} of the subjects were erased from another dataset: an id counts in"
+            " the whole workspace."
             if listed.from_others
             else ""
         ),

@@ -68,7 +68,9 @@ def walk_images(folder: str) -> Iterator[str]:
                 continue
             named = "." in entry.name and is_image(entry.name)
             if not named and _is_folder(entry):
-                real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
+                real = (
+                    os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
+                )
                 if real not in above:  # a link to a folder above would never end
                     folders.append((entry.path, (*above, real)))
             elif named:

@@ -74,7 +74,9 @@ class SampleNames:
         if not self._matched:
             return []
         count = len(self._matched)
-        return [f"{count} names were matched to files whose names differ in Unicode normalisation (NFC, NFD)."]
+        return [
+            f"{count} names were matched to files whose names differ in Unicode normalisation (NFC, NFD)."
+        ]
 
     @cached_property
     def _paths(self) -> frozenset[str]:

@@ -116,7 +116,9 @@ def find_images(yaml_path: Path, root: str, split: str, value: Any) -> SplitImag
             missing = os.path.normpath(os.path.join(root, entry))
             if split == "train":
                 raise InputError(
-                    f"{split!r} in {yaml_path} does not exist.", f"There is no {missing}.", "Correct the path."
+                    f"{split!r} in {yaml_path} does not exist.",
+                    f"There is no {missing}.",
+                    "Correct the path.",
                 )
             notes.append(f"'{split}: {entry}' in {yaml_path.name} does not exist and was left out.")
             continue

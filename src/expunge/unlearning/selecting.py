@@ -12,6 +12,7 @@ from pathlib import Path
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.data.yolo import label_classes, label_file
 from expunge.errors import InputError
+from expunge.user_files import read_text
 
 SHOWN = 5
 
@@ -46,7 +47,7 @@ def read_list(forget: str | Path | Sequence[str | Path]) -> list[str]:
         entries = [str(entry) for entry in forget]
     elif Path(forget).suffix == ".txt":
         try:
-            entries = Path(forget).read_text(encoding="utf-8-sig").splitlines()
+            entries = read_text(forget).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{forget} cannot be read.", type(error).__name__, "Check the path.") from error
     else:

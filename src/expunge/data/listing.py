@@ -52,7 +52,7 @@ def walk_images(folder: str) -> Iterator[str]:
         InputError: If a folder cannot be read, or links lead to one folder again and again.
     """
     visits: dict[str, int] = {}
-    pending = [(folder, (os.path.realpath(folder),))]
+    pending: list[tuple[str, tuple[str, ...]]] = [(folder, (os.path.realpath(folder),))]
     while pending:
         folder, above = pending.pop()
         visits[above[-1]] = visits.get(above[-1], 0) + 1
@@ -62,15 +62,14 @@ def walk_images(folder: str) -> Iterator[str]:
                 f"It was reached in {MAX_VISITS} ways.",
                 "Remove links between folders that hold each other.",
             )
-        folders = []
+        folders: list[tuple[str, tuple[str, ...]]] = []
         for entry in _entries(folder):
             if entry.name.startswith("."):
                 continue
             named = "." in entry.name and is_image(entry.name)
             if not named and _is_folder(entry):
-                real = (
-                    os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
-                )
+                inside = f"{above[-1]}{os.sep}{entry.name}"
+                real = os.path.realpath(entry.path) if entry.is_symlink() else inside
                 if real not in above:  # a link to a folder above would never end
                     folders.append((entry.path, (*above, real)))
             elif named:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds names that are equal but for Unicode normalisation (NFC, NFD), as file systems and editors change them."""
+"""Finds names that are equal but for Unicode normalisation, which file systems and editors change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def forms_of(name: str) -> tuple[str, ...]:
 
 
 class SampleNames:
-    """The paths of a data set's samples, to be found under another normal form too.
+    """The paths of a data set's samples, to be found under another normal form or with backslashes too.
 
     Args:
         paths: The paths.
@@ -42,7 +42,11 @@ class SampleNames:
         Raises:
             InputError: If two samples differ from it only by normalisation.
         """
-        if path in self._paths or path.isascii():
+        if path in self._paths:
+            return path
+        if (turned := path.replace("\\", "/")) in self._paths:  # as Windows writes it
+            return turned
+        if path.isascii():
             return path
         found = self._by_form.get(unicodedata.normalize("NFC", path), [])
         if len(found) > 1:

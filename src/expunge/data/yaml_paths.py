@@ -47,7 +47,7 @@ def find_root(yaml_path: Path, data: dict[str, Any]) -> tuple[str, str | None]:
     if not value:
         return own, None
     starts = {os.path.realpath(start): start for start in (own, os.getcwd())}.values()
-    found = {}
+    found: dict[str, str] = {}
     for start in starts:
         root = resolve(start, value)
         if root is not None and os.path.isdir(root):

@@ -220,7 +220,7 @@ def read(
     return reading, Setting(samples, things, groups, minimum, question.draws, question.seed)
 
 
-def _open(workspace: Workspace, ref: str, ground: Look) -> tuple[Published, list[Opened]]:
+def _open(workspace: Workspace, ref: str, ground: Ground) -> tuple[Published, list[Opened]]:
     from expunge.tasks.class_map import check_fits
     from expunge.tasks.yolo import open_model
 

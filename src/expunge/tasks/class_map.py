@@ -78,7 +78,7 @@ def check_fits(opened: Opened, config: DatasetConfig, samples: Sequence[Sample])
         names = ", ".join(opened.names[:5]) + (" …" if len(opened.names) > 5 else "")
         raise InputError(
             f"The model does not know the class {unknown[0]!r}.",
-            f"The data set has {len(unknown)} class(es) that the model was not trained for; it knows {names}.",
+            f"The data set has {len(unknown)} class(es) that it was not trained for; it knows {names}.",
             "Choose the data set that the model was trained on, with the class names of then.",
         )
 
@@ -119,8 +119,8 @@ def settings_notes(opened: Opened, config: DatasetConfig, samples: Sequence[Samp
     fraction = opened.train_args.get("fraction")
     if isinstance(fraction, (int, float)) and not isinstance(fraction, bool) and fraction != 1.0:
         notes.append(
-            f"fraction={fraction} is on record: the training used a part of the files. Which ones is not known"
-            " for sure, so the model counts as having seen all of train."
+            f"fraction={fraction} is on record: the training used a part of the files. Which ones is not"
+            " known for sure, so the model counts as having seen all of train."
         )
     left = len(samples) - len(known_samples(opened, config, samples))
     if left:

@@ -67,7 +67,8 @@ def partition(
     seen = {s.image_digest for s in (*forget, *retain)}
     for sample in samples:
         gone = sample.path in selected.paths or selected.subjects.intersection(sample.subjects)
-        gone = gone or sample.image_digest in seen  # a copy of a training image is not held out
+        if sample.image_digest in seen:
+            continue  # a copy of a training image is not held out
         if sample.split != "train" and not gone:
             held[sample.split].append(sample)
     if indices:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from expunge.user_files import MAX_DEPTH, TooComplex, guard_recursion
 
 MAX_NODES = 1_000_000  # each alias counted as often as it stands
 MAX_DIGITS = 1000
+OPENINGS = re.compile(rf"(?:[\[{{]\s*+){{{MAX_DEPTH}}}")
 
 
 def parse_yaml(text: str) -> Any:
@@ -20,6 +22,8 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: If it is not YAML.
         TooComplex: If it is nested too deep, its aliases multiply, or a number is too long.
     """
+    if OPENINGS.search(text):  # PyYAML itself would need seconds to come to that
+        raise TooComplex(f"it is nested more than {MAX_DEPTH} levels deep")
     try:
         return guard_recursion(lambda: yaml.load(text, Loader=_Loader))
     except TooComplex:

@@ -16,7 +16,7 @@ from expunge.errors import InputError
 IMAGE_SUFFIXES = frozenset(
     ("avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp")
 )
-MAX_VISITS = 100
+MAX_VISITS = 32
 
 
 class ListedFile(NamedTuple):
@@ -69,7 +69,7 @@ def walk_images(folder: str) -> Iterator[str]:
             named = "." in entry.name and is_image(entry.name)
             if not named and _is_folder(entry):
                 inside = f"{above[-1]}{os.sep}{entry.name}"
-                real = os.path.realpath(entry.path) if entry.is_symlink() else inside
+                real = os.path.realpath(inside) if entry.is_symlink() else inside
                 if real not in above:  # a link to a folder above would never end
                     folders.append((entry.path, (*above, real)))
             elif named:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.data.unicode_names import forms_of
 from expunge.data.yolo import label_classes, label_file
 from expunge.errors import InputError
 from expunge.user_files import read_text
@@ -73,13 +74,14 @@ def select(scan: Scan, entries: Iterable[str], classes: Sequence[str] = ()) -> S
     people = {subject for sample in scan.samples for subject in sample.subjects}
     chosen, named, unknown, outside = set[str](), set[str](), list[str](), list[str]()
     for entry in entries:
-        found = [path for path in _readings(scan.root, entry) if path in paths]
-        if found and entry in people:
+        found = [form for path in _readings(scan.root, entry) for form in forms_of(path) if form in paths]
+        person = next((form for form in forms_of(entry) if form in people), None)
+        if found and person is not None:
             raise InputError(
                 f"{entry!r} is both a person and a sample.", "", "Rename one of them, or give its full path."
             )
-        if entry in people:
-            named.add(entry)
+        if person is not None:
+            named.add(person)
         elif found:
             chosen.add(found[0])
         elif os.path.isabs(entry) and not _readings(scan.root, entry):

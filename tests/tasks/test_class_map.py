@@ -126,7 +126,7 @@ def test_a_classifier_knows_the_classes_of_train(tmp_path: Path) -> None:
     assert found.config.names == ("box", "disc", "rare")
     file, said = weights_of(tmp_path, "classify", ("box", "disc")), list[str]()
     workspace = adopted(tmp_path, file, world.root, said.append)
-    assert said == ["2 held-out images of classes that the model does not know are left out."]
+    assert said == ["2 held-out images are of classes that the model does not know; they are not used."]
     opened = open_model(file)
     rows = known_samples(opened, found.config, found.samples)
     assert {s.class_name for s in rows} == {"box", "disc"}

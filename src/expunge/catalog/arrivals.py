@@ -130,8 +130,15 @@ def _without_erased(
         return replace(scan, samples=tuple(s for s in scan.samples if s.path not in erased))
     raise InputError(
         f"{len(erased)} of the {len(scan.samples)} samples were erased on request and are refused.",
-        "They match the suppression list by path, by content or by subject.",
-        "Leave them out with --skip-erased; if the people concerned agreed anew, add --new-consent.",
+        "They match the suppression list by path, by content or by subject."
+        + (
+            f" {len(listed.from_others)} of the subjects were erased from another dataset: an id counts in"
+            " the whole workspace."
+            if listed.from_others
+            else ""
+        ),
+        "Leave them out with --skip-erased; if the people concerned agreed anew, add --new-consent."
+        + (" If their ids now stand for other people, give those other ids." if listed.from_others else ""),
     )
 
 

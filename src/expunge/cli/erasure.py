@@ -248,7 +248,8 @@ def _models_table(models: list[dict[str, Any]]) -> Table:
 def _figure(metrics: dict[str, Any] | None) -> str:
     for key in ("mAP50-95", "top1"):
         if metrics and key in metrics:
-            return f"{key} {metrics[key]:.3f}"
+            seen = " (not held out)" if metrics.get("held_out") is False else ""
+            return f"{key} {metrics[key]:.3f}{seen}"
     return "–"
 
 

@@ -19,6 +19,7 @@ from expunge.evidence import dsse, log, manifest, measured, statement
 from expunge.evidence.keys import public_keys, signing_key
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
+from expunge.user_files import read_bytes
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -140,7 +141,7 @@ def read(path: Path) -> dsse.Envelope:
         dsse.Malformed: If it is another object.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read.", str(error.strerror), "Check the path.") from error
     try:

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from expunge.errors import ExpungeError, InputError
+from expunge.methods.values import check_values
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -79,10 +80,25 @@ class Method:
         return {p.name: None if p.default is p.empty else p.default for p in own}
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Raise an error for a hyper-parameter that is unknown, or one that is missing.
+        """Raise an error for a hyper-parameter that is unknown, missing, or has a value that it cannot have.
 
         Raises:
-            InputError: It names the known ones.
+            InputError: It names the known ones, or says what values it takes.
+        """
+        self.check_known(values)
+        missing = [name for name in self.needs if values.get(name) is None]
+        if missing:
+            raise InputError(
+                f"The method '{self.name}' needs '{missing[0]}'.",
+                "It has no default.",
+                "Give it, or choose another method.",
+            )
+
+    def check_known(self, values: Mapping[str, Any]) -> None:
+        """Raise an error for a hyper-parameter that is unknown or has a value that it cannot have.
+
+        Raises:
+            InputError: It names the known ones, or says what values it takes.
         """
         known = self.hyperparameters
         unknown = sorted(set(values) - set(known))
@@ -92,13 +108,7 @@ class Method:
                 f"It has: {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}.",
                 "Correct the name.",
             )
-        missing = [name for name in self.needs if values.get(name) is None]
-        if missing:
-            raise InputError(
-                f"The method '{self.name}' needs '{missing[0]}'.",
-                "It has no default.",
-                "Give it, or choose another method.",
-            )
+        check_values(self.name, values, known)
 
 
 _REGISTRY: dict[str, Method] = {}

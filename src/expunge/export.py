@@ -160,12 +160,18 @@ def _target(workspace: Workspace, published: Published, chosen: Format, out: Pat
     return target
 
 
-def _pictures(samples: list[Sample]) -> list[Sample]:
-    """Some real images: of val, else of test, else of train; by digest, so that names do not decide."""
+def _pictures(version: Version, samples: list[Sample]) -> list[Sample]:
+    """Some images that can be read: of val, else of test, else of train; by digest, not by name."""
+    from expunge.tasks.readable import check_files
+
     for split in ("val", "test", "train"):
         found = sorted((s for s in samples if s.split == split), key=lambda s: s.image_digest)
-        if found:
-            return found[:IMAGES]
+        chosen: list[Sample] = []
+        for first in range(0, len(found), IMAGES):
+            if len(chosen) < IMAGES:
+                chosen += check_files(version.root, version.config, found[first : first + IMAGES]).readable
+        if chosen:
+            return chosen[:IMAGES]
     return []
 
 
@@ -177,7 +183,7 @@ def _make(
     from expunge.tasks.yolo import open_model
 
     opened = open_model(source)
-    pictures = _pictures(known_samples(opened, version.config, samples))
+    pictures = _pictures(version, known_samples(opened, version.config, samples))
     if not pictures:
         raise InputError(
             f"{version.label} has no image to check the export on.",

@@ -18,6 +18,7 @@ from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.errors import InputError
 from expunge.evidence import anchor, journal
+from expunge.exact.damage import DamagedData, forget_lists
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.progress import Progress
 from expunge.queue.decoded import remember_decoded
@@ -155,7 +156,10 @@ def execute(
         try:
             return _execute_all(workspace, started, found, ids, locks, progress, began)
         except Exception as error:
-            fail(workspace, [order.request_id for order, _ in started], error)
+            mine = [order.request_id for order, _ in started]
+            fail(workspace, mine, error)
+            if isinstance(error, DamagedData):
+                raise error.during(mine) from error
             raise
 
 
@@ -253,13 +257,18 @@ def _execute_all(
     destroy_references(workspace)
     for order, _ in started:
         remember_decoded(workspace, order.request_id)
+    forget_lists(workspace)
     entries: list[dict[str, Any]] = []
+    trouble: list[InputError] = []
     for lock in locks.values():
         lock.say("repair")  # from here on another erasure may preempt this one, whichever model it wants
     defer = started[0][0].ask.defer
     for execution in executions:
         waits = defer or any(lock.preempted() for lock in locks.values())
-        entries.append(execution.repair(waits))
+        try:
+            entries.append(execution.repair(waits))
+        except InputError as error:  # the other models need not wait for this one
+            trouble.append(error)
     outcomes = []
     for order, scope in started:
         if order.ask.delete_originals:
@@ -269,6 +278,8 @@ def _execute_all(
     for other in _waiting(workspace, locks, {order.request_id for order, _ in started}):
         settle(workspace, other, None)  # what it waited for was done with this one
     settle_executed(workspace, besides={order.request_id for order, _ in started})
+    for problem in trouble:
+        raise problem
     return outcomes
 
 

@@ -249,8 +249,15 @@ def _paths_of_class(session: Session, version: Version, class_name: str) -> Iter
         if version.config.kind == "folders":
             if sample.class_name == class_name:
                 yield sample.path
-        elif sample.label_digest and index in label_classes(label_file(version.root, sample.path)):
-            yield sample.path
+        elif sample.label_digest:
+            try:
+                found = label_classes(label_file(version.root, sample.path))
+            except InputError:
+                if sample.split == "train":
+                    raise  # it may hold the class
+                continue  # no model was trained on it, and nothing reads it any more
+            if index in found:
+                yield sample.path
 
 
 def row_conditions(

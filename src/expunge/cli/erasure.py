@@ -17,6 +17,8 @@ from expunge.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from expunge.workspace import Workspace
+
 
 @click.command()
 @erasure_options
@@ -93,8 +95,15 @@ def forget(
         context.say(f"Note: {left['groups']['loses_most']} groups lose half or more of their training data."
                     " See --dry-run.")  # fmt: skip
     outcome = pipeline.forget(workspace, ask, Progress(), BEGAN, actor, ground, reason)
-    context.emit(outcome, lambda: _outcome(outcome))
+    context.emit(outcome, lambda: _outcome(outcome, _following(workspace, outcome)))
     return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
+
+
+def _following(workspace: Workspace, outcome: dict[str, Any]) -> str:
+    """What to do next about a request that is not closed."""
+    from expunge.queue.next_step import next_step
+
+    return "" if outcome["state"] == "closed" else next_step(workspace, outcome["request"]).text
 
 
 @click.command()
@@ -200,7 +209,9 @@ def _place(cell: dict[str, Any]) -> str:
     return f"shard {cell['shard']} stage {cell['stage']}" if cell["phase"] == "shard" else cell["phase"]
 
 
-def _outcome(outcome: dict[str, Any]) -> Table | str:
+def _outcome(outcome: dict[str, Any], following: str = "") -> Table | str:
+    from rich.markup import escape
+
     if outcome.get("next"):
         return f"request {outcome['request']}: {outcome['state']}. {outcome['next']}"
     if not outcome["models"]:
@@ -208,16 +219,18 @@ def _outcome(outcome: dict[str, Any]) -> Table | str:
     table = _models_table(outcome["models"])
     left = outcome["originals_left"]
     unknown, elsewhere = outcome.get("originals_unknown", 0), outcome.get("same_bytes_in", [])
-    table.caption = (
-        f"request {outcome['request']}: {outcome['state']}\ncertificate: {outcome['certificate']}"
-        + (
-            f"\n{left} original files are still in your folder; delete them, or use --delete-originals"
-            if left
-            else ""
+    lines = [f"request {outcome['request']}: {outcome['state']}", f"certificate: {outcome['certificate']}"]
+    if left:
+        lines.append(
+            f"{left} original files are still in your folder; delete them, or use --delete-originals"
         )
-        + (f"\n{unknown} folder(s) of the dataset could not be searched for originals" if unknown else "")
-        + (f"\nthe same pictures are retained in: {', '.join(elsewhere)}" if elsewhere else "")
-    )
+    if unknown:
+        lines.append(f"{unknown} folder(s) of the dataset could not be searched for originals")
+    if elsewhere:
+        lines.append(f"the same pictures are retained in: {', '.join(elsewhere)}")
+    if following:
+        lines.append(f"next: {following}")
+    table.caption = escape("\n".join(lines))
     table.caption_justify = "left"
     return table
 

@@ -227,6 +227,7 @@ def _queue(found: dict[str, Any]) -> Table | str:
 
 
 def _events(found: dict[str, Any]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=_sentence(found), title_justify="left")
@@ -235,9 +236,12 @@ def _events(found: dict[str, Any]) -> Table:
     for e in found["events"]:
         detail = ", ".join(f"{k} {v}" for k, v in (e["detail"] or {}).items())
         table.add_row(e["at"], e["to"], e["actor"], e["reason"] or "", detail)
+    captions = [f"Next: {found['next']}"] if found["next"] else []
     if "selection" in found:
         chosen = found["selection"] or {}
-        table.caption = ", ".join(f"{k}: {v}" for k, v in chosen.items() if v) or "forgotten"
+        captions.append(", ".join(f"{k}: {v}" for k, v in chosen.items() if v) or "forgotten")
+    if captions:
+        table.caption, table.caption_justify = escape("\n".join(captions)), "left"
     return table
 
 

@@ -14,6 +14,7 @@ from expunge.catalog.states import State
 from expunge.desk.audits import audits
 from expunge.desk.queue import shown as as_shown
 from expunge.errors import Conflict
+from expunge.queue.next_step import next_step
 from expunge.steps.scoping import Ask, affected_by, preview, scope_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def story(workspace: Workspace, request_id: str) -> dict[str, Any]:
     Returns:
         What ``request show --json`` prints, and ``outcome`` (``models``, each as of ``forget --json`` with
         paths within the workspace; None before it ran), ``originals_left``, ``audits``, ``certified``,
-        ``can`` (of approve, refuse, tell-refusal, extend, tell, run).
+        ``can`` (of approve, refuse, tell-refusal, extend, tell, run), and ``next``, in words.
 
     Raises:
         NotFound: If there is no such request.
@@ -47,6 +48,8 @@ def story(workspace: Workspace, request_id: str) -> dict[str, Any]:
     shown["audits"] = audits(workspace, request_id)
     shown["can"] = can
     shown["four_eyes"] = workspace.settings.approval.four_eyes
+    following = next_step(workspace, request_id)
+    shown["next"] = following.text.replace(str(workspace.root), ".expunge")
     return shown
 
 

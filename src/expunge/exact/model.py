@@ -13,9 +13,11 @@ from expunge.catalog import models as catalog
 from expunge.catalog.datasets import count_left, get_version, load_samples, subject_risks
 from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
-from expunge.errors import EnvironmentChanged, ExpungeError, InputError, StorageError
+from expunge.errors import EnvironmentChanged, ExpungeError, InputError, Preempted, StorageError
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.composition import Composition, interim_candidates, weights_of
+from expunge.exact.damage import check_training_files
+from expunge.exact.evaluation import EvaluationSplit, evaluation_split
 from expunge.exact.fingerprint import difference, fingerprint
 from expunge.exact.graph import Graph, build_graph
 from expunge.exact.hashing import tensor_digest
@@ -56,6 +58,7 @@ class ErasableModel:
     risks: dict[str, float]
     progress: Progress = field(default_factory=lambda: Progress(quiet=True))
     forbidden: Sequence[Path] = ()
+    _intact: set[str] = field(default_factory=set, init=False, repr=False)
 
     @classmethod
     def open(cls, workspace: Workspace, published: Published, progress: Progress) -> ErasableModel:
@@ -215,11 +218,32 @@ class ErasableModel:
         if not total:
             return 0.0
         self._check_initial()
+        self.check_files(graph)
         self.progress.begin(label, total)
         try:
             return sum(done.cpu_seconds for done in train(graph, run))
+        except Preempted:
+            raise
+        except ExpungeError:
+            self._intact.clear()  # a file may have changed meanwhile: then that is the error to show
+            self.check_files(graph)
+            raise
         finally:
             self.progress.end()
+
+    def check_files(self, graph: Graph) -> None:
+        """Refuse to train what is missing of a graph if a file of it is not what the manifest records.
+
+        Raises:
+            DamagedData: With all such files.
+        """
+        needed = {s.path: s for node in missing(graph, self.store) for s in node.samples}
+        samples = [s for path, s in needed.items() if path not in self._intact]
+        with self.workspace.session() as session:
+            published = any(p.name == self.name for p in catalog.live(session))
+        plan = plan_file(self.workspace, self.plan.digest) if published else None
+        check_training_files(self.workspace, self.name, plan, self.version, samples)
+        self._intact |= needed.keys()
 
     def _check_initial(self) -> None:
         from safetensors import SafetensorError
@@ -242,35 +266,44 @@ class ErasableModel:
         judges = [s for s in self.samples if s.public and s.split == "val"]
         if len(candidates) < 2 or not judges or self.plan.interim != "auto":
             return candidates[0] if candidates else None
+        from expunge.tasks.readable import check_files
+
         judges = sorted(judges, key=lambda s: s.image_digest)[:INTERIM_JUDGES]
-        scores = [main_metric(self.measure(self.weights(c), judges)) for c in candidates]
+        readable = check_files(self.version.root, self.version.config, judges).readable
+        try:
+            scores = [main_metric(self.measure(self.weights(c), readable)) for c in candidates]
+        except InputError:  # a file changed meanwhile: the first candidate needs no judge
+            return candidates[0]
         return candidates[scores.index(max(scores))]
 
     def weights(self, composition: Composition) -> list[Any]:
         """Return the deployable weights of a composition."""
         return weights_of(self.graph, composition, self.store, self.initial, self.plan)
 
-    def judged_split(self) -> tuple[str, list[Sample]]:
-        """The split on which metrics are taken: val, else test, else train where val was the same."""
-        for split in ("val", "test", *(("train",) if self.version.config.val_in_train else ())):
-            found = [s for s in self.samples if s.split == split]
-            if found:
-                return split, found
-        return "val", []
+    @cached_property
+    def evaluation(self) -> EvaluationSplit:
+        """The split on which metrics are taken; its files are read once."""
+        return evaluation_split(self.version, self.samples, self.progress)
 
-    def measure(self, states: Sequence[Any], samples: list[Sample]) -> dict[str, float]:
+    def measure(self, states: Sequence[Any], samples: Sequence[Sample]) -> dict[str, float]:
         """Return the task's metrics on samples."""
         return get_task(self.plan.task).evaluate(
             states, self.plan, self.version.config, self.version.root, samples
         )
 
     def metrics(self, states: Sequence[Any]) -> dict[str, Any]:
-        """Return metrics on the judged split, with what they were taken on."""
-        split, samples = self.judged_split()
-        seen = {s.image_digest for s in self.samples if s.split == "train"}
-        held_out = not samples or any(s.image_digest not in seen for s in samples)
-        kind = {} if held_out else {"held_out": False}
-        return {**self.measure(states, samples), "split": split, "images": len(samples), **kind}
+        """Return metrics on the evaluation split, with what they were taken on.
+
+        It raises nothing: what was published stands, whether or not it can be measured. Files that cannot be
+        read are left out and counted; where none is left, ``reason`` says so in place of the figures.
+        """
+        try:
+            split = self.evaluation
+            return {**self.measure(states, split.checked.readable), **split.as_json()}
+        except Exception as error:  # whatever it is, it must not take back what was published
+            reason = error.what if isinstance(error, ExpungeError) else type(error).__name__
+            self.progress.say(f"note: the model could not be measured: {reason}")
+            return {"images": 0, "reason": f"Measuring failed: {type(error).__name__}."}
 
     def publish(
         self, model_id: int, composition: Composition, states: Sequence[Any], **columns: Any

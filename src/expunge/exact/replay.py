@@ -25,11 +25,13 @@ from expunge.exact.composition import Composition
 from expunge.exact.leftovers import PREFIX
 
 if TYPE_CHECKING:
+    from expunge.data.types import Sample
     from expunge.exact.model import ErasableModel
     from expunge.workspace import Workspace
 
 
 WATCH_SECONDS = 0.5
+BLANK = "blank.expunge.png"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         data = folder / "data"
-        exported = export_version(model.version, model.samples, data)
+        exported = export_version(model.version, _training_samples(model), data)
+        _complete(exported)
         _write_tables(model, folder)
         original = plan_file(workspace, model.plan.digest)
         for name in ("plan.json", "initial.weights"):
@@ -80,15 +83,38 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _training_samples(model: ErasableModel) -> list[Sample]:
+    """What the weights are a function of: no other file can keep a replay from running."""
+    return [sample for sample in model.samples if sample.split == "train"]
+
+
+def _complete(exported: Path) -> None:
+    """Add a blank image to validate on, which a dataset must have and a replay never reads."""
+    import yaml
+    from PIL import Image
+
+    if exported.suffix != ".yaml":
+        folder = next(f for f in sorted((exported / "val").iterdir()) if f.is_dir())
+        Image.new("RGB", (8, 8)).save(folder / BLANK)
+        return
+    Image.new("RGB", (8, 8)).save(exported.with_name(BLANK))
+    listed = exported.with_name(f"{BLANK}.txt")
+    listed.write_text(f"./{BLANK}\n", encoding="utf-8")
+    told = yaml.safe_load(exported.read_text(encoding="utf-8"))
+    exported.write_text(
+        yaml.safe_dump({**told, "val": listed.name}, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+
+
 def _write_tables(model: ErasableModel, folder: Path) -> None:
     """The subjects of retained samples (placement needs them) and the list of public samples."""
     with open(folder / "subjects.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["sample", "subject", "risk"])
-        for sample in model.samples:
+        for sample in _training_samples(model):
             for subject in sample.subjects:
                 writer.writerow([sample.path, subject, model.risks.get(subject, "")])
-    public = [s.path for s in model.samples if s.public]
+    public = [s.path for s in _training_samples(model) if s.public]
     (folder / "public.txt").write_text("".join(f"{p}\n" for p in public), encoding="utf-8")
 
 

@@ -64,12 +64,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Ground:
-    """What models are measured on: the rows of a split, and what is known of them."""
+    """What models are measured on: the rows of a split, and what is known of them.
+
+    ``left_out``: files of the split that cannot be read.
+    """
 
     version: Version
     samples: list[Sample]
     training: list[Sample]
     attributes: Attributes
+    left_out: int = 0
 
 
 def measure(workspace: Workspace, model: str, question: Question) -> dict[str, Any]:
@@ -173,6 +177,8 @@ def ground_of(workspace: Workspace, question: Question) -> Ground:
     Raises:
         InputError: If the dataset, the split or a column is unknown.
     """
+    from expunge.tasks.readable import check_files
+
     if question.by not in BY:
         raise InputError(f"--by {question.by} is not known.", "", f"Choose one of {', '.join(BY)}.")
     name, number = parse_ref(question.data)
@@ -187,7 +193,15 @@ def ground_of(workspace: Workspace, question: Question) -> Ground:
             f"{version.label} has no split {question.split!r}.", f"It has: {present}.", "Choose with --split."
         )
     group_samples(samples[:1], attributes, question.columns)  # unknown columns, before any model is opened
-    return Ground(version, samples, [s for s in rows if s.split == "train"], attributes)
+    checked = check_files(version.root, version.config, samples)
+    if not checked.readable:
+        raise InputError(
+            f"None of the {len(samples)} files of the split {question.split!r} can be read.",
+            checked.damaged[0].reason,
+            "Restore the files, or choose another split with --split.",
+        )
+    training = [s for s in rows if s.split == "train"]
+    return Ground(version, list(checked.readable), training, attributes, len(checked.damaged))
 
 
 def read(
@@ -270,6 +284,8 @@ def _training_only(ground: Ground, question: Question, setting: Setting) -> list
 
 def _warnings(workspace: Workspace, ground: Ground, question: Question, found: dict[str, Any]) -> list[str]:
     said = []
+    if ground.left_out:
+        said.append(f"{ground.left_out} files of the split {question.split!r} cannot be read: left out.")
     if question.split in looked_at(workspace, ground.version.name):
         said.append(
             f"Samples were found on the split {question.split!r}: what found them does not judge the result. "

@@ -137,7 +137,7 @@ def find(
         raise InputError("The groups are not named.", "The target is a group.", "Give --group COLUMN.")
     if out is not None:
         check_folder(out)
-    ground = _ground(workspace, search)
+    ground = _ground(workspace, search, progress)
     folds = _folds(search, ground)
     attributes = attributes_of(workspace, ground.version, search.file)
     keys = _keys(ground.train, attributes, search.by)
@@ -166,10 +166,11 @@ def find(
     return {**plain_json(report), "files": files}
 
 
-def _ground(workspace: Workspace, search: Search) -> Ground:
+def _ground(workspace: Workspace, search: Search, progress: Progress) -> Ground:
     from expunge.exact.model import ErasableModel
     from expunge.harm.models import find_live
     from expunge.tasks.class_map import check_fits, known_samples
+    from expunge.tasks.readable import check_files
     from expunge.tasks.yolo import open_model
 
     published = find_live(workspace, search.model)
@@ -182,12 +183,20 @@ def _ground(workspace: Workspace, search: Search) -> Ground:
     opened = open_model(workspace.root / published.weights)
     check_fits(opened, version.config, [s for s in samples if s.split == "train"])
     samples = known_samples(opened, version.config, samples)
-    train, held = ([s for s in samples if s.split == split] for split in ("train", search.split))
+    checked = check_files(version.root, version.config, [s for s in samples if s.split != "test"])
+    if checked.damaged:
+        progress.say(
+            f"note: {len(checked.damaged)} files are missing or changed, and are left out:"
+            f" {checked.damaged[0].reason}"
+        )
+    train, held = ([s for s in checked.readable if s.split == n] for n in ("train", search.split))
     if not train:
-        raise InputError(f"{version.label} has no training sample left.", "", "Nothing can be ranked.")
+        raise InputError(
+            f"{version.label} has no training sample left that can be read.", "", "Nothing can be ranked."
+        )
     if not held:
         raise InputError(
-            f"{version.label} has no validation sample.",
+            f"{version.label} has no validation sample that can be read.",
             "Harm is looked for on the split val, so that the test split can judge.",
             "Add validation data, and train on the new version.",
         )

@@ -73,11 +73,30 @@ class Held:
     @property
     def next_step(self) -> str:
         """What a person can do."""
-        run = f"expunge request run {self.requests[-1]}"
-        return (
-            f"Decide: `{run} --method retrain`, or another method; with `--accept no-power` where no trace"
-            f" could be told even before. `{run}` tries the same once more."
+        run = self._run
+        first = (
+            f"`{run} --method retrain --set epochs=N` trains for longer; or take another method"
+            if self.method == "retrain"
+            else f"`{run} --method retrain`, or another method"
         )
+        return (
+            f"Decide: {first}; with `--accept no-power` where no trace"
+            f" could be told even before. `{run}` tries the same once more."
+            " Or train the model elsewhere on what `expunge data export` writes, hand it in with"
+            f" `expunge adopt WEIGHTS --data DATASET --name {self.model}`, and then `{run}`."
+        )
+
+    def commands(self, dataset: str) -> tuple[str, ...]:
+        """Return the commands among it, for a model of a dataset."""
+        return (
+            f"{self._run} --method retrain" + (" --set epochs=N" if self.method == "retrain" else ""),
+            f"expunge adopt WEIGHTS --data {dataset} --name {self.model}",
+            self._run,
+        )
+
+    @property
+    def _run(self) -> str:
+        return f"expunge request run {self.requests[-1]}"
 
 
 @dataclass(frozen=True)

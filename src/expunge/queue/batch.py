@@ -257,6 +257,9 @@ def _batch(
     try:
         return [execute(workspace, orders, progress, began, actor)]
     except InputError as error:
+        if _begun(workspace, orders):  # the erasure stands; what is left of it waits
+            failed.append(Failure(tuple(order.request_id for order in orders), error))
+            return [[]]
         if len(orders) > 1:
             progress.say("These requests do not fit together: they are executed one by one.")
             alone = [_batch(workspace, [order], progress, began, actor, failed) for order in orders]
@@ -266,3 +269,9 @@ def _batch(
     except ExpungeError as error:
         failed.append(Failure(tuple(order.request_id for order in orders), error))
     return [[]]
+
+
+def _begun(workspace: Workspace, orders: Sequence[Order]) -> bool:
+    """Whether the data of these requests is out of the dataset already."""
+    with workspace.session() as session:
+        return any(get_request(session, o.request_id).version_after is not None for o in orders)

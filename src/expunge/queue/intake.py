@@ -20,6 +20,7 @@ from expunge.catalog.tables import RequestRow
 from expunge.errors import BusyError, Conflict, InputError
 from expunge.evidence import journal
 from expunge.queue.docket import describe
+from expunge.queue.next_step import next_step
 from expunge.steps.scoping import Ask, Scope, check_method, concerned, scope_of
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def show(workspace: Workspace, request_id: str, selection: bool = False) -> dict
         shown["events"] = catalog.events(session, request_id)
         if selection:
             shown["selection"] = row.selection.get("asked")
-    return shown
+    return {**shown, **next_step(workspace, request_id).as_json()}
 
 
 def new_id() -> str:

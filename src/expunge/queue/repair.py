@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
-from expunge.errors import EnvironmentChanged, Preempted
+from expunge.errors import EnvironmentChanged, InputError, Preempted
 from expunge.evidence import anchor
+from expunge.exact.damage import DamagedData
 from expunge.exact.model import ErasableModel
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.progress import Progress
@@ -18,7 +19,7 @@ from expunge.queue.attempts import held, how_of
 from expunge.queue.leftout import delete_originals, wants_no_originals
 from expunge.steps.approximation import Approximation, Settings
 from expunge.steps.execution import Execution
-from expunge.steps.settling import settle, settle_executed
+from expunge.steps.settling import fail, settle, settle_executed
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -56,12 +57,17 @@ def repair(
     anew = {name for w in waiting if w.method == "retrain" for name in w.models}
     destroy_unpublished(workspace)
     entries = []
+    trouble: dict[str, InputError] = {}
     for published in chosen:
-        if published.plan_digest is None:
-            entry = _unlearn_again(workspace, published.name, waiting, progress, how)
-        else:
-            anew_here = retrain or published.name in anew
-            entry = _repair_one(workspace, published.name, [w.id for w in waiting], progress, anew_here)
+        try:
+            if published.plan_digest is None:
+                entry = _unlearn_again(workspace, published.name, waiting, progress, how)
+            else:
+                anew_here = retrain or published.name in anew
+                entry = _repair_one(workspace, published.name, [w.id for w in waiting], progress, anew_here)
+        except InputError as error:  # the other models need not wait for this one
+            trouble[published.name] = error
+            continue
         if entry is not None:
             entries.append(entry)
             if entry.get("preempted"):
@@ -80,6 +86,12 @@ def repair(
         for w in waiting
     ]
     settle_executed(workspace)
+    for name, problem in trouble.items():
+        mine = [w.id for w in waiting if name in w.models]
+        fail(workspace, mine, problem)
+    for name, problem in trouble.items():
+        mine = [w.id for w in waiting if name in w.models]
+        raise problem.during(mine) if mine and isinstance(problem, DamagedData) else problem
     return {"models": entries, "requests": [{"request": r["request"], "state": r["state"]} for r in requests]}
 
 

@@ -16,6 +16,7 @@ from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
+from expunge.exact.evaluation import named
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import plain_json, tensor_digest
 from expunge.exact.model import counts
@@ -26,7 +27,12 @@ from expunge.steps.audits import Case, Question, judge_case
 if TYPE_CHECKING:
     from expunge.tasks.yolo import Opened
     from expunge.unlearning.result import Result
+    from expunge.unlearning.yolo import Measure
     from expunge.workspace import Workspace
+
+
+class MissingOriginals(InputError):
+    """What an adopted model has to forget cannot be shown to it."""
 
 
 STRONGER = "Take a stronger method, or --method retrain."
@@ -102,6 +108,7 @@ class Approximation:
     predicted: float | None = None
     subjects: Collection[str] = ()
     class_name: str | None = None
+    left_out: int = field(default=0, init=False)
 
     @cached_property
     def version(self) -> Version:
@@ -216,36 +223,67 @@ class Approximation:
         }
 
     def _unlearn(self) -> tuple[Result, Opened, dict[str, Any]]:
+        from expunge.tasks.readable import check_files
         from expunge.tasks.yolo import open_model
+        from expunge.unlearning.result import RETRAIN
+        from expunge.unlearning.retraining import retrain_rows
         from expunge.unlearning.selecting import Selected
         from expunge.unlearning.yolo import unlearn_rows
 
-        if gone := sum(not (self.version.root / s.path).is_file() for s in self.pending):
-            raise InputError(
-                f"{gone} pictures that {self.before.name} has to forget are gone.",
+        rows = self._retained()
+        checked = check_files(self.version.root, self.version.config, self.pending)
+        if checked.damaged and self.method != RETRAIN:
+            raise MissingOriginals(
+                f"{len(checked.damaged)} pictures that {self.before.name} has to forget are gone or changed.",
                 "Without them no method knows what to forget, and no audit can judge the result.",
-                "Restore them for the time of the unlearning; --delete-originals deletes them afterwards.",
+                "Restore them for the time of the unlearning; --delete-originals deletes them afterwards."
+                f" Or train anew, which opens none of them: expunge request run {self.request_id}"
+                f" --method {RETRAIN}",
             )
+        opened = open_model(self.workspace.root / self.start.weights)
+        settings, epochs = self.settings, (self.start.composition or {}).get("retrain_epochs")
+        root, config = self.version.root, self.version.config
+        if checked.damaged:
+            result, measure = retrain_rows(
+                opened, rows, config, root, settings=settings, progress=self.progress, epochs=epochs
+            )
+        else:
+            classes = (self.class_name,) if self.class_name else ()
+            selected = Selected(frozenset(s.path for s in self.pending), frozenset(self.subjects), classes)
+            result, measure = unlearn_rows(
+                opened,
+                [*rows, *self.pending],
+                config,
+                root,
+                selected,
+                method=self.method,
+                settings=settings,
+                progress=self.progress,
+                epochs=epochs,
+            )
+            if settings.level != "quick" and result.verdict != "fail" and not result.unchanged:
+                result = self._examined(result, opened, rows)
+        return result, opened, self._measured(measure, opened, result)
+
+    def _retained(self) -> list[Sample]:
+        """The retained rows whose files can be read; the others are reported and left out."""
+        from expunge.tasks.readable import check_files
+
         with self.workspace.session() as session:
             rows = load_samples(session, self.version, without_erased=True)
-        classes = (self.class_name,) if self.class_name else ()
-        selected = Selected(frozenset(s.path for s in self.pending), frozenset(self.subjects), classes)
-        opened = open_model(self.workspace.root / self.start.weights)
-        settings = self.settings
-        result, measure = unlearn_rows(
-            opened,
-            [*rows, *self.pending],
-            self.version.config,
-            self.version.root,
-            selected,
-            method=self.method,
-            settings=settings,
-            progress=self.progress,
-            epochs=(self.start.composition or {}).get("retrain_epochs"),
-        )
-        if settings.level != "quick" and result.verdict != "fail" and not result.unchanged:
-            result = self._examined(result, opened, rows)
-        return result, opened, {"before": measure(opened.module), "after": measure(result.model)}
+        checked = check_files(self.version.root, self.version.config, rows)
+        if checked.damaged:
+            count = f"{len(checked.damaged)} of {len(rows)}"
+            self.progress.say(f"note: {count} retained files are left out: {named(checked.damaged)}")
+            splits = {s.path: s.split for s in rows}
+            self.left_out = sum(splits[d.path] != "train" for d in checked.damaged)
+        return list(checked.readable)
+
+    def _measured(self, measure: Measure, opened: Opened, result: Result) -> dict[str, Any]:
+        """Metrics before and after, on the same files."""
+        left_out = {"left_out": self.left_out} if self.left_out else {}
+        models = {"before": opened.module, "after": result.model}
+        return {when: {**measure(model), **left_out} for when, model in models.items()}
 
     def _question(self, opened: Opened) -> Question:
         """What the audit of the result will ask."""

@@ -80,6 +80,7 @@ class Case:
         retained: Its rows that are not erased.
         forgotten: Its rows that the request erased.
         class_name: The class that the request removed, if it named one.
+        left_out: Files that cannot be read, and take no part.
     """
 
     candidate: Published
@@ -88,6 +89,7 @@ class Case:
     retained: list[Sample]
     forgotten: list[Sample]
     class_name: str | None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def audit_model(
         )
     anchor.check(workspace)
     began, case = time.monotonic(), _case(workspace, question)
+    if case.left_out:
+        progress.say(f"note: {case.left_out} files are missing or changed, and take no part in the audit.")
     files = [workspace.root / p.weights for p in (case.original, case.candidate)]
     for published, file in zip((case.original, case.candidate), files, strict=True):
         if not file.is_file():
@@ -160,6 +164,7 @@ def audit_model(
         "figures": {label_of(f): f for f in verdict.figures},
         "utility": verdict.utility,
         "n": judged.n,
+        **({"left_out": case.left_out} if case.left_out else {}),
         "references": judged.references,
         "settings": asdict(question),
         "seconds": round(time.monotonic() - began, 3),
@@ -262,6 +267,8 @@ def _judge(audit: Audit, candidate: nn.Module) -> tuple[Verdict, Raw | None]:
 
 
 def _case(workspace: Workspace, question: Question) -> Case:
+    from expunge.tasks.readable import check_files
+
     with workspace.session() as session:
         candidate = catalog.find_model(session, question.model)
         request = catalog.get_request(session, question.request)
@@ -285,7 +292,19 @@ def _case(workspace: Workspace, question: Question) -> Case:
             + (", or the catalog has forgotten it: the request is closed." if finished == "closed" else "."),
             "Audit a request before it is closed.",
         )
-    return Case(candidate, before, version, retained, forgotten, class_name)
+    checked = [check_files(version.root, version.config, rows) for rows in (retained, forgotten)]
+    if not any(s.split == "train" for s in checked[1].readable):
+        raise InputError(
+            f"None of the pictures that {question.request} erased can be read.",
+            "An audit compares the forgotten with unseen data; they are gone or changed.",
+            "Restore them for the time of the audit."
+            + ("" if candidate.plan_digest is None
+               else f" Or prove it by repetition: expunge verify {candidate.label} --replay."),
+        )  # fmt: skip
+    return Case(
+        candidate, before, version, list(checked[0].readable), list(checked[1].readable), class_name,
+        sum(len(c.damaged) for c in checked),
+    )  # fmt: skip
 
 
 def _before(candidate: Published, versions: dict[int, Published], request: str) -> Published | None:

@@ -66,6 +66,9 @@ def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | Non
         return entry
     measured = (now.cost or {}).get("measured")
     final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True, "method": now.method}
+    if now.judged is None and entry.get("audit"):  # of a result that this one replaces
+        kept = {k: v for k, v in entry.items() if k not in ("audit", "reasons", "attempt")}
+        entry = {**kept, "verdict": None}
     return {**entry, **_published(workspace, now), **final, **(now.judged or {})}
 
 
@@ -113,8 +116,11 @@ def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
 
 
 def _final(now: Published) -> bool:
-    """Whether a model's newest version is a result; one that was withdrawn until the repair is none."""
-    return now.guarantee in FINAL and now.state != "superseded"
+    """Whether a model's newest version is a result; one that was withdrawn until the repair is none.
+
+    So is weights that were handed in anew, if they do not hold what was erased; no guarantee goes with them.
+    """
+    return (now.guarantee in FINAL or now.method == "adopt") and now.state != "superseded"
 
 
 def _published(workspace: Workspace, now: Published) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import ModelLock
 from expunge.catalog.models import Published
-from expunge.errors import EnvironmentChanged, Preempted
+from expunge.errors import EnvironmentChanged, ExpungeError, Preempted
 from expunge.exact.composition import Composition, final
 from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
@@ -81,15 +81,19 @@ class Execution:
         }
 
     def repair(self, defer: bool = False) -> dict[str, Any]:
-        """Train what is missing and publish it; returns the model's entry in ``forget --json``."""
+        """Train what is missing and publish it; returns the model's entry in ``forget --json``.
+
+        The model is measured after it was published, and its metrics before are taken on the same files.
+        """
         entry = self._entry()
         if self._settled:
-            published, metrics = self.before, entry["metrics_before"]
+            published, metrics = self.before, self._metrics_before()
             costs = {"cost_predicted": 0.0, "cost_measured": 0.0}
-            return {**entry, **self._result(published), **costs, "metrics_after": metrics}
+            entry |= {"metrics_before": metrics, "metrics_after": metrics}
+            return {**entry, **self._result(published), **costs}
         if defer and missing(self.model.graph, self.model.store):
             self.model.progress.say("The repair waits for `expunge repair`, alone or with later requests.")
-            return entry
+            return {**entry, "metrics_before": self._metrics_before()}
         if self.retrain:
             self.model.destroy_stale(self.model_id, everything=True)
         self.lock.say("repair")
@@ -112,6 +116,7 @@ class Execution:
             **self._result(published),
             "cost_measured": cost["measured"],
             "cpu_seconds": published.cpu_seconds,
+            "metrics_before": self._metrics_before(),
             "metrics_after": metrics,
             "guarantee": "exact",
         }
@@ -144,7 +149,7 @@ class Execution:
             "plan": self.before.plan_digest,
             "cost_predicted": self.predicted,
             "cost_measured": None,
-            "metrics_before": self._metrics_before(),
+            "metrics_before": None,
             "metrics_after": None,
             "verdict": None,
             "guarantee": self._guarantee,
@@ -202,14 +207,18 @@ class Execution:
         return metrics
 
     def _metrics_before(self) -> dict[str, Any]:
-        """Metrics of the version before on the split that is retained now (anew if that shrank)."""
+        """Metrics of the version before on the files that are retained and readable now."""
         from expunge.tasks.weights import states_of
 
-        split, samples = self.model.judged_split()
-        known = self.before.metrics
-        if known and known.get("split") == split and known.get("images") == len(samples):
+        now, known = self.model.evaluation.as_json(), self.before.metrics
+        same = known and "left_out" not in now | known and now.items() <= known.items()
+        if known and same:
             return known
-        return self.model.metrics(states_of(self.model.workspace.root / self.before.weights))
+        try:
+            states = states_of(self.model.workspace.root / self.before.weights)
+        except ExpungeError as error:  # purged, or damaged
+            return {**now, "images": 0, "reason": f"The weights cannot be read: {type(error).__name__}."}
+        return self.model.metrics(states)
 
     def _retrain_cpu_seconds(self) -> float:
         """What a retrain on what is left takes: the sum of its stages as each was trained. 0 if unknown."""

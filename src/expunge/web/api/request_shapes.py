@@ -162,6 +162,7 @@ class Story(Shown):
     audits: list[dict[str, Any]]
     can: list[str] = Field(description="What may be done next, by whoever has the right.")
     four_eyes: bool
+    next: str = Field(description="What to do next, with the commands; empty: nothing is left.")
 
 
 class Filed(BaseModel):

@@ -38,7 +38,7 @@ MEANINGS = {
     "refused": "It was refused. The person must be told why, and where to complain, within a month.",
     "running": "The data is out of the dataset. Models are being brought up to date, or the repair waits.",
     "resumed": "It was taken up again after it was cut short.",
-    "failed": "Its run was cut short. Run it again: it goes on from where it was.",
+    "failed": "Its run stopped before the end. What to do next is said below.",
     "executed": "Every model is final. It stays open until the originals in your own folder are gone, too.",
     "audited": "Every result was judged, or is exact.",
     "certified": "The certificate is written.",

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a model anew where the forget set cannot be read: by construction, without a comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import Subset
+
+from expunge.audit.verdict import Utility, Verdict, least_utility, told
+from expunge.data.types import DatasetConfig, Sample
+from expunge.errors import InputError
+from expunge.methods.base import Budget, get_method
+from expunge.progress import Progress
+from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
+from expunge.unlearning.guard import Guard
+from expunge.unlearning.material import with_own_guard
+from expunge.unlearning.result import RETRAIN, Result
+from expunge.unlearning.run import ALLOWED_DROP
+from expunge.unlearning.yolo import Measure, check_fits, measure
+
+if TYPE_CHECKING:
+    from expunge.unlearning.yolo import How
+
+REASON = (
+    "It was trained without the forget set, none of which was opened. Files of the forget set are missing or"
+    " changed, so that nothing was compared with them."
+)
+
+
+def retrain_rows(
+    opened: Opened,
+    samples: Sequence[Sample],
+    config: DatasetConfig,
+    root: Path,
+    *,
+    settings: How,
+    progress: Progress,
+    epochs: int | None,
+) -> tuple[Result, Measure]:
+    """Train an opened model anew on retained rows; the rows of val and test guard its utility.
+
+    Args:
+        opened: The model; its file says how it was trained.
+        samples: The retained rows of its dataset.
+        config, root: What labels mean, and where the files are.
+        settings: Seed, device, hyper-parameters.
+        progress: Where to report.
+        epochs: Epochs of an ordinary training; None: what the model's file says of its own.
+
+    Returns:
+        The result, with the verdict ``no-power``, and a function that measures a model on the held-out rows.
+
+    Raises:
+        InputError: If the number of epochs is unknown, or model and data do not fit together.
+    """
+    check_fits(opened, config)
+    method, task = get_method(RETRAIN), yolo_task(opened, settings.device)
+    values = dict(settings.hyperparameters)
+    values.setdefault("epochs", epochs or opened.train_args.get("epochs"))
+    if values["epochs"] is None:
+        raise InputError(
+            "The number of training epochs is unknown.",
+            "The model's file does not record it.",
+            "Give it with --method retrain --set epochs=N.",
+        )
+    method.check(values)
+    retain = samples_of(opened, root, config, [s for s in samples if s.split == "train"])
+    held = samples_of(opened, root, config, [s for s in samples if s.split != "train"])
+    watched = held if len(held) else with_own_guard(retain, settings.seed)[1]
+    before = task.evaluate(task.clone(opened.module), watched)[task.metric]
+    guard = Guard(task, watched, least_utility(before, ALLOWED_DROP, len(watched)), progress.add)
+    budget, began = Budget(float(values["epochs"]) * len(retain)), time.monotonic()
+    progress.begin(RETRAIN, int(budget.limit))
+    try:
+        model = method.function(
+            opened.module,
+            Subset(retain, []),  # type: ignore[arg-type]
+            retain,
+            task,
+            generator=torch.Generator().manual_seed(settings.seed),
+            budget=budget,
+            progress=guard,
+            **values,
+        )
+    finally:
+        progress.end()
+    after = task.evaluate(model, watched)[task.metric]
+    utility = Utility(before, after, ALLOWED_DROP, task.metric, len(watched))
+    verdict = Verdict("no-power" if utility.holds else "fail", (REASON,), utility=told(utility))
+    result = Result(
+        model=model,
+        method=RETRAIN,
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        warnings=() if len(held) else ("No validation data: retained samples guard the utility.",),
+        metrics={"before": {}, "after": {}},
+        audit=verdict,
+        seconds=round(time.monotonic() - began, 3),
+        steps=budget.steps,
+        passes=round(budget.spent, 1),
+        cost=1.0,
+        hyperparameters={**method.hyperparameters, **values},
+        seed=settings.seed,
+        rounds=tuple(guard.trail),
+        recommendation="" if utility.holds else "Train it longer: --method retrain --set epochs=N.",
+        writer=lambda module: write_model(module, opened),
+    )
+    return result, lambda module: measure(task, module, held)

@@ -118,6 +118,8 @@ def signing_key(workspace: Workspace) -> SigningKey:
         _pin_own(workspace, own, key.public.key_id)
     elif key.public.key_id not in pinned:
         raise _not_pinned(workspace, path)
+    if not (workspace.root / "keys" / RECORD).exists():
+        install(workspace, path)  # its record is gone, and was found by the pins
     return key
 
 

@@ -337,3 +337,43 @@ def test_two_workspaces_with_one_given_key(erased: Erased, tmp_path: Path) -> No
         keys.install(other, path)
         assert keys.signing_key(other).public.key_id == MINE.public.key_id
         assert list(trusted_keys(other)) == [MINE.public.key_id]
+
+
+def test_a_lost_record_is_written_again(erased: Erased) -> None:
+    """Which key signs is known outside: nobody gets a new key made by deleting the record."""
+    folder = erased.workspace.root / "keys"
+    kept = (folder / keys.RECORD).read_bytes()
+    (folder / keys.RECORD).unlink()
+    shutil.rmtree(folder / "public")
+    assert erased.checks()["valid"][0] is True
+    keys.signing_key(erased.workspace)
+    assert (folder / keys.RECORD).read_bytes() == kept
+    path = keys.public_path(erased.workspace)
+    assert path is not None
+    assert path.is_file()
+    assert len(list(keys.keys_folder().glob("*.pem"))) == 1
+
+
+def test_the_command_that_pins(erased: Erased, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from expunge.cli.main import cli
+
+    def pin(content: bytes) -> tuple[int, dict[str, Any]]:
+        path = written(tmp_path / "given" / "key.pem", content)
+        root = str(erased.workspace.root)
+        done = CliRunner().invoke(cli, ["keys", "pin", str(path), "--workspace", root, "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    assert pin(MINE.public.pem) == (0, {"key": MINE.public.key_id})
+    assert MINE.public.key_id in trusted_keys(erased.workspace)
+    assert pin(OWN_PEM) == (0, {"key": MINE.public.key_id})
+    before = pins.file_of(erased.workspace).read_bytes()
+    weak = b"MCowBQYDK2VwAyEAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="  # of small order
+    small = MINE.public.pem.replace(MINE.public.pem.splitlines()[1], weak)
+    for content, says in ((b"nothing", "no public key"), (small, "identifies a signer")):
+        code, told = pin(content)
+        assert code == 2
+        assert says in told["error"]
+        assert told["next"]
+    assert pins.file_of(erased.workspace).read_bytes() == before

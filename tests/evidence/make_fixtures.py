@@ -277,9 +277,7 @@ def kinds() -> dict[str, Kind]:
             "statement",
             "manifest.removed.leaves",
         ),
-        "counts-of-files-negative": of(
-            purged(files=-1), "statement", "predicate.purged.0.kinds.weights.files"
-        ),
+        "counts-of-files-negative": of(purged(files=-1), "statement", "purged.0.kinds.weights.files"),
         "counts-nothing-removed": of(removed(samples=0), "manifest", "no sample was removed"),
         "counts-more-than-there-were": of(removed(samples=13), "manifest", "13 samples were removed of 12"),
         "manifest-more-removed-than-there": of(

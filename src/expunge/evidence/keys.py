@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VARIABLE", "PublicKey", "SigningKey", "check_secret", "generate", "install", "keys_folder", "own_keys",
-    "pin",
-    "pinned_keys", "public_key", "public_keys", "public_path", "read_private", "read_public", "recorded_id",
-    "restore_public", "signing_key",
+    "pin", "pinned_keys", "public_key", "public_keys", "public_path", "read_private", "read_public",
+    "recorded_id", "restore_public", "signing_key",
 ]  # fmt: skip
 RECORD = "signing.json"
 

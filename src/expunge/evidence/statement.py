@@ -187,8 +187,8 @@ class Originals(Part):
         same_bytes_in: Other datasets of the workspace that retain a picture with the same bytes.
     """
 
-    left: int
-    folders_not_reachable: int
+    left: Size
+    folders_not_reachable: Size
     same_bytes_in: list[str]
 
 

@@ -46,7 +46,7 @@ def given(path: Path, content: bytes = PEM, mode: int = 0o600) -> Path:
 def test_made_at_first_need_outside_the_workspace(workspace: Workspace, tmp_path: Path) -> None:
     assert keys.public_key(workspace) is None
     key = keys.signing_key(workspace)
-    (file,) = (tmp_path / "keys").iterdir()
+    (file,) = (tmp_path / "keys").glob("*.pem")
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
     assert keys.signing_key(workspace).public.key_id == key.public.key_id
@@ -85,7 +85,7 @@ def test_a_key_that_others_may_use_is_refused(workspace: Workspace, tmp_path: Pa
         keys.install(workspace, given(tmp_path / "mine" / "key.pem", mode=mode))
     assert keys.public_key(workspace) is None
     keys.signing_key(workspace)
-    (file,) = (tmp_path / "keys").iterdir()
+    (file,) = (tmp_path / "keys").glob("*.pem")
     file.chmod(mode)
     with pytest.raises(InputError, match="Others may use"):
         keys.signing_key(workspace)
@@ -116,7 +116,7 @@ def test_given_keys(workspace: Workspace, tmp_path: Path) -> None:
         keys.install(workspace, tmp_path / "none.pem")
     keys.install(workspace, given(tmp_path / "mine" / "key.pem"))
     assert keys.signing_key(workspace).public.key_id == MINE.public.key_id
-    assert not (tmp_path / "keys").exists()
+    assert not list((tmp_path / "keys").glob("*.pem"))
     keys.install(workspace, given(tmp_path / "second" / "key.pem", PEM))
     assert keys.signing_key(workspace).public.key_id == MINE.public.key_id
 
@@ -135,7 +135,7 @@ def test_a_lost_key_is_an_error_not_a_new_key(workspace: Workspace, tmp_path: Pa
     with pytest.raises(StorageError, match="cannot be read"):
         keys.signing_key(workspace)
     shutil.move(tmp_path / "away", tmp_path / "keys")
-    (file,) = (tmp_path / "keys").iterdir()
+    (file,) = (tmp_path / "keys").glob("*.pem")
     file.write_bytes(FOREIGN.raw.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(InputError, match="not the workspace's"):
         keys.signing_key(workspace)

@@ -92,6 +92,24 @@ def test_links_lead_somewhere() -> None:
     assert {p.name: found for p in PAGES if (found := dead_links(p, p.read_text(encoding="utf-8")))} == {}
 
 
+def missing_tests(text: str) -> list[str]:
+    """Return the test files that a page names and that are not there."""
+    named = re.findall(r"`(tests/[^`]+)`", text)
+    return [name for name in named if not (ROOT / name).is_file()]
+
+
+def test_what_is_promised_is_tested() -> None:
+    page = read(ROOT / "docs" / "security.md")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "tested in" not in line]
+    assert len(rows) >= 20
+    assert [row for row in rows if "`tests/" not in row.split("|")[2]] == []
+    assert missing_tests(page) == []
+
+
+def test_a_missing_test_is_found() -> None:
+    assert missing_tests("`tests/house/test_docs.py`, `tests/nothing.py`") == ["tests/nothing.py"]
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [("expunge forgett --subject s17", ["forgett"]), ("expunge train shop --shard 4", ["--shard"])],

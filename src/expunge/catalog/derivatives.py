@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -213,9 +214,9 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
     return seen
 
 
-def record_purge(session: Session, plan: str, summary: dict[str, Any]) -> None:
-    """Record what a purge deleted: counts by kind and by request, no paths."""
-    session.add(PurgeRow(plan=plan, summary=summary))
+def record_purge(session: Session, plan: str, summary: dict[str, Any], at: datetime) -> None:
+    """Record what a purge deleted, and when: counts by kind and by request, no paths."""
+    session.add(PurgeRow(plan=plan, summary=summary, created=at))
     session.flush()
 
 

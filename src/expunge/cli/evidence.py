@@ -45,15 +45,16 @@ def keys() -> None:
 def show(context: Context) -> None:
     """Show the public key, which verifiers need, and where it lies."""
     from expunge.evidence import keys as store
+    from expunge.evidence.trust import trusted_keys
 
     workspace = context.workspace()
     public = store.signing_key(workspace).public
-    path = store.public_path(workspace)
+    path = store.restore_public(workspace, public)
     result = {
         "key": public.key_id,
         "public_key": str(path),
         "pem": public.pem.decode(),
-        "earlier": sorted(store.public_keys(workspace).keys() - {public.key_id}),
+        "earlier": sorted(trusted_keys(workspace).keys() - {public.key_id}),
     }
     context.emit(result, lambda: f"{public.key_id}\n{path}\n{public.pem.decode().rstrip()}")
 
@@ -75,6 +76,22 @@ def rotate(context: Context, key: Path | None, lost: bool) -> None:
     public = change(workspace, key, lost=lost)
     path = str(store.public_path(workspace))
     context.emit({"key": public.key_id, "public_key": path}, lambda: f"{public.key_id}\n{path}")
+
+
+@keys.command()
+@click.argument("key", metavar="PEM", type=click.Path(path_type=Path))
+@common_options
+def pin(context: Context, key: Path) -> None:
+    """Let a key count for this workspace, when you verify here.
+
+    PEM is your private key, or a public key that you know to be yours. The pin is kept beside the private
+    keys, not in the workspace. Needed once for a key in another folder, if the workspace was made by an
+    earlier version or the folder of the keys was lost.
+    """
+    from expunge.evidence import keys as store
+
+    public = store.pin(context.workspace(), key)
+    context.emit({"key": public.key_id}, lambda: f"{public.key_id} counts for this workspace.")
 
 
 @click.command()

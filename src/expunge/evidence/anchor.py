@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError, StorageError
 from expunge.evidence import merkle
-from expunge.evidence.keys import keys_folder
+from expunge.evidence.pins import keys_folder
 from expunge.exact.checkpoint import write_atomically
 
 if TYPE_CHECKING:

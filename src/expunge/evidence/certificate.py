@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ from expunge.catalog.tables import DatasetRow
 from expunge.data.digest import file_digest
 from expunge.errors import InputError
 from expunge.evidence import dsse, log, manifest, measured, statement
-from expunge.evidence.keys import public_keys, signing_key
+from expunge.evidence.keys import signing_key
+from expunge.evidence.trust import trusted_keys
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
 from expunge.user_files import read_bytes
@@ -110,7 +112,7 @@ def amend(
         What to tell the log, also where nothing changed (a process may have died before it told); None where
         there is no such certificate.
     """
-    path, trusted = path_of(workspace, request_id), public_keys(workspace)
+    path, trusted = path_of(workspace, request_id), trusted_keys(workspace)
     try:
         envelope = read(path)
         said = statement.decode(envelope.payload).predicate.model_dump()
@@ -148,7 +150,7 @@ def read(path: Path) -> dsse.Envelope:
         return dsse.parse(content)
     except dsse.Malformed:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(
             f"{path} is not a certificate.", "It is not a JSON object, or it breaks off.", "Check the path."
         ) from error
@@ -187,7 +189,7 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
             },
             "method": row.method,
             "dataset": {"before": f"{name}@{parent}", "after": f"{name}@{number}"},
-            "removed": {k: int(row.selection[k]) for k in ("samples", "subjects")},
+            "removed": removed_counts(row.selection, before.leaves, len(gone)),
             "manifest": {
                 "algorithm": manifest.ALGORITHM,
                 "before": before.as_json(),
@@ -195,6 +197,22 @@ def _of_request(workspace: Workspace, request_id: str) -> dict[str, Any]:
                 "removed": manifest.tree_of(gone).as_json(),
             },
         }
+
+
+def removed_counts(selection: Mapping[str, Any], before: int, removed: int) -> dict[str, int]:
+    """Return how much went, as a certificate states it.
+
+    Args:
+        selection: The request's; it also counts samples that only older versions had, or that went with
+            another request.
+        before: Leaves of the version before.
+        removed: Leaves that went: stated in place of a count that is larger than the version.
+    """
+    samples = int(selection["samples"])
+    return {
+        "samples": removed if removed and samples > before else samples,
+        "subjects": int(selection["subjects"]),
+    }
 
 
 def _end_of(workspace: Workspace, day: str) -> str:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.evidence.keys import PublicKey, SigningKey
+from expunge.evidence.key_material import PublicKey, SigningKey
+from expunge.evidence.transport import text_of
 from expunge.user_files import parse_json
 
 FIELDS = {"payload", "payloadType", "signatures"}
@@ -69,7 +71,7 @@ def parse(content: bytes) -> Envelope:
         Malformed: If it is JSON, but not exactly such an envelope.
         ValueError: If it is no JSON object at all.
     """
-    found = load_strictly(content)
+    found = _object(text_of(content), strict=False)  # a line wrapped in a string alters no signed byte
     if set(found) != FIELDS:
         odd = sorted(set(found) ^ FIELDS)
         raise Malformed(
@@ -98,7 +100,21 @@ def load_strictly(content: bytes) -> dict[str, Any]:
         Malformed: If a name stands twice, or a number is none (NaN).
         ValueError: If it is no JSON object.
     """
-    found = parse_json(content, object_pairs_hook=_unique, parse_constant=_no_number)
+    return _object(content.decode("utf-8"))
+
+
+def _object(text: str, *, strict: bool = True) -> dict[str, Any]:
+    found = parse_json(
+        text,
+        strict=strict,
+        object_pairs_hook=_unique,
+        parse_constant=_no_number,
+        parse_float=_finite,
+    )
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed("half of a surrogate pair is no character") from error
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     return found
@@ -117,9 +133,21 @@ def _no_number(word: str) -> None:
     raise Malformed(f"{word} is no JSON number")
 
 
+def _finite(word: str) -> float:
+    found = float(word)
+    if not math.isfinite(found):
+        raise Malformed(f"{word[:40]} is too large a number")
+    return found
+
+
 def _decoded(text: str, what: str) -> bytes:
-    """Decode base64, standard or URL-safe as the standard has it, and nothing besides."""
+    """Decode base64: standard or URL-safe, in one line or several, with its padding or without."""
+    joined = "".join(text.split()).replace("-", "+").replace("_", "/")
+    bare = joined.rstrip("=")
+    padding = -len(bare) % 4
     try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+        if len(joined) - len(bare) not in (0, padding):
+            raise ValueError("padding")
+        return base64.b64decode(bare + "=" * padding, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Malformed(f"the {what} is not base64") from error

@@ -1,97 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Ed25519 keys under which certificates and tree heads are signed (RFC 8032).
+"""The keys of a workspace, under which its certificates and tree heads are signed.
 
-The private key lies outside the workspace, so that a copy of the workspace is not the power to sign for
-it; the workspace keeps the public keys, the present one and those before it.
+The private key lies outside the workspace, so that a copy of the workspace is not the power to sign for it.
+Which keys count is kept there, too (:mod:`expunge.evidence.pins`): the workspace's own record and its public
+keys are a convenience, and never a reason to trust.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from expunge.errors import InputError, StorageError
+from expunge.errors import ExpungeError, InputError, StorageError
+from expunge.evidence import pins
+from expunge.evidence.key_material import PublicKey, SigningKey, public_of, read_private, read_public
+from expunge.evidence.pins import VARIABLE, Pin, keys_folder
 from expunge.exact.checkpoint import write_atomically
-from expunge.user_files import read_bytes
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
-VARIABLE = "EXPUNGE_KEYS"
+__all__ = [
+    "VARIABLE", "PublicKey", "SigningKey", "check_secret", "generate", "install", "keys_folder", "own_keys",
+    "pin", "pinned_keys", "public_key", "public_keys", "public_path", "read_private", "read_public",
+    "recorded_id", "restore_public", "signing_key",
+]  # fmt: skip
 RECORD = "signing.json"
 
 
-@dataclass(frozen=True)
-class PublicKey:
-    """A public key, known by the SHA-256 of its DER form (SubjectPublicKeyInfo, RFC 8410)."""
-
-    raw: Ed25519PublicKey
-
-    @property
-    def key_id(self) -> str:
-        """``sha256:…``: what ``openssl pkey -pubin -outform DER | sha256sum`` gives."""
-        der = self.raw.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return f"sha256:{hashlib.sha256(der).hexdigest()}"
-
-    @property
-    def pem(self) -> bytes:
-        """The key as PEM."""
-        return self.raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-    def holds(self, signature: bytes, message: bytes) -> bool:
-        """Whether a signature of a message is of this key."""
-        try:
-            self.raw.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
-
-
-@dataclass(frozen=True)
-class SigningKey:
-    """A private key."""
-
-    raw: Ed25519PrivateKey
-
-    @property
-    def public(self) -> PublicKey:
-        """What verifies its signatures."""
-        return PublicKey(self.raw.public_key())
-
-    def sign(self, message: bytes) -> bytes:
-        """Return the signature of a message, 64 bytes."""
-        return self.raw.sign(message)
-
-
-def keys_folder() -> Path:
-    """Where private keys are made: EXPUNGE_KEYS, or ``expunge/keys`` in the user's configuration folder."""
-    if named := os.environ.get(VARIABLE):
-        return Path(os.path.abspath(named))
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(os.path.abspath(os.path.expanduser(home))) / "expunge" / "keys"
+def recorded_id(workspace: Workspace) -> str | None:
+    """Return the id of the key that the workspace names as its own; None before it has one."""
+    record = _record(workspace)
+    return None if record is None else record["key_id"]
 
 
 def public_key(workspace: Workspace) -> PublicKey | None:
-    """Return the workspace's present public key; None before it has one."""
+    """Return the workspace's present public key; None before it has one.
+
+    Raises:
+        InputError: If the key that the workspace names does not count for it.
+    """
     record = _record(workspace)
-    return None if record is None else read_public(_public_path(workspace, record["key_id"]))
+    if record is None:
+        return None
+    return pinned_keys(workspace).get(record["key_id"]) or signing_key(workspace).public
 
 
 def public_path(workspace: Workspace) -> Path | None:
@@ -101,9 +59,39 @@ def public_path(workspace: Workspace) -> Path | None:
 
 
 def public_keys(workspace: Workspace) -> dict[str, PublicKey]:
-    """Return all public keys that the workspace ever signed with, by their ids."""
-    found = [read_public(path) for path in sorted(_public_folder(workspace).glob("*.pem"))]
+    """Return the public keys in the workspace by their ids; anybody who can write to it can add one."""
+    found: dict[str, PublicKey] = {}
+    for path in sorted(_public_folder(workspace).glob("*.pem")):
+        with contextlib.suppress(InputError):
+            key = read_public(path)
+            found[key.key_id] = key
+    return found
+
+
+def pinned_keys(workspace: Workspace) -> dict[str, PublicKey]:
+    """Return the keys that are pinned for the workspace, by their ids."""
+    found = [public_of(known.pem.encode(), known.key_id) for known in pins.pins_of(workspace)]
     return {key.key_id: key for key in found}
+
+
+def own_keys(workspace: Workspace) -> dict[str, Path]:
+    """Return, by id, the private keys in the keys' folder that belong to keys of the workspace.
+
+    For workspaces of which nothing was pinned yet: only the user can put a private key there. A key that is
+    pinned for another workspace is none of them.
+    """
+    record, folder = _record(workspace), keys_folder()
+    candidates = [folder / path.name for path in sorted(_public_folder(workspace).glob("*.pem"))]
+    candidates += [_private_path(record)] if record is not None else []
+    found: dict[str, Path] = {}
+    for path in candidates:
+        if not _is_in_keys_folder(path):
+            continue
+        with contextlib.suppress(ExpungeError):
+            key_id = read_private(path).public.key_id
+            if not pins.pinned_elsewhere(workspace, key_id):
+                found[key_id] = path
+    return found
 
 
 def signing_key(workspace: Workspace) -> SigningKey:
@@ -111,7 +99,7 @@ def signing_key(workspace: Workspace) -> SigningKey:
 
     Raises:
         StorageError: If the key is recorded but cannot be read.
-        InputError: If others may read it.
+        InputError: If others may read it, or it does not count for this workspace.
     """
     record = _record(workspace)
     if record is None:
@@ -124,7 +112,36 @@ def signing_key(workspace: Workspace) -> SigningKey:
             f"{path} holds another key than the one recorded.",
             "Restore it from a backup.",
         )
+    pinned = {known.key_id for known in pins.pins_of(workspace)}
+    if not pinned and key.public.key_id in (own := own_keys(workspace)):
+        _pin_own(workspace, own, key.public.key_id)
+    elif key.public.key_id not in pinned:
+        raise _not_pinned(workspace, path)
+    if not (workspace.root / "keys" / RECORD).exists():
+        install(workspace, path)  # its record is gone, and was found by the pins
     return key
+
+
+def pin(workspace: Workspace, path: Path) -> PublicKey:
+    """Let a key count for the workspace from now on; the user says so.
+
+    Args:
+        workspace: Whose certificates are verified with it.
+        path: A public key, or the private one.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    path = Path(os.path.abspath(path))
+    is_private = os.path.isfile(path) and b"PRIVATE KEY" in path.read_bytes()
+    public = read_private(path).public if is_private else read_public(path)
+    private = str(path) if is_private else ""
+    known = {pinned.key_id: pinned.private for pinned in pins.pins_of(workspace)}
+    if not known:
+        _pin_own(workspace, own_keys(workspace))
+    private = private or known.get(public.key_id, "")
+    pins.add(workspace, Pin(public.key_id, public.pem.decode(), private))
+    return public
 
 
 def generate() -> Path:
@@ -163,6 +180,7 @@ def install(workspace: Workspace, path: Path, *, replace: bool = False) -> dict[
     write_atomically(public, key.public.pem, "The public key")
     content = (json.dumps(record, indent=1) + "\n").encode()
     if replace:
+        pin(workspace, path)
         write_atomically(target, content, "The record of the signing key")
         return record
     draft = target.with_name(f".{RECORD}.{os.getpid()}.tmp")
@@ -176,84 +194,78 @@ def install(workspace: Workspace, path: Path, *, replace: bool = False) -> dict[
                 public.unlink(missing_ok=True)
             if path.parent == keys_folder():
                 path.unlink()
-        return dict(made)
+            return dict(made)
     finally:
         draft.unlink(missing_ok=True)
+    pin(workspace, path)
     return record
 
 
-def read_private(path: Path) -> SigningKey:
-    """Read a private key.
+def restore_public(workspace: Workspace, key: PublicKey) -> Path:
+    """Write the file of a public key again if it holds something else; returns the file."""
+    path = _public_path(workspace, key.key_id)
+    if not path.is_file() or path.read_bytes() != key.pem:
+        write_atomically(path, key.pem, "The public key")
+    return path
+
+
+def check_secret(workspace: Workspace) -> None:
+    """Raise an error if the workspace is one whose key is pinned, with another secret.
 
     Raises:
-        StorageError: If it cannot be read.
-        InputError: If it is no Ed25519 key, or if others may read it or put another in its place.
+        InputError: If so: its pins, its anchor and its suppression list would not be found.
     """
-    try:
-        content, file, folder = read_bytes(path), path.stat().st_mode, path.parent.stat().st_mode
-    except OSError as error:
-        raise StorageError(
-            "The signing key cannot be read.",
-            f"{path}: {error.strerror or type(error).__name__}",
-            f"Restore it, or name its folder with {VARIABLE}. If it is lost: expunge keys rotate --lost",
-        ) from error
-    if file & (stat.S_IRWXG | stat.S_IRWXO):
+    if pins.pins_of(workspace):
+        return
+    listed = {f"sha256:{path.stem}" for path in _public_folder(workspace).glob("*.pem")}
+    listed.add(recorded_id(workspace) or "")
+    if any(pins.pinned_elsewhere(workspace, key_id) for key_id in listed):
         raise InputError(
-            f"Others may use the signing key {path}.",
-            f"Its mode is {stat.S_IMODE(file):04o}; nobody but its owner may have access.",
-            f"Run: chmod 600 {path}",
+            "The workspace's secret was changed, or its key is that of another workspace.",
+            "keys/suppression.key is not the secret with which the signing key was pinned.",
+            "Restore keys/suppression.key from a backup, and find out who changed it. If this is another"
+            " workspace that is to share the key: expunge keys pin PEM",
         )
-    if folder & (stat.S_IWGRP | stat.S_IWOTH) and not folder & stat.S_ISVTX:
-        raise InputError(
-            f"Others may replace the signing key {path}.",
-            f"The folder's mode is {stat.S_IMODE(folder):04o}.",
-            f"Run: chmod go-w {path.parent}",
-        )
-    try:
-        key = load_pem_private_key(content, None)
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is no private key that can be used.",
-            "It is not PEM, or it is encrypted.",
-            "Make one with: openssl genpkey -algorithm ed25519 -out key.pem",
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InputError(
-            f"{path} is a key of another kind.", "Certificates are signed with Ed25519.", "Give such a key."
-        )
-    return SigningKey(key)
 
 
-def read_public(path: Path) -> PublicKey:
-    """Read a public key.
-
-    Raises:
-        InputError: If it cannot be read, or is no Ed25519 public key.
-    """
+def _not_pinned(workspace: Workspace, path: Path) -> InputError:
     try:
-        key = load_pem_public_key(read_bytes(path))
-    except OSError as error:
-        raise InputError(
-            f"The public key {path} cannot be read.",
-            error.strerror or type(error).__name__,
-            "Check the path.",
-        ) from error
-    except ValueError as error:
-        raise InputError(
-            f"{path} is no public key.", "It is not PEM (SubjectPublicKeyInfo).", "Check the path."
-        ) from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise InputError(
-            f"{path} is a key of another kind.", "Certificates are signed with Ed25519.", "Give such a key."
-        )
-    return PublicKey(key)
+        check_secret(workspace)
+    except InputError as error:
+        return error
+    return InputError(
+        "The signing key that the workspace names does not count for it.",
+        f"Nothing outside of the workspace says that {path} is its key; whoever can write to the workspace"
+        " could have named it.",
+        f"If the key is yours: expunge keys pin {path}",
+    )
+
+
+def _pin_own(workspace: Workspace, own: dict[str, Path], present: str = "") -> None:
+    """Pin keys of the keys' folder; where that cannot be written, they count without."""
+    with contextlib.suppress(StorageError):
+        for key_id in sorted(own, key=lambda key_id: key_id == present):
+            public = read_private(own[key_id]).public
+            pins.add(workspace, Pin(key_id, public.pem.decode(), str(own[key_id])))
 
 
 def _record(workspace: Workspace) -> dict[str, str] | None:
-    with contextlib.suppress(FileNotFoundError):
+    """Return what the workspace names as its key; where its record is gone, the one pinned last."""
+    try:
         found = json.loads((workspace.root / "keys" / RECORD).read_text(encoding="utf-8"))
         return {"key_id": str(found["key_id"]), "private": str(found["private"])}
-    return None
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            "The workspace's record of its signing key cannot be read.",
+            f"keys/{RECORD}: {type(error).__name__}",
+            f"Delete it: the key is known from the folder of the keys (or the one that {VARIABLE} names).",
+        ) from error
+    if not (workspace.root / "keys" / "suppression.key").exists():
+        return None
+    known = [pinned for pinned in pins.pins_of(workspace) if pinned.private]
+    return {"key_id": known[-1].key_id, "private": known[-1].private} if known else None
 
 
 def _private_path(record: dict[str, str]) -> Path:
@@ -262,6 +274,12 @@ def _private_path(record: dict[str, str]) -> Path:
     moved = keys_folder() / path.name
     # os.path: a folder that may not be entered is no accident here; reading the key says so
     return moved if not os.path.exists(path) and os.path.exists(moved) else path
+
+
+def _is_in_keys_folder(path: Path) -> bool:
+    return os.path.isfile(path) and Path(os.path.realpath(path)).parent == Path(
+        os.path.realpath(keys_folder())
+    )
 
 
 def _public_folder(workspace: Workspace) -> Path:

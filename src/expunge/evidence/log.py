@@ -152,7 +152,11 @@ def parse(content: bytes, *, torn_ok: bool = False, known: Sequence[Entry] = ())
     """
     *lines, rest = content.split(b"\n")
     if rest and not torn_ok:
-        raise BrokenLog("the log breaks off in the midst of its last entry")
+        try:
+            _entry(len(lines), rest)
+        except BrokenLog as error:
+            raise BrokenLog("the log breaks off in the midst of its last entry") from error
+        lines.append(rest)  # whole, but for its end: an editor took that off
     if lines[: len(known)] != [entry.line for entry in known]:
         known = ()
     return [*known, *(_entry(index, lines[index]) for index in range(len(known), len(lines)))]

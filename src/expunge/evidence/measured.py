@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -18,6 +18,7 @@ SAYS = (
     "fairness were not looked at."
 )
 Figures = dict[str, float | None]
+Size = Annotated[int, Field(ge=0)]
 
 
 class Measured(BaseModel):
@@ -39,14 +40,14 @@ class Measured(BaseModel):
     metric: str
     by: str
     models: list[str]
-    attributes: int
-    groups: int
-    groups_without_figure: int
-    minimum: int
-    samples: int
+    attributes: Size
+    groups: Size
+    groups_without_figure: Size
+    minimum: Size
+    samples: Size
     worst: list[Figures | None]
     gap: list[Figures | None]
-    harmed: list[int]
+    harmed: list[Size]
     says: str = SAYS
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import InputError
-from expunge.evidence import certificate, dsse, log, merkle, statement
+from expunge.evidence import certificate, contradictions, dsse, log, merkle, statement, transport
 from expunge.evidence.check import Check
 from expunge.evidence.keys import PublicKey
 from expunge.user_files import read_bytes
 
 SEMANTIC = {
     "dates": "they are dates with a zone, in a possible order",
+    "models": "digests, labels and costs of the models are possible together",
     "subjects": "the digests in 'subject' are those of the models and of the manifest",
     "guarantees": "each guarantee fits its model, with the definition of this format",
     "manifest": "leaves before, less those removed, are the leaves after",
@@ -77,7 +78,8 @@ def check_certificate(path: Path, trusted: Mapping[str, PublicKey], expected: st
     checks.append(Check("key", True, f"the key {short(key.key_id)} is trusted"))
     holds = dsse.signature_holds(envelope, key)
     detail = "it is of this key and for these bytes" if holds else (
-        "it does not fit: payload, payload type or signature was changed after signing"
+        "it does not fit: the envelope was altered; its payload, payload type or signature was changed after"
+        " signing"
     )  # fmt: skip
     checks.append(Check("signature", holds, detail))
     if not (right and holds):
@@ -87,7 +89,7 @@ def check_certificate(path: Path, trusted: Mapping[str, PublicKey], expected: st
     except dsse.Malformed as error:
         return Read([*checks, Check("statement", False, str(error))])
     checks.append(Check("statement", True, f"in-toto Statement v1 of {statement.PREDICATE}"))
-    wrong = statement.faults(found)
+    wrong = contradictions.find(found)
     checks += [Check(name, name not in wrong, wrong.get(name, detail)) for name, detail in SEMANTIC.items()]
     stated = found.predicate.request
     if expected is not None:
@@ -118,7 +120,7 @@ def check_log(
         checks = [Check("log", None, "no log was given: --log FILE"), _consistency(None, earlier, trusted)]
         return [*checks, witness]
     try:
-        entries = log.parse(content)
+        entries = log.parse(transport.lines_of(content))
     except log.BrokenLog as error:
         return [Check("log", False, str(error)), Check("consistency", None, "the log is broken"), witness]
     checks = [Check("log", True, f"{len(entries)} entries, in their order"), _head(entries, head, trusted)]
@@ -134,7 +136,7 @@ def short(key_id: str) -> str:
 
 def _told_old(path: Path, reason: str) -> str:
     try:
-        found = dsse.load_strictly(read_bytes(path))
+        found = dsse.load_strictly(transport.text_of(read_bytes(path)).encode())
     except ValueError:
         return reason
     if str(found.get("format", "")).startswith("expunge-certificate/"):
@@ -183,7 +185,7 @@ def _read_head(content: bytes, trusted: Mapping[str, PublicKey]) -> log.TreeHead
     if key is None:
         raise ValueError(f"the tree head is signed by {short(envelope.key_id)}, which is not trusted")
     if not dsse.signature_holds(envelope, key):
-        raise ValueError("the tree head's signature does not fit: it was changed after signing")
+        raise ValueError("the tree head's signature does not fit: it was altered after signing")
     return log.parse_head(content)
 
 

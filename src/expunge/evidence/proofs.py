@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.evidence import log
 from expunge.evidence.check import Check
-from expunge.evidence.keys import public_keys
 from expunge.evidence.offline import check_log
+from expunge.evidence.trust import trusted_keys
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -29,7 +29,7 @@ def overview(workspace: Workspace) -> dict[str, Any]:
     shown: dict[str, Any] = {"size": 0, "root": None, "signed_at": None, "key": None, "checks": []}
     if not content:
         return shown
-    found = check_log(content, head, None, public_keys(workspace), None)
+    found = check_log(content, head, None, trusted_keys(workspace), None)
     shown["checks"] = [c.as_json() for c in found if c.name != "consistency"]
     if head is not None:
         try:
@@ -52,7 +52,7 @@ def consistency(workspace: Workspace, earlier: bytes) -> list[dict[str, Any]]:
         Checks, as ``expunge verify --json`` prints them.
     """
     content, head = _content(workspace)
-    checks: Sequence[Check] = check_log(content or b"", head, earlier, public_keys(workspace), None)
+    checks: Sequence[Check] = check_log(content or b"", head, earlier, trusted_keys(workspace), None)
     return [check.as_json() for check in checks]
 
 

@@ -9,11 +9,13 @@ successor: tell verifiers to trust it no longer.
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -46,8 +48,7 @@ def rotate(workspace: Workspace, path: Path | None = None, *, lost: bool = False
     old = None if lost else keys.signing_key(workspace)
     path = keys.generate() if path is None else path
     new = keys.read_private(path).public
-    present = keys.public_key(workspace)
-    if present is not None and present.key_id == new.key_id:
+    if keys.recorded_id(workspace) == new.key_id:
         raise InputError("This is the present key already.", "", "Give another one, or none to make one.")
     if old is not None:
         log.append(workspace, [rotation(old, new)])
@@ -81,12 +82,13 @@ def successors(entries: Sequence[log.Entry], trusted: PublicKey) -> dict[str, Pu
         try:
             signature = base64.b64decode(data["sig"], validate=True)
             raw = load_pem_public_key(base64.b64decode(data["new"], validate=True))
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError, UnsupportedAlgorithm):
             continue
         signed = {k: data[k] for k in ("old", "new")}
         if isinstance(raw, Ed25519PublicKey) and signer.holds(
             signature, dsse.pae(ROTATION_TYPE, log.canonical(signed))
         ):
-            key = PublicKey(raw)
-            found[key.key_id] = key
+            with contextlib.suppress(ValueError):  # a key under which anybody can sign
+                key = PublicKey(raw)
+                found[key.key_id] = key
     return found

@@ -8,7 +8,6 @@ certificate, since a signature is worth only as much as what the reader made of 
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,6 +53,9 @@ NOT_COVERED = (
 )
 
 
+Size = Annotated[int, Field(ge=0)]
+
+
 class Part(BaseModel):
     """A part of a statement: nothing missing, nothing more, no conversion of types."""
 
@@ -86,15 +88,15 @@ class Versions(Part):
 class Removed(Part):
     """How much went."""
 
-    samples: int
-    subjects: int
+    samples: Size
+    subjects: Size
 
 
 class TreeOf(Part):
     """A salted Merkle root and the number of its leaves."""
 
     root: str = Field(pattern="^[0-9a-f]{64}$")
-    leaves: int
+    leaves: Size
 
 
 class Manifest(Part):
@@ -137,8 +139,8 @@ class Model(Part):
 class Count(Part):
     """How many files of a kind, and their size."""
 
-    files: int
-    bytes: int
+    files: Size
+    bytes: Size
 
 
 class Purged(Part):
@@ -185,8 +187,8 @@ class Originals(Part):
         same_bytes_in: Other datasets of the workspace that retain a picture with the same bytes.
     """
 
-    left: int
-    folders_not_reachable: int
+    left: Size
+    folders_not_reachable: Size
     same_bytes_in: list[str]
 
 
@@ -282,66 +284,3 @@ def subjects(predicate: dict[str, Any]) -> dict[str, dict[str, str]]:
                 found |= {f"{shown['model']}/{name}": {"sha256": d} for name, d in files.items()}
     found[predicate["dataset"]["after"]] = {MANIFEST: predicate["manifest"]["after"]["root"]}
     return found
-
-
-def faults(statement: Statement) -> dict[str, str]:
-    """Return what is wrong in a readable statement, by the name of the check that finds it."""
-    found: dict[str, str] = {}
-    predicate = statement.predicate
-    if problem := _wrong_dates(predicate.dates):
-        found["dates"] = problem
-    wanted = subjects(predicate.model_dump())
-    stated = {subject.name: subject.digest for subject in statement.subject}
-    if stated != wanted or len(stated) != len(statement.subject):
-        names = sorted(n for n in stated.keys() | wanted.keys() if stated.get(n) != wanted.get(n))
-        found["subjects"] = f"the digests of {', '.join(names) or 'a name given twice'} contradict the models"
-    if problem := _wrong_guarantees(predicate):
-        found["guarantees"] = problem
-    before, after, removed = predicate.manifest.before, predicate.manifest.after, predicate.manifest.removed
-    if before.leaves - removed.leaves != after.leaves or not 0 <= removed.leaves <= before.leaves:
-        found["manifest"] = (
-            f"{before.leaves} leaves before, less {removed.leaves}, are not {after.leaves} after"
-        )
-    elif removed.leaves == 0 and before.root != after.root:
-        found["manifest"] = "nothing was removed, and yet the root changed"
-    elif removed.leaves and before.root == after.root:
-        found["manifest"] = "something was removed, and yet the root is the same"
-    return found
-
-
-def _wrong_dates(dates: Dates) -> str | None:
-    read: dict[str, datetime] = {}
-    for name, text in dates.model_dump().items():
-        if text is None:
-            continue
-        try:
-            read[name] = datetime.fromisoformat(text)
-        except ValueError:
-            return f"'{name}' is no date"
-        if read[name].tzinfo is None:
-            return f"'{name}' has no time zone"
-    for name in ("issued", "due", "extended"):
-        if name in read and read[name] < read["received"]:
-            return f"'{name}' lies before 'received'"
-    return None
-
-
-def _wrong_guarantees(predicate: Predicate) -> str | None:
-    for entry in predicate.models:
-        if entry.guarantee in ("exact", "exact-interim") and (
-            entry.plan is None or entry.verdict is not None
-        ):
-            return (
-                f"{entry.model}: '{entry.guarantee}' is for models with a plan, which no audit has to judge"
-            )
-        passed = entry.verdict in ("pass", "no-power") or entry.method == "retrain"
-        if entry.guarantee == "audited" and (entry.audit is None or not passed):
-            return f"{entry.model}: 'audited' without an audit that passed, or could tell nothing"
-        if entry.guarantee == "exact" and entry.digest is None:
-            return f"{entry.model}: 'exact' without a digest"
-        if (
-            entry.guarantee != "none"
-            and predicate.guarantees.get(entry.guarantee) != GUARANTEES[entry.guarantee]
-        ):
-            return f"{entry.model}: the definition of '{entry.guarantee}' is not the one of this format"
-    return None

@@ -11,12 +11,12 @@ from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
 from expunge.catalog.tables import DatasetRow
 from expunge.errors import InputError
-from expunge.evidence import certificate, log, manifest, statement
+from expunge.evidence import anchor, certificate, log, manifest, statement
 from expunge.evidence.check import Check
-from expunge.evidence.keys import PublicKey, public_keys, read_public
+from expunge.evidence.keys import PublicKey, read_public
 from expunge.evidence.offline import Read, check_certificate, check_log, read_file
-from expunge.evidence.rotation import successors
 from expunge.evidence.tensors import digest_apart, digest_of
+from expunge.evidence.trust import chained, is_signers, trusted_keys
 from expunge.exact.composition import Composition
 from expunge.exact.model import ErasableModel
 from expunge.exact.replay import replay as run_replay
@@ -69,7 +69,7 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
             "Name a certificate, or the workspace with --workspace.",
         )
     home = _home(workspace, means)
-    content, head, trusted = _material(home, means)
+    content, head = _log_of(home, means)
     if workspace is not None and is_request:
         with workspace.session() as session:
             catalog.get_request(session, target)
@@ -79,9 +79,10 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
                 f"The request {target} has no certificate.", "", "One is made when it is executed."
             )
     earlier = read_file(means.tree_head, "The tree head") if means.tree_head else None
-    checks: list[Check]
+    checks: list[Check] = []
     if path.is_file():
         named = path.stem if log.REQUEST.fullmatch(path.stem) else None
+        trusted = _trusted(home, means, content)
         read = check_certificate(path, trusted, named)
         checks = [*read.checks, *check_log(content, head, earlier, trusted, read)]
         checks += _of_certificate(home, read, means, progress)
@@ -91,42 +92,53 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
             published = catalog.find_model(session, target)
         checks = _of_model(workspace, published, published.digest, means, progress)
         if means.log is not None or earlier is not None:
-            checks += check_log(content, head, earlier, trusted, None)
+            checks += check_log(content, head, earlier, _trusted(home, means, content), None)
+    checks = [*_restored(home), *checks]
     valid = all(c.ok is not False for c in checks) and any(c.ok for c in checks)
     return {"target": target, "valid": valid, "checks": [c.as_json() for c in checks]}
 
 
-def _material(
-    workspace: Workspace | None, means: Means
-) -> tuple[bytes | None, bytes | None, dict[str, PublicKey]]:
-    """The log, its tree head, and the trusted keys by id: never one that a certificate brings along."""
+def _restored(workspace: Workspace | None) -> list[Check]:
+    """A failed check where the workspace is older than what is known of it: it cannot vouch for anything."""
+    if workspace is None:
+        return []
+    try:
+        anchor.check(workspace)
+    except InputError as error:
+        return [Check("workspace", False, f"{error.what} {error.why}".strip())]
+    return []
+
+
+def _log_of(workspace: Workspace | None, means: Means) -> tuple[bytes | None, bytes | None]:
+    """The log and its tree head."""
     content, folder = None, workspace.root / "log" if workspace is not None else None
     if means.log is not None:
         content, folder = read_file(means.log, "The log"), means.log.parent
     elif folder is not None and (folder / log.ENTRIES).is_file():
         content = (folder / log.ENTRIES).read_bytes()
     beside = folder / log.HEAD if folder is not None else None
-    head = beside.read_bytes() if beside is not None and beside.is_file() else None
-    if means.public_key is None:
-        if workspace is None:
-            raise InputError(
-                "There is no key to verify with.",
-                "A key that comes with a certificate proves nothing.",
-                "Give the signer's public key, from a source that you trust: --public-key PEM",
-            )
-        return content, head, public_keys(workspace)
-    given = read_public(means.public_key)
-    try:
-        return content, head, successors(log.parse(content or b"", torn_ok=True), given)
-    except log.BrokenLog:
-        return content, head, {given.key_id: given}
+    return content, beside.read_bytes() if beside is not None and beside.is_file() else None
+
+
+def _trusted(workspace: Workspace | None, means: Means, content: bytes | None) -> dict[str, PublicKey]:
+    """The trusted keys by id: never one that a certificate or a workspace brings along."""
+    if means.public_key is not None:
+        given = read_public(means.public_key)
+        return chained({given.key_id: given}, content or b"")
+    if workspace is None:
+        raise InputError(
+            "There is no key to verify with.",
+            "A key that comes with a certificate proves nothing.",
+            "Give the signer's public key, from a source that you trust: --public-key PEM",
+        )
+    return trusted_keys(workspace)
 
 
 def _home(workspace: Workspace | None, means: Means) -> Workspace | None:
     """The workspace, if it is that of the signer: another one knows nothing of the certificate."""
     if workspace is None or means.public_key is None:
         return workspace
-    return workspace if read_public(means.public_key).key_id in public_keys(workspace) else None
+    return workspace if is_signers(workspace, read_public(means.public_key)) else None
 
 
 def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progress: Progress) -> list[Check]:
@@ -166,7 +178,8 @@ def _request(workspace: Workspace, said: statement.Predicate) -> Check:
     same = (
         received == said.dates.received
         and said.dataset.after == f"{name}@{after}"
-        and said.removed.model_dump() == {k: asked[k] for k in ("samples", "subjects")}
+        and said.removed.model_dump()
+        == certificate.removed_counts(asked, said.manifest.before.leaves, said.manifest.removed.leaves)
         and {entry.model.partition("@")[0] for entry in said.models} == set(asked["models"])
     )
     return Check("request", same, f"the catalog {'agrees' if same else 'tells another story'}")

@@ -169,7 +169,7 @@ def _record(workspace: Workspace, found: Survey, outcomes: Sequence[Outcome]) ->
         forget_decisions(session)
         if deleted:
             summary = _summary(deleted, outcomes) | {"external": checklist(workspace)}
-            derivatives.record_purge(session, found.digest, summary)
+            derivatives.record_purge(session, found.digest, summary, workspace.clock())
 
 
 def _summary(deleted: Sequence[Leftover], outcomes: Sequence[Outcome]) -> dict[str, Any]:

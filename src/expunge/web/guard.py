@@ -9,16 +9,18 @@ something must come from the desk's own origin, where the browser says from wher
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from expunge.errors import ExpungeError
-from expunge.web.problems import HttpProblem, Problem, answer
-from expunge.web.security import SAFE, Identity
+from expunge.web.problems import HttpProblem, Problem, answer, not_signed_in
+from expunge.web.security import SAFE, Identity, still_allowed
 from expunge.web.settings import ServerSettings
 from expunge.web.trail import Entry
 
@@ -36,6 +38,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 STATIC = "/static/"
+RECHECK_SECONDS = 1.0  # who asked is looked up again at most so often
 NAMED = re.compile(r"[rjt]-[0-9a-f]{16}|[A-Za-z0-9][A-Za-z0-9._-]{0,99}@[1-9][0-9]{0,8}")
 
 
@@ -63,6 +66,8 @@ class Guard:
                 self._dress(scope, MutableHeaders(scope=message))
             await send(message)
 
+        if scope["method"] in SAFE:
+            guarded = _Watched(scope, receive, guarded)
         problem = self._refusal(scope, request)
         if problem is not None:
             await answer(problem)(scope, receive, guarded)
@@ -125,6 +130,35 @@ class Guard:
         headers.setdefault("Cache-Control", kept)
         if self.settings.secure_cookies:
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+
+
+class _Watched:
+    """Sends an answer, and withholds what is left of it once who asked may no longer have it.
+
+    An answer that takes longer than ``RECHECK_SECONDS``, or goes on, is checked before each part. What a
+    request changed is done by then, so only reading is watched.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        self.checked = time.monotonic()
+        self.started = self.over = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if self.over:
+            return
+        if time.monotonic() - self.checked >= RECHECK_SECONDS:
+            self.over = not await run_in_threadpool(still_allowed, Request(self.scope))
+            self.checked = time.monotonic()
+        if not self.over:
+            self.started = True
+            await self.send(message)
+        elif self.started:  # it breaks off
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            refused = not_signed_in()
+            await answer(refused.problem, refused.headers)(self.scope, self.receive, self.send)
 
 
 class _TooLarge(HttpProblem):

@@ -114,13 +114,30 @@ def allowed(permission: str) -> Callable[..., Awaitable[Identity]]:
     """
     _ = PERMISSIONS[permission]
 
-    async def check(who: Identity = Depends(identity)) -> Identity:  # noqa: B008 (FastAPI's way)
+    async def check(request: Request, who: Identity = Depends(identity)) -> Identity:  # noqa: B008 (FastAPI's way)
         if not who.may(permission):
             raise not_allowed(permission)
+        request.state.permission = permission
         return who
 
     check.permission = permission  # type: ignore[attr-defined]  # read by the tests of every route
     return check
+
+
+def still_allowed(request: Request) -> bool:
+    """Whether who asked may still have the answer: for answers that take long, or that go on.
+
+    False once the token or the session ended, the account was closed, or its role or scopes no longer have
+    the permission that the route needs. Looking does not count as use of a session.
+    """
+    before: Identity | None = getattr(request.state, "identity", None)
+    if before is None:
+        return True  # the answer is for everybody
+    now = _find(request, record=False)
+    if now is None or (now.account_id, now.via) != (before.account_id, before.via):
+        return False
+    permission: str | None = getattr(request.state, "permission", None)
+    return permission is None or now.may(permission)
 
 
 def address_of(request: Request) -> str:
@@ -148,7 +165,7 @@ def drop_cookie(response: Response, settings: ServerSettings) -> None:
     )
 
 
-def _find(request: Request) -> Identity | None:
+def _find(request: Request, *, record: bool = True) -> Identity | None:
     workspace, settings = workspace_of(request), settings_of(request)
     sent = request.headers.get("Authorization")
     if sent is not None:  # a token that is wrong is an error, whatever the cookie says
@@ -161,7 +178,7 @@ def _find(request: Request) -> Identity | None:
     known = sessions.known(workspace, settings, cookie) if cookie else None
     if cookie is None or known is None:
         return None
-    if known.stale:
+    if known.stale and record:
         request.app.state.trail.used(known.digest)
     csrf = sessions.csrf_of(cookie)
     return Identity(known.account_id, known.name, known.role, "cookie", None, csrf, known.digest)

@@ -20,7 +20,7 @@ from expunge.errors import InputError
 from expunge.web import jobs
 from expunge.web.api.job_shapes import JobShown, Run, RunRequests
 from expunge.web.api.shapes import CHANGES, READS, Cursor, IdempotencyKey, Limit, Paged
-from expunge.web.security import Identity, allowed, workspace_of
+from expunge.web.security import Identity, allowed, still_allowed, workspace_of
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 View = Annotated[Identity, Depends(allowed("desk.view"))]
@@ -87,15 +87,18 @@ def show_job(request: Request, job_id: JobId, _: View) -> Any:
         **READS,
         200: {
             "description": "Server-sent events: `progress` when something changed, `end` at the end; the"
-            " data of each is the job.",
+            " data of each is the job. The stream also ends when the token or session does.",
             "content": {"text/event-stream": {"schema": EVENT}},
         },
     },
 )
 async def follow_job(request: Request, job_id: JobId, _: View) -> StreamingResponse:
-    """Follow a job until it ends."""
+    """Follow a job until it ends, or until you may no longer see it."""
     workspace = workspace_of(request)
     first = await run_in_threadpool(jobs.find, workspace, job_id)
+
+    def look() -> jobs.Job | None:
+        return jobs.find(workspace, job_id) if still_allowed(request) else None
 
     async def events() -> AsyncIterator[str]:
         job, told, quiet = first, None, 0.0
@@ -106,11 +109,13 @@ async def follow_job(request: Request, job_id: JobId, _: View) -> StreamingRespo
             if job.ended:
                 return
             await asyncio.sleep(LOOK_SECONDS)
-            quiet += LOOK_SECONDS
+            now = await run_in_threadpool(look)
+            if now is None:
+                return
+            job, quiet = now, quiet + LOOK_SECONDS
             if quiet >= COMMENT_SECONDS:
                 yield ": still at it\n\n"
                 quiet = 0.0
-            job = await run_in_threadpool(jobs.find, workspace, job_id)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

@@ -25,12 +25,14 @@ import torch
 from torch import nn
 
 from expunge.errors import ExpungeError, InputError
+from expunge.methods.least import FORWARD as FORWARD
+from expunge.methods.least import Least, LeastWork, Sizes, retain_batch
+from expunge.methods.values import check_value
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Batch, Samples, Task
 
 ENTRY_POINTS = "expunge.methods"
 GOALS = ("sample", "subject", "class")
-FORWARD = 1 / 3  # of a training pass: a backward pass costs about two forward ones
 CLIP_NORM = 10.0
 STRONGER = 3.0  # the factor by which a learning rate is raised to make a method work harder
 MethodFunction = Callable[..., nn.Module]
@@ -61,6 +63,7 @@ class Method:
         automatic: Whether ``auto`` may try it.
         strength: The hyper-parameter that says how hard the method works, and the factor by which it becomes
             stronger: ``auto`` tunes it. Unless it is given, the learning rate if there is one.
+        least: What it needs for its first step; unless given, one batch of the retain set.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Method:
     needs: tuple[str, ...] = ()
     automatic: bool = True
     strength: tuple[str, float] | None = None
+    least: Least = retain_batch
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -79,10 +83,10 @@ class Method:
         return {p.name: None if p.default is p.empty else p.default for p in own}
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Raise an error for a hyper-parameter that is unknown, or one that is missing.
+        """Raise an error for a hyper-parameter that is unknown, missing, or has an impossible value.
 
         Raises:
-            InputError: It names the known ones.
+            InputError: It names the known ones, or what the value must be.
         """
         known = self.hyperparameters
         unknown = sorted(set(values) - set(known))
@@ -99,6 +103,12 @@ class Method:
                 "It has no default.",
                 "Give it, or choose another method.",
             )
+        for name, value in values.items():
+            check_value(self.name, name, value, known[name])
+
+    def least_work(self, sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+        """Return what the first step takes, with defaults for what is not given."""
+        return self.least(sizes, {**self.hyperparameters, **values})
 
 
 _REGISTRY: dict[str, Method] = {}
@@ -113,6 +123,7 @@ def register(
     needs: tuple[str, ...] = (),
     automatic: bool = True,
     strength: tuple[str, float] | None = None,
+    least: Least = retain_batch,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Make a function known as a method; see :class:`Method` for the arguments."""
 
@@ -121,7 +132,7 @@ def register(
             raise ValueError(f"two methods are called {name!r}")
         learns = "lr" in inspect.signature(function).parameters
         knob = strength or (("lr", STRONGER) if learns else None)
-        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, knob)
+        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, knob, least)
         return function
 
     return add

@@ -13,14 +13,16 @@ from torch import nn
 
 from expunge.audit.verdict import label_of
 from expunge.errors import InputError
+from expunge.methods.values import check_value, is_whole
 from expunge.tasks.module import Loss, ModuleTask
 from expunge.tasks.protocol import Samples
+from expunge.unlearning.arguments import check_apart, check_classes, check_filled
 from expunge.unlearning.auditing import Audit
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
 from expunge.unlearning.material import Material, with_own_guard
 from expunge.unlearning.references import retrains
 from expunge.unlearning.result import Result
-from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning, checked
 
 if TYPE_CHECKING:
     from expunge.audit.raw import Raw
@@ -90,8 +92,16 @@ def unlearn(
             "method='auto' tries several.",
             "Name the method, or leave it out.",
         )
-    if goal == "class" and not classes:
-        raise InputError("Which class?", "The goal is to remove one.", "Give classes=[index].")
+    terms = Terms(
+        budget=budget,
+        retrain_epochs=retrain_epochs,
+        allowed_drop=allowed_drop,
+        seed=seed,
+        accept_no_power=accept_no_power,
+        tune=tune if tune is not None else TRIES if method == AUTO else 1,
+    )
+    check_filled(forget=forget, retain=retain, validation=validation, unseen=unseen)
+    indices = check_classes(task, model, forget, goal, classes)
     guard_seen = validation is None
     kept, guard = with_own_guard(retain, seed) if validation is None else (retain, validation)
     material = Material(
@@ -103,16 +113,11 @@ def unlearn(
         guard_seen,
         forget_groups,
         unseen_groups,
-        tuple(classes),
+        indices,
     )
-    terms = Terms(
-        budget=budget,
-        retrain_epochs=retrain_epochs,
-        allowed_drop=allowed_drop,
-        seed=seed,
-        accept_no_power=accept_no_power,
-        tune=tune or (TRIES if method == AUTO else 1),
-    )
+    if method != AUTO:
+        checked(method, hyperparameters, material, terms)
+    check_apart(task, forget, retain, validation=validation, unseen=unseen)
     return run(Unlearning(model, material, task, terms, tests_of(method, goal)), method, hyperparameters)
 
 
@@ -193,6 +198,9 @@ def audit(
         InputError: If the data or the models do not fit together.
     """
     task = ModuleTask(loss, device=device or _device_of(candidate))
+    Terms(allowed_drop=allowed_drop, seed=seed)  # refuses what cannot be
+    check_filled(forget=forget, retain=retain, unseen=unseen)
+    check_apart(task, forget, retain, unseen=unseen)
     material = Material(forget, retain, unseen, unseen, "sample", False, forget_groups, unseen_groups)
     before, *asked = (task.clone(model) for model in (original, *references))
     for model in (candidate, *asked):
@@ -240,7 +248,16 @@ def train_references(
         device: Where to work; without it where the model is.
         seed: Of all randomness; reference i depends on (seed, i) alone.
         settings: ``lr`` and ``batch``.
+
+    Raises:
+        InputError: If ``count``, ``epochs`` or a setting means that nothing would be trained.
     """
+    least = {"count": count, "epochs": epochs}
+    for name, value in least.items():
+        if not is_whole(value, 1):
+            raise InputError(f"{name}={value} does not fit.", "Nothing would be trained.", "Give 1 or more.")
+    for name, value in settings.items():
+        check_value("retrain", name, value, None)
     task = ModuleTask(loss, fresh=fresh, device=device or _device_of(model))
     return retrains(task, model, retain, count=count, epochs=epochs, seed=seed, settings=settings)
 

@@ -8,6 +8,7 @@ certificate, since a signature is worth only as much as what the reader made of 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from expunge.evidence.measured import Measured
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://expunge.dev/erasure/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+UNTOUCHED = ("none", "exact", "retrain")  # how a model that saw nothing of the erased data was treated
 TENSORS, MANIFEST = "expunge_tensors_v1", "expunge_manifest_v1"  # digests that are no file's hash
 
 Guarantee = Literal["exact", "exact-interim", "audited", "none"]
@@ -282,6 +284,8 @@ def faults(statement: Statement) -> dict[str, str]:
         found["subjects"] = f"the digests of {', '.join(names) or 'a name given twice'} contradict the models"
     if problem := _wrong_guarantees(predicate):
         found["guarantees"] = problem
+    if problem := _nothing_done(predicate):
+        found["change"] = problem
     before, after, removed = predicate.manifest.before, predicate.manifest.after, predicate.manifest.removed
     if before.leaves - removed.leaves != after.leaves or not 0 <= removed.leaves <= before.leaves:
         found["manifest"] = (
@@ -292,6 +296,28 @@ def faults(statement: Statement) -> dict[str, str]:
     elif removed.leaves and before.root == after.root:
         found["manifest"] = "something was removed, and yet the root is the same"
     return found
+
+
+def claims_nothing_done(entry: Mapping[str, Any]) -> bool:
+    """Say whether an entry calls a new version a result, though its tensors are those from before.
+
+    A version that was left as it is, since it was trained on nothing that was erased, is its own parent.
+    """
+    digest = entry.get("digest")
+    return digest is not None and digest == entry.get("parent_digest") and entry["model"] != entry["parent"]
+
+
+def _nothing_done(predicate: Predicate) -> str | None:
+    for entry in predicate.models:
+        if claims_nothing_done(entry.model_dump()):
+            return f"{entry.model}: it has the tensors of {entry.parent}, from before: nothing was changed"
+        if entry.model != entry.parent or entry.digest is None:
+            continue
+        if entry.digest != entry.parent_digest:
+            return f"{entry.model}: it is its own parent, and has two digests"
+        if entry.method not in UNTOUCHED:
+            return f"{entry.model}: '{entry.method}' was run, and nothing was changed"
+    return None
 
 
 def _wrong_dates(dates: Dates) -> str | None:

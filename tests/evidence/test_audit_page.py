@@ -15,7 +15,7 @@ import pytest
 from expunge.audit.gate import Losses, judge, judge_absence
 from expunge.audit.raw import Raw
 from expunge.audit.references import Asked, calibrate, judge_by_references
-from expunge.audit.verdict import OUTPUTS, Utility, Verdict, label_of, unchanged
+from expunge.audit.verdict import OUTPUTS, SAME_TENSORS, Utility, Verdict, label_of, unchanged
 from expunge.errors import ExpungeError
 from expunge.evidence import audit_plots, plain_words, svg
 from expunge.evidence.audit_page import render, write
@@ -199,7 +199,7 @@ def test_a_class_that_was_never_named_and_a_model_that_was_not_changed() -> None
     none = np.zeros(60, bool)
     blind = judge_absence(none, FINE, original=none)
     assert plain_words.CLASS_BLIND[0] in render(report_of(blind, None), None)
-    untouched = unchanged(judge_absence(none, FINE, original=~none))
+    untouched = unchanged(judge_absence(none, FINE, original=~none), SAME_TENSORS)
     html = render(report_of(untouched, None), None)
     assert plain_words.UNTOUCHED[0] in html
     assert plain_words.CLASS["pass"][0] not in html

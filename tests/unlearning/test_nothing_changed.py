@@ -205,13 +205,29 @@ def test_methods_of_others(
     check_nothing(run(model, "other", goal), model, tmp_path)
 
 
+def test_a_change_that_no_loss_shows(model: nn.Module, tmp_path: Path) -> None:
+    """A parameter that was zero takes any change: other tensors, and the same model all the same."""
+    zero = copy.deepcopy(model)
+    with torch.no_grad():
+        zero[0].bias.zero_()  # type: ignore[index]
+    result = run(zero, "finetune", epochs=1, lr=1e-30, accept_no_power=True)
+    assert not same(result.model, zero)
+    assert result.verdict == "fail"
+    assert result.reasons[0].startswith(SAYS)
+    assert result.unchanged
+    with pytest.raises(InputError, match="not saved"):
+        result.save(tmp_path / "model.safetensors")
+    parts = {k: SAMPLES[k] for k in ("forget", "retain", "unseen")}
+    assert audit(result.model, original=zero, loss=LOSS, **parts).reasons[0].startswith(SAYS)
+
+
 def test_a_method_that_steps_with_an_optimizer_and_does_not_count(
     model: nn.Module, add_method: Callable[..., None]
 ) -> None:
     def modest(model: nn.Module, forget: Any, retain: Any, task: Any, **_: Any) -> nn.Module:
         student: nn.Module = task.clone(model)
-        optimizer = torch.optim.SGD(student.parameters(), 1e-3)
-        task.loss(student, task.collate([retain[0]])).mean().backward()
+        optimizer = torch.optim.SGD(student.parameters(), 0.1)
+        task.loss(student, task.collate([retain[i] for i in range(40)])).mean().backward()
         optimizer.step()
         return student
 
@@ -282,7 +298,7 @@ def test_a_class_that_the_original_never_named_is_not_absent(model: nn.Module) -
     blind = copy.deepcopy(model)
     with torch.no_grad():
         blind[2].bias[1] -= 1e3  # type: ignore[index]
-    result = run(blind, "finetune", "class", epochs=1, lr=1e-6)
+    result = run(blind, "finetune", "class", epochs=1, lr=1e-3)
     assert not result.unchanged
     assert result.verdict == "no-power"
     assert "could not notice" in result.reasons[0]
@@ -291,6 +307,6 @@ def test_a_class_that_the_original_never_named_is_not_absent(model: nn.Module) -
 
 def test_a_forget_set_that_was_harder_from_the_start_is_no_over_forgetting(model: nn.Module) -> None:
     wrong = TensorDataset(X[:30], (Y[:30] + 1) % 3)
-    result = run(model, "finetune", forget=wrong, lr=1e-7, epochs=1)
+    result = run(model, "finetune", forget=wrong, lr=1e-5, epochs=1)
     assert not result.unchanged
     assert not any("ver-forg" in line for line in result.warnings)

@@ -18,7 +18,9 @@ Word = Literal["pass", "fail", "no-power"]
 MARGIN = 0.25  # of the residual
 LEVEL = 0.90  # of the interval that must lie within the margin: two one-sided tests at 5 %
 ALPHA = 0.025  # of a failure, for all figures together
-UNCHANGED = "Nothing was changed: the tensors are those of the original model."
+UNCHANGED = "Nothing was changed"
+SAME_TENSORS = f"{UNCHANGED}: the tensors are those of the original model."
+SAME_LOSSES = f"{UNCHANGED}: every forgotten sample has the loss that it had, to the last bit."
 OUTPUTS = "outputs"  # the view that every audit has: the model as it is asked by its users
 
 
@@ -144,15 +146,14 @@ def collapse(utility: Utility, level: str = "quick") -> Verdict:
     return Verdict("fail", (said,), utility=told(utility), level=level, failure="utility")
 
 
-def unchanged(verdict: Verdict, why: str = "") -> Verdict:
+def unchanged(verdict: Verdict, *reasons: str) -> Verdict:
     """Return the verdict on a candidate that is the original: it fails, whatever its figures are.
 
     Args:
         verdict: What the figures alone allow to say; they are kept.
-        why: More about it, a sentence.
+        reasons: In what it is the original (SAME_TENSORS, SAME_LOSSES), and why.
     """
-    said = " ".join(part for part in (UNCHANGED, why) if part)
-    return replace(verdict, verdict="fail", reasons=(said,), failure="under-forgetting")
+    return replace(verdict, verdict="fail", reasons=(" ".join(reasons),), failure="under-forgetting")
 
 
 def conclude(figures: Sequence[Figure], utility: Utility, level: str, caveat: str) -> Verdict:

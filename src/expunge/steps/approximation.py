@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from expunge.audit.verdict import UNCHANGED
+from expunge.audit.verdict import SAME_TENSORS
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.locks import ModelLock
@@ -248,7 +248,7 @@ class Approximation:
         if settings.level != "quick" and result.verdict != "fail" and not result.unchanged:
             result = self._examined(result, opened, rows)
         if tensor_digest(result.model.state_dict()) == self.start.digest:  # whatever was made of it
-            result = replace(result, unchanged=True, verdict="fail", reasons=(UNCHANGED,))
+            result = replace(result, unchanged=True, verdict="fail", reasons=(SAME_TENSORS,))
         return result, opened, {"before": measure(opened.module), "after": measure(result.model)}
 
     def _question(self, opened: Opened) -> Question:

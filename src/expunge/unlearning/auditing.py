@@ -15,7 +15,7 @@ from expunge.audit.gate import Losses, bounds, enough, judge, judge_absence, res
 from expunge.audit.raw import Raw
 from expunge.audit.references import FULL, Asked, against_references, calibrate, judge_by_references
 from expunge.audit.scores import Scores
-from expunge.audit.verdict import LEVEL, OUTPUTS, Utility, Verdict, unchanged
+from expunge.audit.verdict import LEVEL, OUTPUTS, SAME_LOSSES, SAME_TENSORS, Utility, Verdict, unchanged
 from expunge.errors import InputError
 from expunge.exact.hashing import tensor_digest
 from expunge.tasks.protocol import Samples, Task
@@ -36,14 +36,14 @@ class Answers:
         utility: The main metric on held-out data.
         forget, unseen: Losses by view, (n,) each.
         shown: What the probes found that are not judged.
-        unchanged: The model is the original.
+        unchanged: In what the model is the original, a sentence; empty: it is not.
     """
 
     utility: float
     forget: dict[str, Scores]
     unseen: dict[str, Scores]
     shown: Shown = field(default_factory=Shown)
-    unchanged: bool = False
+    unchanged: str = ""
 
 
 @dataclass
@@ -135,7 +135,12 @@ class Audit:
             )
             after = self.task.evaluate(candidate, self.held)[self.task.metric]
             verdict = judge_absence(named, self._utility(after), original=original, tests=self.tests)
-            return unchanged(verdict) if model_digest(candidate) == self._own else verdict
+            if model_digest(candidate) == self._own:
+                return unchanged(verdict, SAME_TENSORS)
+            before, now = (
+                losses_of(self.task, model, self.material.forget) for model in (self.original, candidate)
+            )
+            return unchanged(verdict, SAME_LOSSES) if np.array_equal(before, now) else verdict
         return self.verdict_of(self.answers(candidate))
 
     def answers(self, candidate: nn.Module) -> Answers:
@@ -151,11 +156,16 @@ class Audit:
                 "It would be compared with itself.",
                 "Leave it out of the references.",
             )
-        return replace(self.ask(candidate), unchanged=own == self._own)
+        found = self.ask(candidate)
+        if own == self._own:
+            return replace(found, unchanged=SAME_TENSORS)
+        equal = np.array_equal(found.forget[OUTPUTS], self._before.forget[OUTPUTS])
+        return replace(found, unchanged=SAME_LOSSES) if equal else found
 
     def verdict_of(self, after: Answers) -> Verdict:
         """Judge what a candidate said; figures of the probes are added to those that are judged."""
-        verdict = unchanged(self._judged(after)) if after.unchanged else self._judged(after)
+        verdict = self._judged(after)
+        verdict = unchanged(verdict, after.unchanged) if after.unchanged else verdict
         return replace(verdict, figures=(*verdict.figures, *self._shown(after)))
 
     def raw(self, after: Answers) -> Raw:

@@ -114,6 +114,10 @@ class Judge:
             seed=self._seed,
         )
 
+    def same(self, scored: Scored) -> bool:
+        """Say whether a candidate gives every sample of the forget set the loss that the original gives."""
+        return bool(np.array_equal(scored.losses["forget"], self.original.losses["forget"]))
+
     def warnings(self, scored: Scored) -> list[str]:
         """Return what a reader should know of a candidate besides its verdict."""
         if self._judging.goal == "class" or not len(self._judging.unseen):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from expunge.audit.verdict import UNCHANGED, Verdict
+from expunge.audit.verdict import Verdict
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
 
@@ -53,8 +53,9 @@ class Result:
         cost: Work in units of a retrain; None where nobody knows what a retrain takes.
         hyperparameters, seed: With what it ran.
         rolled_back: The method's last state was not fit for use, and an earlier one is returned.
-        unchanged: The model is the original, tensor by tensor: the method made no step, its steps changed
-            nothing, or not one state was fit for use. The verdict is ``fail`` then.
+        unchanged: The model is the original, tensor by tensor (the method made no step, its steps changed
+            nothing, or not one state was fit for use), or gives every forgotten sample the same loss to the
+            last bit. The verdict is ``fail`` then.
         rounds: Utility after each round.
         tried: All attempts, in order.
         recommendation: What to do next; empty if nothing.
@@ -102,7 +103,7 @@ class Result:
         if self.unchanged:
             raise InputError(
                 "The model was not saved.",
-                UNCHANGED,
+                self.reasons[0],
                 self.recommendation or "Use another method, or method='retrain'.",
             )
         path = Path(path)

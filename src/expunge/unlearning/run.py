@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.audit.verdict import Verdict, least_utility, resolution, unchanged
+from expunge.audit.verdict import SAME_LOSSES, SAME_TENSORS, Verdict, least_utility, resolution, unchanged
 from expunge.errors import InputError
 from expunge.exact.hashing import tensor_digest
 from expunge.methods.base import Budget, BudgetSpent, Diverged, Method, all_methods, get_method
@@ -250,14 +250,14 @@ class Unlearning:
     def _differs(self, model: nn.Module) -> bool:
         return tensor_digest(model.state_dict()) != self.digest
 
-    def _next_step(self, candidate: Candidate, verdict: Verdict) -> str:
+    def _next_step(self, candidate: Candidate, verdict: Verdict, same: bool) -> str:
         if verdict.verdict == "pass":
             return ""
-        if candidate.unchanged and candidate.method.name != RETRAIN:
+        if same and candidate.method.name != RETRAIN:
             work = candidate.method.least_work(sizes_of(self.material), candidate.values)
             if work.enough > self.limit:  # it was spent on a search that led nowhere
                 return self.allowance.advice(work.enough)
-        if candidate.method.name == RETRAIN and verdict.utility["holds"] and not candidate.unchanged:
+        if candidate.method.name == RETRAIN and verdict.utility["holds"] and not same:
             return ""
         if verdict.traceable is False:
             return (
@@ -281,12 +281,15 @@ class Unlearning:
             )
         scored = self.judge.score(candidate.model)
         verdict = self.judge.verdict(candidate.model, scored)
+        same = candidate.unchanged or self.judge.same(scored)
         if candidate.unchanged:
-            verdict = unchanged(verdict, " ".join(candidate.warnings))
+            verdict = unchanged(verdict, SAME_TENSORS, *candidate.warnings)
+        elif same:
+            verdict = unchanged(verdict, SAME_LOSSES)
         else:
             warnings += self.judge.warnings(scored)
         retrained = candidate.method.name == RETRAIN
-        if retrained and not candidate.unchanged:
+        if retrained and not same:
             said = "It was trained without the forget set; the comparison is shown for what it is worth."
             verdict = replace(verdict, reasons=(said, *verdict.reasons))
         whole = self.retrain_passes
@@ -307,9 +310,9 @@ class Unlearning:
             hyperparameters={**candidate.method.hyperparameters, **candidate.values},
             seed=self.terms.seed,
             rolled_back=candidate.rolled_back,
-            unchanged=candidate.unchanged,
+            unchanged=same,
             rounds=candidate.rounds,
-            recommendation=self._next_step(candidate, verdict),
+            recommendation=self._next_step(candidate, verdict, same),
             writer=self.writer,
         )
 

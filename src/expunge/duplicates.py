@@ -16,6 +16,7 @@ from expunge.catalog.datasets import find_subject, get_version, load_samples, pa
 from expunge.catalog.tables import DatasetRow, SampleRow
 from expunge.catalog.versions import not_erased
 from expunge.errors import InputError
+from expunge.user_files import read_text
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -134,7 +135,7 @@ def decide(workspace: Workspace, ref: str, table: Path) -> dict[str, Any]:
 
 def _rows(table: Path) -> Iterator[tuple[str, str, str]]:
     try:
-        text = table.read_text(encoding="utf-8-sig")
+        text = read_text(table)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{table} cannot be read.", type(error).__name__, "Check the path.") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))

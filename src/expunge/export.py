@@ -103,7 +103,7 @@ def export(
     with disk_errors("The export"):
         folder.mkdir(mode=0o700)
         try:
-            made, facts = _make(published, source, form, folder, version, _pictures(samples))
+            made, facts = _make(published, source, form, folder, version, samples)
             return _publish(workspace, published, form, made, target, facts)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -170,11 +170,14 @@ def _pictures(samples: list[Sample]) -> list[Sample]:
 
 
 def _make(
-    published: Published, source: Path, form: str, folder: Path, version: Version, pictures: list[Sample]
+    published: Published, source: Path, form: str, folder: Path, version: Version, samples: list[Sample]
 ) -> tuple[Path, dict[str, Any]]:
+    from expunge.tasks.class_map import known_samples
     from expunge.tasks.export import difference, export_model, runner
     from expunge.tasks.yolo import open_model
 
+    opened = open_model(source)
+    pictures = _pictures(known_samples(opened, version.config, samples))
     if not pictures:
         raise InputError(
             f"{version.label} has no image to check the export on.",
@@ -182,7 +185,7 @@ def _make(
             "Add data, then export.",
         )
     made = export_model(open_model(source), form, folder)
-    worst = difference(open_model(source), runner(form, made), version.root, version.config, pictures)
+    worst = difference(opened, runner(form, made), version.root, version.config, pictures)
     if not worst <= TOLERANCE:
         raise Mismatch(
             f"The export of {published.label} does not compute what its weights compute.",

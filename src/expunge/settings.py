@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.catalog.clock import DEFAULTS, Rules, zone_of
 from expunge.errors import InputError
+from expunge.user_files import parse_toml, read_text
 
 FILE = "settings.toml"  # also known to workspace.py, which must not import pydantic
 Days = Annotated[int, Field(ge=0, le=365)]
@@ -95,10 +95,10 @@ def load_settings(root: Path) -> WorkspaceSettings:
     """
     file = root / FILE
     try:
-        content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_toml(read_text(file))
     except FileNotFoundError:
         return WorkspaceSettings()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read.", str(error), "Correct it, or delete it.") from error
     try:
         settings = WorkspaceSettings.model_validate(content)

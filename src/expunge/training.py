@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,7 +219,14 @@ def _initial_of(made: Plan, file: Path, weights: str | None) -> dict[str, Any]:
     return initial
 
 
-def adopt(workspace: Workspace, weights: Path, ref: str, name: str, unsafe_trust: bool = False) -> Published:
+def adopt(
+    workspace: Workspace,
+    weights: Path,
+    ref: str,
+    name: str,
+    unsafe_trust: bool = False,
+    say: Callable[[str], None] = lambda note: None,
+) -> Published:
     """Record a model that was trained elsewhere on a dataset version: erasures will know that it saw them.
 
     Args:
@@ -228,13 +235,14 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str, unsafe_trust
         ref: The dataset version that it was trained on.
         name: The model's name.
         unsafe_trust: Run what the file's pickle says; only for a file that the user vouched for.
+        say: Receives what the training settings on record mean for the data.
 
     Raises:
         InputError: If the weights cannot be loaded safely, or do not fit the dataset.
     """
     from expunge.exact.checkpoint import write_atomically
+    from expunge.tasks.class_map import check_fits, settings_notes
     from expunge.tasks.yolo import open_model, write_model, yolo_task
-    from expunge.unlearning.yolo import check_fits
 
     parse_ref(name)
     anchor.check(workspace)
@@ -243,7 +251,9 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str, unsafe_trust
         samples = load_samples(session, version, without_erased=True)
     opened = open_model(weights, unsafe_trust=unsafe_trust)
     yolo_task(opened)  # refuses what could never be unlearned
-    check_fits(opened, version.config)
+    check_fits(opened, version.config, [s for s in samples if s.split == "train"])
+    for note in settings_notes(opened, version.config, samples):
+        say(note)
     task = opened.task
     # What the user vouched for is written anew, so that nobody has to vouch for it again.
     content = write_model(opened.module, opened) if unsafe_trust else weights.read_bytes()

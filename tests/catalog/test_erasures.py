@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -286,9 +287,51 @@ def test_same_bytes_in_another_dataset_are_refused(
     add(workspace, people)
     forget(workspace, subjects=["ann"])
     with pytest.raises(InputError, match="1 of the 2"):
-        add(workspace, scan([sample("train/q", content="train/a1"), sample("train/r", "ann")]), "other")
+        add(workspace, scan([sample("train/q", content="train/a1"), sample("train/r", "eve")]), "other")
     assert not workspace.query("SELECT 1 FROM dataset WHERE name = 'other'")
-    assert add(workspace, scan([sample("train/a1", "ann", content="else")]), "other").samples == 1
+    assert add(workspace, scan([sample("train/a1", "eve", content="else")]), "other").samples == 1
+
+
+def test_an_erased_subject_does_not_return_under_another_name(
+    workspace: Workspace, people: Scan, scan: Scans, sample: Make
+) -> None:
+    add(workspace, people)
+    forget(workspace, subjects=["ann"])
+    back = scan([sample("train/new", "ann"), sample("train/other", "eve")])
+    for options in ({}, {"full": True}, {"keep_public": True}):
+        with pytest.raises(InputError, match="1 of the 2") as raised:
+            add(workspace, back, "other", **options)
+        assert "another dataset" in raised.value.why
+    assert add(workspace, back, "other", skip_erased=True).samples == 1
+    assert add(workspace, back, "other", new_consent=True).samples == 2
+    assert add(workspace, scan([sample("train/third", "ann")]), "third").samples == 1, "consent was given"
+    assert add(workspace, scan([*people.samples[:0], sample("train/fresh", "ann")]), "shop").samples
+
+
+def test_a_subject_that_another_dataset_still_holds_may_stay_there(
+    workspace: Workspace, people: Scan, scan: Scans, sample: Make
+) -> None:
+    add(workspace, people)
+    add(workspace, scan([sample("train/mine", "ann")]), "other")
+    forget(workspace, subjects=["ann"], dataset="shop")
+    grown = scan([sample("train/mine", "ann"), sample("train/more", "ann")])
+    assert add(workspace, grown, "other").samples == 2
+    with pytest.raises(InputError, match="erased on request"):
+        add(workspace, scan([sample("train/else", "ann")]), "third")
+
+
+def test_names_are_erased_and_recognised_in_every_normal_form(
+    workspace: Workspace, scan: Scans, sample: Make
+) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
+    assert nfc != nfd
+    add(workspace, scan([sample(f"train/{nfd}", nfd), sample("train/x", "eve"), sample("train/y")]))
+    assert select(workspace, sample_paths=[f"train/{nfc}"]).paths == {f"train/{nfd}"}
+    assert select(workspace, subjects=[nfc]).subjects == {nfd}
+    forget(workspace, subjects=[nfc])
+    for name in ("shop", "other"):
+        with pytest.raises(InputError, match="erased on request"):
+            add(workspace, scan([sample("train/new", nfc), sample("train/z")]), name)
 
 
 def test_suppression_list_holds_no_id(workspace: Workspace, people: Scan) -> None:

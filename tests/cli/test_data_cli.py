@@ -163,7 +163,7 @@ def break_header(shop: Path) -> None:
 
 def break_rows(shop: Path) -> None:
     text = (shop / "subjects.csv").read_text()
-    (shop / "subjects.csv").write_text(text + text.splitlines()[1] + "\n")
+    (shop / "subjects.csv").write_text(text + text.splitlines()[1] + ",one,more,field\n")
 
 
 def name_missing(shop: Path) -> None:
@@ -195,7 +195,7 @@ def lose_table(shop: Path) -> None:
     ("damage", "part"),
     [
         (break_header, "wrong header"),
-        (break_rows, "the same row a second time"),
+        (break_rows, "columns."),
         (name_missing, "1 samples that do not exist: 'images/train/none.png'"),
         (empty_table, "names no subject"),
         (truncate_image, "cannot be read: images/train/s1_a.png"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,12 +44,36 @@ def test_test_may_stand_for_val(pets: Path) -> None:
 
 
 def test_too_little(pets: Path, image: Callable[[Path], Path], tmp_path: Path) -> None:
-    (pets / "val").rename(pets / "other")
-    with pytest.raises(InputError, match="not an image-classification folder"):
-        scan(pets)
     image(tmp_path / "flat" / "1.png")
     with pytest.raises(InputError, match="not an image-classification folder"):
         scan(tmp_path / "flat")
-    (pets / "val" / "cat").mkdir(parents=True)
+    shutil.rmtree(pets / "train")
+    with pytest.raises(InputError, match="not an image-classification folder"):
+        scan(pets)
+    (pets / "train" / "cat").mkdir(parents=True)
     with pytest.raises(InputError, match="too few images"):
+        scan(pets)
+
+
+def test_nothing_held_out_is_said(pets: Path) -> None:
+    shutil.rmtree(pets / "val")
+    found = scan(pets)
+    assert {s.split for s in found.samples} == {"train"}
+    assert any("held out" in note for note in found.notes)
+
+
+def test_classes_without_splits_are_all_trained_on(pets: Path) -> None:
+    shutil.rmtree(pets / "val")
+    for folder in list((pets / "train").iterdir()):
+        folder.rename(pets / folder.name)
+    (pets / "train").rmdir()
+    (pets / "notes").mkdir()
+    found = scan(pets)
+    assert found.config.names == ("cat", "dog", "notes"), "as in Ultralytics, a class may be empty"
+    assert [(s.path, s.split) for s in found.samples] == [
+        ("cat/1.png", "train"), ("cat/x/2.png", "train"), ("dog/3.png", "train"),
+    ]  # fmt: skip
+    assert any("has no 'train'" in note for note in found.notes)
+    (pets / "dog").rename(pets / "images")
+    with pytest.raises(InputError, match="not an image-classification folder"):
         scan(pets)

@@ -58,8 +58,7 @@ def test_table(tmp_path: Path, found: Scan) -> None:
         ("sample,subject,g,g\na,b,c,d\n", "wrong header"),
         ("sample,subject\n", "names no subject"),
         ("sample,subject\n\n\n", "names no subject"),
-        ("sample,subject\na,s\nb,s\na,s\n", r"line 4: the same row"),
-        ("sample,subject\na,s\n./a,s \n", r"line 3: the same row"),
+        ("sample,subject,g\na,s,x\na,s,y\n", r"line 3: the same pair a second time"),
         ("sample,subject\na,\n", "line 2: no subject"),
         ("sample,subject\na,  \n", "line 2: no subject"),
         ("sample,subject\n,s\n", "line 2: no sample"),
@@ -155,3 +154,41 @@ def test_attaching_changes_subjects_and_public_alone() -> None:
     scan = Scan(Path("/d"), DatasetConfig("yolo", ("a",)), (sample,))
     found = attach(scan, SubjectTable({"train": ("p",)}), public=["tra*"])
     assert found.samples == (replace(sample, subjects=("p",), public=True),)
+
+
+def test_empty_rows_and_repeated_pairs(tmp_path: Path) -> None:
+    file = tmp_path / "s.csv"
+    file.write_text("sample,subject,risk,g\na,s,0.5,x\n,,,\n \n\n./a,s ,0.5,x\na,s,,\nb,s,,\n")
+    table = read_subjects(file)
+    assert table.subjects == {"a": ("s",), "b": ("s",)}
+    assert (table.risks, table.groups) == ({"s": 0.5}, {("a", "s"): {"g": "x"}})
+
+
+def named(*paths: str) -> Scan:
+    rows = tuple(Sample(path, "train", f"digest of {path}") for path in sorted(paths))
+    return Scan(Path("/d"), DatasetConfig("yolo", ("a",)), rows)
+
+
+def test_names_equal_but_for_normalisation(tmp_path: Path) -> None:
+    nfc, nfd, mixed = "é/é.jpg", "e\u0301/e\u0301.jpg", "é/e\u0301.jpg"
+    file, listed = tmp_path / "s.csv", tmp_path / "public.txt"
+    file.write_text(f"sample,subject,g\n{nfc},s1,x\n{mixed},s2,y\n", encoding="utf-8")
+    listed.write_text(f"{nfc}\n", encoding="utf-8")
+    found = attach(named(nfd, "other.jpg"), read_subjects(file), [str(listed)])
+    (one,) = [s for s in found.samples if s.path == nfd]
+    assert (one.subjects, one.public) == (("s1", "s2"), True)
+    assert found.groups == {(nfd, "s1"): {"g": "x"}, (nfd, "s2"): {"g": "y"}}
+    assert any("normalisation" in note for note in found.notes)
+    with pytest.raises(InputError, match="could mean 2 samples"):
+        attach(named(nfd, nfc), read_subjects(file))
+    file.write_text(f"sample,subject\n{nfc},s1\n", encoding="utf-8")
+    exact = attach(named(nfd, nfc), read_subjects(file))
+    assert {s.path: s.subjects for s in exact.samples} == {nfc: ("s1",), nfd: ()}
+    assert not exact.notes
+
+
+def test_backslashes_of_windows(tmp_path: Path) -> None:
+    file = tmp_path / "s.csv"
+    file.write_text("sample,subject\nimages\\train\\a.jpg,s1\n")
+    (one,) = attach(named("images/train/a.jpg"), read_subjects(file)).samples
+    assert one.subjects == ("s1",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from pathlib import Path
 
 import pytest
 from requests_kit import PEOPLE, Clock
@@ -175,6 +176,36 @@ def test_recipients(workspace: Workspace) -> None:
         {"name": "Archive", "told": None, "why_not": "impossible"},
     ]
     assert "Label House" not in json.dumps(found["events"])
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_names_of_recipients_leave_with_the_closing(workspace: Workspace, refused: bool) -> None:
+    """Of a refused request as well; who was informed stays, and who knows a name can still record it."""
+    request = opened(workspace, PEOPLE[0], recipients=("Label House Ltd", "Archive"), key="k-1")
+    intake.tell(workspace, request, "Archive")
+    path = workspace.catalog
+    assert b"Label House" in _bytes(path)
+    if refused:
+        intake.refuse(workspace, request, "unfounded", told="2026-01-31")
+    else:
+        intake.approve(workspace, request, "bob")
+        assert workspace.run(request).result["state"] == "closed"
+    found = intake.show(workspace, request)
+    assert found["state"] == "closed"
+    assert [r["told"] for r in found["recipients"]] == [None, "2026-01-31"]
+    assert b"Label House" not in _bytes(path)
+    assert b"Archive" not in _bytes(path)
+    with workspace.session() as session:
+        row = get_request(session, request)
+        assert (row.key_mac, row.body_mac) == (None, None)
+    again = intake.tell(workspace, request, "Label House Ltd")
+    assert sorted(r["told"] or "" for r in again["recipients"]) == ["2026-01-31", "2026-01-31"]
+    assert b"Label House" not in _bytes(path)
+
+
+def _bytes(catalog_file: Path) -> bytes:
+    files = catalog_file.parent.glob(f"{catalog_file.name}*")
+    return b"".join(file.read_bytes() for file in files if file.is_file())
 
 
 def test_a_clock_that_went_backwards(workspace: Workspace) -> None:

@@ -197,6 +197,7 @@ class Shop:
             for number, root in rows:
                 moved = str(root).replace(str(self.folder), str(folder), 1)
                 connection.execute("UPDATE dataset SET root = ? WHERE id = ?", (moved, number))
+                connection.execute("UPDATE dataset_root SET path = ? WHERE dataset_id = ?", (moved, number))
             connection.commit()
         return Shop(self.nursery, folder)
 

@@ -137,7 +137,7 @@ def test_no_step_is_refused_before_work(name: str, goal: str) -> None:
     bad = {"epochs": (0, -1, float("nan")), "lr": (0.0, -1e-3, float("nan")), "batch": (0,)}
     for key in own.keys() & bad.keys():
         for value in bad[key]:
-            with pytest.raises(InputError, match=f"{key}="):
+            with pytest.raises(InputError, match=f"'{key}'"):
                 run(model, name, goal, **{**base, key: value})
     if name != "retrain":
         with pytest.raises(InputError, match="at least"):

@@ -267,3 +267,19 @@ def test_a_terminators_name_is_a_name(name: str) -> None:
 def test_a_root_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         ServerSettings(roots=(tmp_path / "none",))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 50_000,
+        '{"subjects":' * 5_000 + "1" + "}" * 5_000,
+        '{"subjects": ' + "[" * 900 + "]" * 900 + "}",
+        '{"subjects": [' + "9" * 10_000 + "]}",
+    ],
+)
+def test_a_body_without_end_in_depth_is_refused(desk: Desk, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = desk.signed_in(Role.ADMIN).post(f"{API}/requests", content=body, headers=headers)
+    assert answer.status_code in (400, 422), answer.text[:300]
+    assert len(answer.text) < 5_000

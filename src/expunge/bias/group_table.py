@@ -8,6 +8,7 @@ from pathlib import Path
 
 from expunge.bias.groups import Attributes
 from expunge.errors import InputError
+from expunge.user_files import open_text
 
 KEYS = (("sample", "subject"), ("sample", "box"), ("sample",), ("subject",))
 
@@ -22,7 +23,7 @@ def read_groups(path: Path) -> Attributes:
         InputError: If it cannot be read, has another header, or says of one thing two things.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             rows = csv.reader(file, strict=True)
             header = [name.strip() for name in next(rows, [])]
             keys = next((k for k in KEYS if tuple(header[: len(k)]) == k), None)

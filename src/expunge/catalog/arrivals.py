@@ -16,6 +16,7 @@ from expunge.catalog.commitments import fresh_salts
 from expunge.catalog.difference import Difference, compare, merge_config
 from expunge.catalog.engine import begin_write
 from expunge.catalog.names import NAME
+from expunge.catalog.roots import move_root
 from expunge.catalog.suppression import SuppressionList
 from expunge.catalog.tables import DatasetRow, SampleRow, SampleSubjectRow, SubjectRow, VersionRow
 from expunge.catalog.versions import (
@@ -111,9 +112,7 @@ def add_version(
         current = version_of(dataset, row)
     if scan.groups:
         _update_groups(session, current, scan)
-    if dataset.root != str(scan.root):
-        dataset.root = str(scan.root)
-        session.flush()
+    move_root(session, dataset, scan.root)
     return replace(current, root=scan.root)
 
 
@@ -131,8 +130,15 @@ def _without_erased(
         return replace(scan, samples=tuple(s for s in scan.samples if s.path not in erased))
     raise InputError(
         f"{len(erased)} of the {len(scan.samples)} samples were erased on request and are refused.",
-        "They match the suppression list by path, by content or by subject.",
-        "Leave them out with --skip-erased; if the people concerned agreed anew, add --new-consent.",
+        "They match the suppression list by path, by content or by subject."
+        + (
+            f" {len(listed.from_others)} of the subjects were erased from another dataset: an id counts in"
+            " the whole workspace."
+            if listed.from_others
+            else ""
+        ),
+        "Leave them out with --skip-erased; if the people concerned agreed anew, add --new-consent."
+        + (" If their ids now stand for other people, give those other ids." if listed.from_others else ""),
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from expunge.catalog.commitments import commitment, ensure_salts, salts_of
 from expunge.catalog.engine import REFUSALS, catalog_errors
 from expunge.catalog.models import live
+from expunge.catalog.requests import forget_recipients
 from expunge.catalog.selection import in_chunks
 from expunge.catalog.tables import (
     Base,
@@ -46,11 +47,12 @@ def forget_rows(workspace: Workspace, request_id: str) -> int:
 
     :func:`scrub` must follow; the marker tells a later process if this one dies in between.
     """
-    (workspace.root / MARKER).touch(mode=0o600)
+    mark_for_scrub(workspace)
     with workspace.session(write=True) as session:
         request = session.get_one(RequestRow, request_id)
         request.selection = {k: v for k, v in request.selection.items() if k in KEPT}
         request.note = request.key_mac = request.body_mac = None
+        forget_recipients(request, workspace.key)
         erased = (SampleRow.request_id == request_id) & (SampleRow.removal == "erased")
         dataset_id = request.dataset_id
         ensure_salts(session, dataset_id)
@@ -79,6 +81,11 @@ def forget_rows(workspace: Workspace, request_id: str) -> int:
         _drop_subjects_without_samples(session, dataset_id)
         _withdraw_digests(session, dataset_id, set(spans.values()))
         return len(spans)
+
+
+def mark_for_scrub(workspace: Workspace) -> None:
+    """Leave a marker that something deleted is to be overwritten; a later process finds it."""
+    (workspace.root / MARKER).touch(mode=0o600)
 
 
 def scrub(workspace: Workspace) -> None:

@@ -12,9 +12,9 @@ def suppression_mac(key: bytes, kind: str, dataset: str, value: str) -> str:
 
     Args:
         key: The workspace's own secret.
-        kind: ``subject``, ``sample`` (its path) or ``image`` (its bytes' digest).
-        dataset: Name of the dataset; without meaning for images, whose bytes are the same everywhere.
+        kind: ``subject``, ``sample`` (its path), ``image`` (its bytes' digest) or ``decoded`` (its pixels').
+        dataset: Name of the dataset; without meaning for images, which are the same everywhere.
         value: The id, path or digest.
     """
-    scope = "" if kind == "image" else dataset
+    scope = "" if kind in ("image", "decoded") else dataset
     return hmac.digest(key, json.dumps([kind, scope, value]).encode(), "sha256").hex()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,6 +90,20 @@ def advance(
 def forget_selection(session: Session, request_id: str) -> None:
     """Erase what a request selected (ids, paths, a class that may be a person) and the officer's note."""
     _wipe(get_request(session, request_id))
+
+
+def forget_recipients(row: RequestRow, secret: bytes) -> None:
+    """Replace the names of a request's recipients by keyed digests; whether each was informed stays."""
+    if row.recipients:
+        kept = [{**entry, "name": recipient_id(secret, entry["name"])} for entry in row.recipients["list"]]
+        row.recipients = {"list": kept}
+
+
+def recipient_id(secret: bytes, name: str) -> str:
+    """Return what stands for a recipient once the request is closed; applied twice it changes nothing."""
+    if re.fullmatch(r"recipient-[0-9a-f]{16}", name):
+        return name
+    return f"recipient-{mac(secret, 'recipient', name)[:16]}"
 
 
 def events(session: Session, request_id: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from expunge.catalog.suppression import suppressed_by
 from expunge.catalog.tables import SampleRow, SampleSubjectRow, SubjectRow
 from expunge.catalog.versions import get_dataset, in_version, iter_samples, list_datasets, not_erased
 from expunge.data.types import Version
+from expunge.data.unicode_names import forms_of
 from expunge.errors import InputError
 
 CHUNK = 500
@@ -85,6 +86,7 @@ class _Resolver:
         self.session, self.key = session, key
         self.versions = {version.name: version for version in versions}
         self.present: set[tuple[str, str, str]] = set()  # dataset, kind, value
+        subjects, paths = _all_forms(subjects), _all_forms(paths)
         for version in versions:
             self.present.update(
                 (version.name, "subject", name) for name in _present(session, version, subjects)
@@ -107,8 +109,8 @@ class _Resolver:
             if as_path and (path := relative_path(version, selector)) is not None:
                 values.append(("sample", path))
             for kind, value in values:
-                if (version.name, kind, value) in self.present:
-                    found.append((version.name, kind, value))
+                if (known := self._known(version.name, kind, value)) is not None:
+                    found.append((version.name, kind, known))
                 elif request := suppressed_by(self.session, self.key, kind, version.name, value):
                     erased.append((version.name, request))
         if len(found) > 1:
@@ -127,6 +129,17 @@ class _Resolver:
             self.erased[selector] = erased[0]
         else:
             self.unknown.append(selector)
+
+    def _known(self, dataset: str, kind: str, value: str) -> str | None:
+        """Return the value as the dataset has it: exactly, or under another Unicode normal form."""
+        forms = [form for form in forms_of(value) if (dataset, kind, form) in self.present]
+        if not forms or forms[0] == value or len(forms) == 1:
+            return forms[0] if forms else None
+        raise InputError(
+            f"{value!r} could mean {len(forms)} names in {dataset!r}.",
+            "They look the same and differ in Unicode normalisation (NFC, NFD).",
+            "Write the name exactly as the dataset has it.",
+        )
 
     def resolve_class(self, class_name: str) -> None:
         """Find all samples of a class."""
@@ -195,6 +208,10 @@ class _Resolver:
         return joined(self.session, version, ids) if ids else set()
 
 
+def _all_forms(names: Iterable[str]) -> set[str]:
+    return {form for name in names for form in forms_of(name)}
+
+
 def _present(session: Session, version: Version, subjects: Iterable[str]) -> Iterator[str]:
     for chunk in in_chunks(subjects):
         yield from session.scalars(
@@ -250,6 +267,12 @@ def row_conditions(
         yield and_(here, SampleRow.id.in_(ids))
     for chunk in in_chunks(paths):
         yield and_(here, SampleRow.path.in_(chunk))
+
+
+def retains_image(session: Session, digest: str) -> bool:
+    """Say whether any dataset retains a picture with that SHA-256."""
+    query = select(SampleRow.id).where(SampleRow.image_digest == digest, SampleRow.removed.is_(None))
+    return session.scalar(query.limit(1)) is not None
 
 
 def in_chunks(values: Iterable[Key]) -> Iterator[list[Key]]:

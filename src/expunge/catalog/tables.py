@@ -67,6 +67,17 @@ class DatasetRow(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+class DatasetRootRow(Base):
+    """A folder in which a dataset lies or once lay. Rows are never deleted: originals may still be there."""
+
+    __tablename__ = "dataset_root"
+    __table_args__ = (UniqueConstraint("dataset_id", "path"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    path: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
 class VersionRow(Base):
     """An immutable version; its rows are the samples with arrived <= number < removed.
 
@@ -161,7 +172,7 @@ class SuppressionRow(Base):
     __tablename__ = "suppression"
     __table_args__ = (Index("suppression_mac", "mac"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(String(10))  # subject | sample (its path) | image (its bytes)
+    kind: Mapped[str] = mapped_column(String(10))  # subject | sample (path) | image | decoded (pixels)
     mac: Mapped[str] = mapped_column(String(64))
     request_id: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(default=now)

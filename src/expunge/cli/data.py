@@ -237,7 +237,10 @@ def _read(
     del known
     if regex is not None:
         subjects = subjects_from_regex((sample.path for sample in found.samples), regex)
-    return attach(found, subjects, public)
+    found = attach(found, subjects, public)
+    for note in found.notes:
+        context.say(f"note: {note}")
+    return found
 
 
 @contextmanager

@@ -207,6 +207,7 @@ def _outcome(outcome: dict[str, Any]) -> Table | str:
         return f"Erased already: {', '.join(sorted(set(outcome.get('already_erased_by', {}).values())))}"
     table = _models_table(outcome["models"])
     left = outcome["originals_left"]
+    unknown, elsewhere = outcome.get("originals_unknown", 0), outcome.get("same_bytes_in", [])
     table.caption = (
         f"request {outcome['request']}: {outcome['state']}\ncertificate: {outcome['certificate']}"
         + (
@@ -214,6 +215,8 @@ def _outcome(outcome: dict[str, Any]) -> Table | str:
             if left
             else ""
         )
+        + (f"\n{unknown} folder(s) of the dataset could not be searched for originals" if unknown else "")
+        + (f"\nthe same pictures are retained in: {', '.join(elsewhere)}" if elsewhere else "")
     )
     table.caption_justify = "left"
     return table
@@ -245,7 +248,8 @@ def _models_table(models: list[dict[str, Any]]) -> Table:
 def _figure(metrics: dict[str, Any] | None) -> str:
     for key in ("mAP50-95", "top1"):
         if metrics and key in metrics:
-            return f"{key} {metrics[key]:.3f}"
+            seen = " (not held out)" if metrics.get("held_out") is False else ""
+            return f"{key} {metrics[key]:.3f}{seen}"
     return "–"
 
 

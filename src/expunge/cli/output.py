@@ -121,6 +121,9 @@ def run(command: Callable[[], Any], *, as_json: bool) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         code = 1
+    except RecursionError:
+        what = {"error": "A file is nested too deep to be read.", "reason": "", "next": "Use a flatter one."}
+        code = report(what, 2, as_json)
     except Exception as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()

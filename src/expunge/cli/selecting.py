@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from expunge.errors import InputError
+from expunge.user_files import open_text, read_text
 
 accept_option = click.option(
     "--accept",
@@ -88,7 +89,7 @@ def lines(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        found = path.read_text(encoding="utf-8-sig").splitlines()
+        found = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read.", type(error).__name__, "Check the path.") from error
     listed = tuple(line.strip() for line in found if line.strip())
@@ -107,7 +108,7 @@ def lines(path: Path | None) -> tuple[str, ...]:
 
 
 def _first_column(path: Path) -> tuple[str, ...]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open_text(path) as file:
         rows = csv.reader(file, strict=True)
         try:
             next(rows)

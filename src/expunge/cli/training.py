@@ -119,7 +119,10 @@ def adopt(context: Context, weights: Path, ref: str, name: str, unsafe_trust: bo
     from expunge import training
 
     workspace = context.workspace()
-    result = training.as_json(workspace, training.adopt(workspace, weights, ref, name, unsafe_trust))
+    published = training.adopt(
+        workspace, weights, ref, name, unsafe_trust, say=lambda note: context.say(f"note: {note}")
+    )
+    result = training.as_json(workspace, published)
     context.emit(result, lambda: _facts(result))
 
 

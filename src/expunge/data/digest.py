@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from expunge.data.types import DatasetConfig, Sample
+from expunge.user_files import open_file
 
 CHUNK_BYTES = 1 << 20
 # ``json.dumps`` with these settings would make an encoder for each row.
@@ -18,7 +19,7 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

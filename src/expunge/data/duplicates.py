@@ -20,6 +20,7 @@ from expunge.data import hamming
 from expunge.data.hashes import Hashing
 from expunge.data.phash import NotAPicture, grey, similarity
 from expunge.data.types import Sample
+from expunge.user_files import read_bytes
 
 DISTANCE = 3
 SIMILARITY = 0.9
@@ -160,7 +161,7 @@ class _Pictures:
     def _load(self, index: int) -> NDArray[np.float32] | None:
         if index not in self._kept:
             try:
-                data = (self._root / self._samples[index].path).read_bytes()
+                data = read_bytes(self._root / self._samples[index].path)
                 self._kept[index] = grey(data, SIDE).astype(np.float32)
             except (OSError, NotAPicture):
                 self._kept[index] = None

@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from expunge.data.types import SPLITS, Sample, Version
+from expunge.data.types import SPLITS, VAL_IN_TRAIN, Sample, Version
 from expunge.data.yolo import label_file
 from expunge.errors import InputError, StorageError
+from expunge.user_files import open_file
 
 CHUNK_BYTES = 1 << 20
 MARKER = ".expunge-export"  # by it a later purge knows the tree again
@@ -90,7 +91,7 @@ def _place(version: Version, sample: Sample, work: Path, out: Path, link: bool) 
 def _copy(source: Path, target: Path, digest: str, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        file = open(source, "rb")  # noqa: SIM115 (closed below; only this may be the reader's fault)
+        file = open_file(source)  # closed below; only this may be the reader's fault
     except OSError as error:
         raise InputError(
             f"{source} cannot be read.",
@@ -140,7 +141,7 @@ def _write_yaml(version: Version, splits: dict[str, list[str]], work: Path) -> N
     data: dict[str, Any] = {}
     folders = {split: common_folder(paths) for split, paths in splits.items()}
     for split, paths in splits.items():
-        if split == "test" and not paths:
+        if not paths and (split == "test" or (split == "val" and version.config.val_in_train)):
             continue
         others = [path for other in SPLITS if other != split for path in splits[other]]
         folder = folders[split]
@@ -152,8 +153,10 @@ def _write_yaml(version: Version, splits: dict[str, list[str]], work: Path) -> N
                 name = f"_{name}"
             data[split] = name
             _write_list(work / name, paths)
+    if version.config.val_in_train and not splits["val"]:
+        data["val"] = data["train"]
     data["names"] = dict(enumerate(version.config.names))
-    data.update(version.config.extra)
+    data.update({key: value for key, value in version.config.extra.items() if key != VAL_IN_TRAIN})
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     (work / "data.yaml").write_text(text, encoding="utf-8")
 

@@ -6,23 +6,34 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from expunge.data.listing import ListedFile, Listing, checked_name, sorted_files, walk_images
+from expunge.data.listing import ListedFile, Listing, checked_name, merge_files, walk_images
 from expunge.data.types import DatasetConfig
 from expunge.errors import InputError
 
 # Ultralytics takes the first of these that exists.
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+OF_DETECTION = {"images", "labels"}
+NOT_HELD_OUT = "No image is held out of the training: figures of quality cannot be held-out ones."
 
 
 def list_folders(path: Path) -> Listing:
-    """List the images below PATH/{train,val,test}/CLASS. The classes are those of all splits, sorted."""
+    """List the images below PATH/{train,val,test}/CLASS. The classes are those of all splits, sorted.
+
+    A folder of classes without splits is all ``train``: Ultralytics would copy it and divide the copy.
+    """
     root = Path(os.path.abspath(path))
     splits = {
         split: folder
         for split, names in SPLIT_FOLDERS.items()
         if (folder := next((name for name in names if (root / name).is_dir()), None)) is not None
     }
-    if "train" not in splits or len(splits) == 1:
+    notes: list[str] = []
+    if not splits and len(classes := _classes(root)) > 1 and not OF_DETECTION & set(classes):
+        splits = {"train": "."}
+        notes.append(f"{root.name} has no 'train': all images of its {len(classes)} classes count as train.")
+        if Path(f"{root}_split").is_dir():
+            notes.append(f"Ultralytics divided it: for a model trained on that, give {root.name}_split.")
+    if "train" not in splits:
         raise InputError(
             f"{root} is not an image-classification folder.",
             "It needs train/CLASS/ with images, and val/ or test/ beside it.",
@@ -30,20 +41,39 @@ def list_folders(path: Path) -> Listing:
         )
     files: list[ListedFile] = []
     names: set[str] = set()
+    prefix = len(os.path.join(root, ""))
     for split, folder in splits.items():
-        base = root / folder
-        for class_name in sorted(entry.name for entry in os.scandir(base) if entry.is_dir()):
+        base = os.path.normpath(root / folder)
+        for class_name in _folders(base):
             if class_name.startswith("."):
                 continue
             names.add(checked_name(class_name))
-            prefix = len(os.path.join(root, ""))
             for image in walk_images(os.path.join(base, class_name)):
                 files.append(ListedFile(checked_name(image[prefix:].replace(os.sep, "/")), split, class_name))
     found = {file.split for file in files}
-    if "train" not in found or len(found) == 1:
+    if "train" not in found:
         raise InputError(
             f"{root} holds too few images.",
             f"Images were found in: {', '.join(sorted(found)) or 'no split'}.",
-            "Give images to train on, and images in val/ or test/.",
+            "Give images to train on.",
         )
-    return Listing(root, DatasetConfig("folders", tuple(sorted(names))), sorted_files(files))
+    notes += [f"The {split} split holds no image." for split in splits if split not in found]
+    notes += [NOT_HELD_OUT] if len(found) == 1 else []
+    files, _ = merge_files(files)
+    return Listing(root, DatasetConfig("folders", tuple(sorted(names))), files, tuple(notes))
+
+
+def _folders(base: str) -> list[str]:
+    try:
+        with os.scandir(base) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise InputError(
+            f"The folder {base} cannot be read.", error.strerror or str(error), "Check its permissions."
+        ) from error
+
+
+def _classes(root: Path) -> list[str]:
+    """Return the folders that hold images."""
+    folders = [name for name in _folders(str(root)) if not name.startswith(".")]
+    return [name for name in folders if next(walk_images(str(root / name)), None) is not None]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from expunge.data.phash import NotAPicture, hash_picture
 from expunge.data.types import Sample
 from expunge.exact.checkpoint import write_atomically
+from expunge.user_files import read_bytes
 
 ROW = np.dtype([("digest", "S32"), ("value", "<u8"), ("mirrored", "<u8"), ("flat", "?")])
 BATCH = 512
@@ -142,7 +143,7 @@ def _look_up(
 
 def _hash(path: Path, digest: str) -> tuple[tuple[bytes, int, int, bool] | None, str]:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError:
         return None, "unreadable"
     if hashlib.sha256(data).hexdigest() != digest:

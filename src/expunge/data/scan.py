@@ -19,6 +19,7 @@ from expunge.data.listing import ListedFile, Listing
 from expunge.data.types import Sample, Scan
 from expunge.data.yolo import check_label, list_yolo
 from expunge.errors import InputError
+from expunge.user_files import open_text, read_bytes
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
@@ -69,14 +70,14 @@ def scan(
             f"{first}: {reason}",
             "Repair or remove them; nothing was changed.",
         )
-    return Scan(listing.root, listing.config, tuple(samples))
+    return Scan(listing.root, listing.config, tuple(samples), notes=listing.notes)
 
 
 def read_digests(path: Path) -> dict[str, str]:
     """Read a file in the format of ``sha256sum``: digest, two characters, path relative to the root."""
     digests: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open_text(path) as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
@@ -126,8 +127,7 @@ def _read(listing: Listing, known: dict[str, str], file: ListedFile) -> Sample |
 def _hash_image(path: str) -> str:
     from PIL import Image
 
-    with open(path, "rb") as file:
-        content = file.read()
+    content = read_bytes(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(content)) as image:
@@ -144,8 +144,7 @@ def _label_digest(listing: Listing, known: dict[str, str], path: str) -> str:
         if name in known:
             return known[name]
     try:
-        with open(label, "rb") as file:
-            content = file.read()
+        content = read_bytes(label)
     except FileNotFoundError:
         return ""
     except OSError as error:

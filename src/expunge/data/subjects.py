@@ -9,35 +9,28 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from expunge.data.types import Sample, Scan
+from expunge.data.types import Sample, Scan, SubjectTable
+from expunge.data.unicode_names import SampleNames
 from expunge.errors import InputError
+from expunge.user_files import open_text, read_text
 
 SHOWN = 5
-
-
-@dataclass
-class SubjectTable:
-    """Which subjects are in which sample, and what is known about them."""
-
-    subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    risks: dict[str, float] = field(default_factory=dict)
-    groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
 
 def read_subjects(path: Path) -> SubjectTable:
     """Read a CSV file with the header ``sample,subject[,risk][,group…]``: one row for each pair."""
     table, shared = SubjectTable(), dict[tuple[str, ...], tuple[str, ...]]()
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             rows = csv.reader(file, strict=True)
             header = _header(path, next(rows, None))
             risk_column = 2 if header[2:3] == ["risk"] else None
             groups = [(i, name) for i, name in enumerate(header) if i >= 2 and i != risk_column]
             for row in rows:
-                if not row:
+                if not any(cell.strip() for cell in row):
                     continue
                 where = f"{path}, line {rows.line_num}"
                 if len(row) != len(header):
@@ -51,19 +44,14 @@ def read_subjects(path: Path) -> SubjectTable:
                         f"{where}: no {missing}.", "Each row is a pair of both.", "Correct or remove the row."
                     )
                 others = table.subjects.get(sample, ())
-                if subject in others:
-                    raise InputError(
-                        f"{where}: the same row a second time.",
-                        f"{sample!r} and {subject!r} were given before.",
-                        "Remove one of them.",
-                    )
-                together = tuple(sorted((*others, subject)))
-                table.subjects[sample] = shared.setdefault(together, together)
+                if subject not in others:
+                    together = tuple(sorted((*others, subject)))
+                    table.subjects[sample] = shared.setdefault(together, together)
                 if risk_column is not None and row[risk_column].strip():
                     _add_risk(table, where, subject, row[risk_column])
                 given = {name: row[i] for i, name in groups if row[i] != ""}
                 if given:
-                    table.groups[sample, subject] = given
+                    _add_groups(table, where, (sample, subject), given)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read.", str(error), "Give a CSV file in UTF-8.") from error
     if not table.subjects:
@@ -109,7 +97,9 @@ def attach(scan: Scan, table: SubjectTable | None, public: Sequence[str] = ()) -
         table: Who is in which sample; None if nothing is said about it.
         public: Globs over relative paths, or names of files that list relative paths, one a line.
     """
-    is_public = _matcher(scan, public)
+    names = SampleNames([sample.path for sample in scan.samples])
+    is_public = _matcher(scan, public, names)
+    table = names.renamed(table) if table is not None else None
     known = table.subjects if table is not None else {}
     samples: list[Sample] = []
     seen = 0
@@ -124,12 +114,12 @@ def attach(scan: Scan, table: SubjectTable | None, public: Sequence[str] = ()) -
             )  # fmt: skip
         samples.append(sample)
     if seen < len(known):
-        paths = {sample.path for sample in scan.samples}
-        _refuse_unknown("The table of subjects names", (path for path in known if path not in paths), scan)
+        _refuse_unknown("The table of subjects names", (path for path in known if path not in names), scan)
     if public:
         _check_public(samples)
     risks, groups = (table.risks, table.groups) if table is not None else ({}, {})
-    return replace(scan, samples=tuple(samples), risks=risks, groups=groups)
+    notes = (*scan.notes, *names.notes())
+    return replace(scan, samples=tuple(samples), risks=risks, groups=groups, notes=notes)
 
 
 def _header(path: Path, header: list[str] | None) -> list[str]:
@@ -162,15 +152,25 @@ def _add_risk(table: SubjectTable, where: str, subject: str, text: str) -> None:
         )
 
 
-def _matcher(scan: Scan, public: Sequence[str]) -> Callable[[str], bool]:
+def _add_groups(table: SubjectTable, where: str, pair: tuple[str, str], given: dict[str, str]) -> None:
+    known = table.groups.setdefault(pair, {})
+    for name, value in given.items():
+        if known.setdefault(name, value) != value:
+            raise InputError(
+                f"{where}: the same pair a second time, with another {name!r}.",
+                "A pair of a sample and a subject has one value in each column.",
+                "Correct one of the rows.",
+            )
+
+
+def _matcher(scan: Scan, public: Sequence[str], names: SampleNames) -> Callable[[str], bool]:
     listed: set[str] = set()
     patterns: list[re.Pattern[str]] = []
     for value in public:
         if Path(value).is_file():
-            lines = _lines(Path(value))
+            lines = [names.find(line) for line in _lines(Path(value))]
             listed.update(lines)
-            paths = {sample.path for sample in scan.samples}
-            _refuse_unknown(f"{value} names", (line for line in lines if line not in paths), scan)
+            _refuse_unknown(f"{value} names", (line for line in lines if line not in names), scan)
         else:
             pattern = glob_pattern(value)
             if not any(pattern.fullmatch(sample.path) for sample in scan.samples):
@@ -192,7 +192,7 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read.", str(error), "Give a file of paths, one a line, in UTF-8."

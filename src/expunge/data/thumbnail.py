@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
+from expunge.user_files import open_file
+
 Box = tuple[float, float, float, float]
 MOST_PIXELS = 100_000_000  # a picture that is larger is not opened: it would take the memory of the machine
 
@@ -19,7 +21,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     Raises:
         Exception: Whatever Pillow raises, if it cannot be read.
     """
-    with Image.open(path) as picture:
+    with open_file(path) as file, Image.open(file) as picture:
         return (ImageOps.exif_transpose(picture) or picture).size
 
 
@@ -32,7 +34,7 @@ def thumbnail(path: Path, side: int, boxes: Sequence[tuple[Box, str]] = ()) -> b
         boxes: Frames to draw, xyxy in shares of the upright picture's sides, each with a colour.
     """
     try:
-        with Image.open(path) as picture:
+        with open_file(path) as file, Image.open(file) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 return None
             picture.draft("RGB", (side, side))

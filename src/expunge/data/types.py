@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SPLITS = ("train", "val", "test")
+VAL_IN_TRAIN = "val_in_train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +43,43 @@ class DatasetConfig:
     Attributes:
         kind: ``yolo`` (label files beside images) or ``folders`` (a folder per class).
         names: Class names; the position is the class index in the label files.
-        extra: ``kpt_shape``, ``flip_idx``, ``channels`` where the data set has them.
+        extra: ``kpt_shape``, ``flip_idx``, ``channels`` where the data set has them; ``val_in_train`` where
+            every file of ``val`` is one of ``train``.
+        class_map: For a model: its index for each class, None for a class whose labels it never saw; without
+            it, classes are matched by name.
     """
 
     kind: str
     names: tuple[str, ...]
     extra: dict[str, Any] = field(default_factory=dict)
+    class_map: tuple[int | None, ...] | None = None
+
+    @property
+    def val_in_train(self) -> bool:
+        """Whether every file of ``val`` is one of ``train``, so that nothing is held out there."""
+        return bool(self.extra.get(VAL_IN_TRAIN))
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A data set as found on disk: its root, its configuration and its samples sorted by path."""
+    """A data set as found on disk: its root, its configuration and its samples sorted by path.
+
+    ``notes`` say what was left out or taken in a certain way.
+    """
 
     root: Path
     config: DatasetConfig
     samples: tuple[Sample, ...]
+    risks: dict[str, float] = field(default_factory=dict)
+    groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class SubjectTable:
+    """Which subjects are in which sample, and what is known about them."""
+
+    subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
     risks: dict[str, float] = field(default_factory=dict)
     groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 

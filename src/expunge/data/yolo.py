@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,61 +12,86 @@ from typing import Any
 import yaml
 
 from expunge.data.labels import label_path
-from expunge.data.listing import ListedFile, Listing, checked_name, is_image, sorted_files, walk_images
-from expunge.data.types import SPLITS, DatasetConfig
+from expunge.data.listing import ListedFile, Listing, checked_name, merge_files
+from expunge.data.types import SPLITS, VAL_IN_TRAIN, DatasetConfig
+from expunge.data.yaml_paths import SplitImages, find_images, find_root
 from expunge.errors import InputError
+from expunge.user_files import TooComplex, read_bytes, read_text
+from expunge.user_yaml import parse_yaml
 
 EXTRA_KEYS = ("kpt_shape", "flip_idx", "kpt_names", "channels")
 MIN_COLUMNS = 5
+MAX_CLASSES = 100_000
+UNPRINTABLE = re.compile(r"[^\x09\x0A\x0D\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD\U00010000-\U0010ffff]+")
 
 
 def list_yolo(yaml_path: Path) -> Listing:
     """List the images of a ``data.yaml``. ``download:`` in it is ignored.
 
-    ``path`` is absolute or relative to the YAML's folder, which is also the root where ``path`` is missing.
-    Each split is a folder, a list of folders, or a text file of image paths (``./`` is relative to the text
-    file, other relative paths to the root).
+    ``path`` is absolute, or relative to the YAML's folder or to the current one; without it, the YAML's
+    folder is the root. Each split is a folder, a list of folders, or a text file of image paths (``./`` is
+    relative to the text file, other relative paths to the root). A ``val`` or ``test`` that is not there is
+    left out with a note.
     """
     yaml_path = Path(os.path.abspath(yaml_path))
     data = _load(yaml_path)
-    root = _root(yaml_path, data)
-    config = DatasetConfig("yolo", _names(yaml_path, data), _extra(yaml_path, data))
+    root, note = find_root(yaml_path, data)
+    notes = [note] if note else []
+    names, extra = _names(yaml_path, data), _extra(yaml_path, data)
     if "val" not in data and "validation" in data:
         data["val"] = data["validation"]
-    resolved, prefix = os.path.realpath(root), os.path.join(root, "")
-    files: list[ListedFile] = []
+    splits: dict[str, SplitImages] = {}
     for split in SPLITS:
         value = data.get(split)
-        if not value:
-            if split == "test":
-                continue
+        if not value and (split == "train" or (split == "val" and "val" not in data)):
             raise InputError(
                 f"{yaml_path} has no {split!r}.",
                 "Ultralytics needs both 'train' and 'val'.",
                 f"Add the folder or list of the {split} images to it.",
             )
-        before = len(files)
-        for path in _images(yaml_path, root, split, value):
-            if path.startswith(prefix):
-                relative = path[len(prefix) :]
-            else:
-                relative = os.path.relpath(path, root)
-                if relative.startswith(".."):
-                    relative = os.path.relpath(path, resolved)
-            if relative.startswith(".."):
-                raise InputError(
-                    f"{path} lies outside the dataset's root {root}.",
-                    "A sample is known by its path relative to the root.",
-                    f"Set 'path' in {yaml_path.name} to a folder that holds all images.",
-                )
-            files.append(ListedFile(checked_name(relative.replace(os.sep, "/")), split, None))
-        if len(files) == before:
-            raise InputError(
-                f"The {split} split of {yaml_path} holds no image.",
-                f"It is {value!r}.",
-                "Check the path, and the suffixes of the files.",
-            )
-    return Listing(Path(root), config, sorted_files(files))
+        if value:
+            splits[split] = find_images(yaml_path, root, split, value)
+            notes += splits[split].notes
+    if wide := _wider_root(root, splits):
+        root = wide
+        notes.append(f"Images lie outside the root; paths are relative to {root}.")
+    files = [
+        ListedFile(_relative(yaml_path, root, path), split, None)
+        for split, found in splits.items()
+        for path in found.images
+    ]
+    files, repeated = merge_files(files)
+    held_out = {file.split for file in files} - {"train"}
+    if not held_out:
+        notes.append("No image is held out of the training: figures of quality cannot be held-out ones.")
+        if "val" in splits and splits["val"].images:
+            extra = {**extra, VAL_IN_TRAIN: True}
+    return Listing(
+        Path(root), DatasetConfig("yolo", names, extra), files, tuple(dict.fromkeys([*notes, *repeated]))
+    )
+
+
+def _wider_root(root: str, splits: dict[str, SplitImages]) -> str | None:
+    """Return the folder that holds all images where the root does not, if there is one below ``/``."""
+    prefixes = os.path.join(root, ""), os.path.join(os.path.realpath(root), "")
+    images = [path for found in splits.values() for path in found.images]
+    if all(path.startswith(prefixes) for path in images):
+        return None
+    wide = os.path.commonpath([os.path.dirname(path) for path in images])
+    return wide if os.path.dirname(wide) != wide else None
+
+
+def _relative(yaml_path: Path, root: str, path: str) -> str:
+    """Return an image's path relative to the root."""
+    for start in (root, os.path.realpath(root)):
+        prefix = os.path.join(start, "")
+        if path.startswith(prefix):
+            return checked_name(path[len(prefix) :].replace(os.sep, "/"))
+    raise InputError(
+        f"{path} lies outside the dataset's root {root}.",
+        "A sample is known by its path relative to the root, and the images share no folder.",
+        f"Put the images below one folder, and set 'path' in {yaml_path.name} to it.",
+    )
 
 
 def label_file(root: Path, path: str) -> Path:
@@ -100,7 +126,7 @@ def check_label(content: bytes, classes: int, name: str) -> None:
 def label_classes(path: Path) -> set[int]:
     """Return the class indices in a label file."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise InputError(
             f"The label {path} cannot be read.", error.strerror or str(error), "Restore the file."
@@ -132,40 +158,29 @@ def _class_index(text: str) -> int | None:
 
 def _load(yaml_path: Path) -> dict[str, Any]:
     try:
-        with open(yaml_path, encoding="utf-8-sig", errors="ignore") as file:
-            data = yaml.safe_load(file)
+        text = read_text(yaml_path, errors="ignore")
+        try:
+            data = parse_yaml(text)
+        except yaml.YAMLError:
+            data = parse_yaml(UNPRINTABLE.sub("", text))  # as Ultralytics does
     except OSError as error:
         raise InputError(
             f"{yaml_path} cannot be read.", error.strerror or str(error), "Give the path of a data.yaml."
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, TooComplex) as error:
         raise InputError(f"{yaml_path} is not valid YAML.", str(error), "Correct the file.") from error
     if not isinstance(data, dict):
         raise InputError(
             f"{yaml_path} is not a data.yaml.", "It holds no 'train', 'val' and 'names'.", "Correct the file."
         )
-    return data
-
-
-def _root(yaml_path: Path, data: dict[str, Any]) -> str:
-    value = data.get("path")
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"'path' in {yaml_path} is not text.", f"It is {value!r}.", "Correct the file.")
-    root = os.path.normpath(yaml_path.parent / (value or ""))
-    if not os.path.isdir(root):
-        raise InputError(
-            f"The dataset's root {root} is not a folder.",
-            f"'path' in {yaml_path} is {value!r}; a relative one starts at the folder of the YAML.",
-            "Correct 'path', or leave it out.",
-        )
-    return root
+    return {str(key): None if value == "None" else value for key, value in data.items()}
 
 
 def _names(yaml_path: Path, data: dict[str, Any]) -> tuple[str, ...]:
-    names, count = data.get("names"), data.get("nc")
+    names, count = data.get("names"), _count(data.get("nc"))
     advice = "Give 'names' as a list, or as a map from 0, 1, 2 … to names."
     if names is None:
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        if count is None or not 1 <= count <= MAX_CLASSES:
             raise InputError(
                 f"{yaml_path} has neither 'names' nor 'nc'.", "It must name the classes.", advice
             )
@@ -182,11 +197,11 @@ def _names(yaml_path: Path, data: dict[str, Any]) -> tuple[str, ...]:
         raise InputError(
             f"The 'names' in {yaml_path} are not numbered 0, 1, 2 …", f"They are {names!r}.", advice
         )
-    if count is not None and count != len(numbered):
+    if data.get("nc") is not None and count != len(numbered):
         raise InputError(
             f"'names' and 'nc' in {yaml_path} differ.",
-            f"{len(numbered)} names, nc {count!r}.",
-            "Remove 'nc'.",
+            f"{len(numbered)} names, nc {data['nc']!r}.",
+            "Remove 'nc', or correct 'names'.",
         )
     ordered = tuple(numbered[index] for index in range(len(numbered)))
     if len(set(ordered)) != len(ordered):
@@ -196,6 +211,15 @@ def _names(yaml_path: Path, data: dict[str, Any]) -> tuple[str, ...]:
             "Rename one.",
         )
     return ordered
+
+
+def _count(value: Any) -> int | None:
+    """Return the number of classes as Ultralytics reads it: a whole number, also as text."""
+    try:
+        number = float(value)
+        return int(number) if number == int(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _extra(yaml_path: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -215,36 +239,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(f"{value!r} is neither a number nor text.")
-
-
-def _images(yaml_path: Path, root: str, split: str, value: Any) -> Iterator[str]:
-    for entry in value if isinstance(value, list) else [value]:
-        if not isinstance(entry, str):
-            raise InputError(
-                f"{split!r} in {yaml_path} is not a path.", f"It holds {entry!r}.", "Correct the file."
-            )
-        place = os.path.normpath(os.path.join(root, entry))
-        if not os.path.exists(place) and entry.startswith("../"):  # Ultralytics' own allowance
-            place = os.path.normpath(os.path.join(root, entry[3:]))
-        if os.path.isdir(place):
-            yield from walk_images(place)
-        elif os.path.isfile(place):
-            yield from _listed(place, root)
-        else:
-            raise InputError(
-                f"{split!r} in {yaml_path} does not exist.", f"There is no {place}.", "Correct the path."
-            )
-
-
-def _listed(text_file: str, root: str) -> Iterator[str]:
-    try:
-        with open(text_file, encoding="utf-8-sig") as file:
-            lines = file.read().strip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The list {text_file} cannot be read.", str(error), "Give a text file of image paths, in UTF-8."
-        ) from error
-    folder = os.path.dirname(text_file)
-    for line in lines:
-        if is_image(line):
-            yield os.path.normpath(os.path.join(folder if line.startswith("./") else root, line))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.errors import InputError
+from expunge.user_files import parse_json
 
 MOST = 200
 MOST_ROWS = 2**63 - 1  # no number of a row is larger, in any database
@@ -48,7 +49,7 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        position = json.loads(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))
+        position = parse_json(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))
         if (
             isinstance(position, list)
             and len(position) == len(kinds)
@@ -56,7 +57,7 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
             and all(_is_kept(part) for part in position)
         ):
             return position
-    except (ValueError, binascii.Error, RecursionError):
+    except (ValueError, binascii.Error):
         pass
     raise InputError(
         "That is no cursor of this list.", "", "Give `next` of an earlier answer, or leave it out."

@@ -20,6 +20,7 @@ from expunge.evidence import dsse, log, manifest, measured, statement
 from expunge.evidence.keys import public_keys, signing_key
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import plain_json
+from expunge.user_files import read_bytes
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -41,6 +42,7 @@ def issue(
     forgotten: bool,
     purged: list[dict[str, Any]],
     deployments: list[dict[str, Any]],
+    originals: dict[str, Any],
 ) -> Path:
     """Sign what was done for a request, as of now; where that is what was signed last, nothing changes.
 
@@ -53,6 +55,7 @@ def issue(
         forgotten: Whether the catalog has forgotten the rows.
         purged: What purges deleted of the request's data (see :class:`expunge.steps.copies.Said`).
         deployments: Where copies are known to be.
+        originals: What is known of the user's own files (see :class:`expunge.evidence.statement.Originals`).
 
     Returns:
         The certificate's file.
@@ -67,6 +70,7 @@ def issue(
         "environment": environment,
         "purged": purged,
         "deployments": deployments,
+        "originals": originals,
         "catalog": {"forgotten": forgotten, "suppression": statement.SUPPRESSION},
         "not_covered": list(statement.NOT_COVERED),
         "measured": [m.model_dump() for m in measured.read(workspace, request_id)],
@@ -158,7 +162,7 @@ def read(path: Path) -> dsse.Envelope:
         dsse.Malformed: If it is another object.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read.", str(error.strerror), "Check the path.") from error
     try:

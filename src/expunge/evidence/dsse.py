@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.evidence.keys import PublicKey, SigningKey
+from expunge.user_files import parse_json
 
 FIELDS = {"payload", "payloadType", "signatures"}
 
@@ -97,7 +98,7 @@ def load_strictly(content: bytes) -> dict[str, Any]:
         Malformed: If a name stands twice, or a number is none (NaN).
         ValueError: If it is no JSON object.
     """
-    found = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+    found = parse_json(content, object_pairs_hook=_unique, parse_constant=_no_number)
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     return found

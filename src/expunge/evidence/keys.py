@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from expunge.errors import InputError, StorageError
 from expunge.exact.checkpoint import write_atomically
+from expunge.user_files import read_bytes
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -189,7 +190,7 @@ def read_private(path: Path) -> SigningKey:
         InputError: If it is no Ed25519 key, or if others may read it or put another in its place.
     """
     try:
-        content, file, folder = path.read_bytes(), path.stat().st_mode, path.parent.stat().st_mode
+        content, file, folder = read_bytes(path), path.stat().st_mode, path.parent.stat().st_mode
     except OSError as error:
         raise StorageError(
             "The signing key cannot be read.",
@@ -230,7 +231,7 @@ def read_public(path: Path) -> PublicKey:
         InputError: If it cannot be read, or is no Ed25519 public key.
     """
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_bytes(path))
     except OSError as error:
         raise InputError(
             f"The public key {path} cannot be read.",

@@ -12,6 +12,7 @@ from expunge.errors import InputError
 from expunge.evidence import certificate, dsse, log, merkle, statement
 from expunge.evidence.check import Check
 from expunge.evidence.keys import PublicKey
+from expunge.user_files import read_bytes
 
 SEMANTIC = {
     "dates": "they are dates with a zone, in a possible order",
@@ -134,7 +135,7 @@ def short(key_id: str) -> str:
 
 def _told_old(path: Path, reason: str) -> str:
     try:
-        found = dsse.load_strictly(path.read_bytes())
+        found = dsse.load_strictly(read_bytes(path))
     except ValueError:
         return reason
     if str(found.get("format", "")).startswith("expunge-certificate/"):
@@ -240,7 +241,7 @@ def read_file(path: Path, what: str) -> bytes:
         InputError: If it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise InputError(
             f"{what} {path} cannot be read.", error.strerror or type(error).__name__, "Check the path."

@@ -178,6 +178,20 @@ class Place(Part):
     confirmed: bool
 
 
+class Originals(Part):
+    """The user's own files of what was erased.
+
+    Attributes:
+        left: How many are still there.
+        folders_not_reachable: Folders in which the dataset lies or once lay and that could not be searched.
+        same_bytes_in: Other datasets of the workspace that retain a picture with the same bytes.
+    """
+
+    left: int
+    folders_not_reachable: int
+    same_bytes_in: list[str]
+
+
 class Catalog(Part):
     """What the catalog still knows of the person, and why."""
 
@@ -200,6 +214,7 @@ class Predicate(Part):
     environment: dict[str, Any]
     purged: list[Purged]
     deployments: list[Annotated[Export | Tree | Place, Field(discriminator="kind")]]
+    originals: Originals | None = None  # certificates of earlier versions do not have it
     catalog: Catalog
     not_covered: list[str]
     measured: list[Measured] = []

@@ -251,8 +251,8 @@ class ErasableModel:
         return weights_of(self.graph, composition, self.store, self.initial, self.plan)
 
     def judged_split(self) -> tuple[str, list[Sample]]:
-        """The split on which metrics are taken: val, or test where there is no val."""
-        for split in ("val", "test"):
+        """The split on which metrics are taken: val, else test, else train where val was the same."""
+        for split in ("val", "test", *(("train",) if self.version.config.val_in_train else ())):
             found = [s for s in self.samples if s.split == split]
             if found:
                 return split, found
@@ -267,7 +267,10 @@ class ErasableModel:
     def metrics(self, states: Sequence[Any]) -> dict[str, Any]:
         """Return metrics on the judged split, with what they were taken on."""
         split, samples = self.judged_split()
-        return {**self.measure(states, samples), "split": split, "images": len(samples)}
+        seen = {s.image_digest for s in self.samples if s.split == "train"}
+        held_out = not samples or any(s.image_digest not in seen for s in samples)
+        kind = {} if held_out else {"held_out": False}
+        return {**self.measure(states, samples), "split": split, "images": len(samples), **kind}
 
     def publish(
         self, model_id: int, composition: Composition, states: Sequence[Any], **columns: Any

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.hashing import json_digest
+from expunge.user_files import parse_json, read_bytes
 
 
 class _Frozen(BaseModel):
@@ -131,7 +132,7 @@ def load_plan(path: Path) -> Plan:
         InputError: If there is no such file, or it is not a plan.
     """
     try:
-        return Plan.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Plan.model_validate(parse_json(read_bytes(path)))
     except OSError as error:
         raise InputError(
             f"The plan {path} cannot be read.", str(error.strerror), "Check the path."

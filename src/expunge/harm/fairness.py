@@ -87,7 +87,7 @@ def measure(workspace: Workspace, model: str, question: Question) -> dict[str, A
         InputError: If the model, the data, the split or a column is unknown, or they do not fit together.
     """
     ground = ground_of(workspace, question)
-    published, opened = _open(workspace, model, ground.version)
+    published, opened = _open(workspace, model, ground)
     reading, setting = read(opened, ground, question, workspace.settings.bias.minimum)
     found = summary(reading, setting)
     return {
@@ -118,7 +118,7 @@ def compare(workspace: Workspace, models: Sequence[str], question: Question) -> 
     opened: list[Opened] | None = None
     setting: Setting | None = None
     for ref in models:
-        published, opened = _open(workspace, ref, ground.version)
+        published, opened = _open(workspace, ref, ground)
         reading, setting = read(opened, ground, question, workspace.settings.bias.minimum)
         if readings and reading.main != readings[0].main:
             raise InputError(
@@ -220,9 +220,9 @@ def read(
     return reading, Setting(samples, things, groups, minimum, question.draws, question.seed)
 
 
-def _open(workspace: Workspace, ref: str, version: Version) -> tuple[Published, list[Opened]]:
+def _open(workspace: Workspace, ref: str, ground: Ground) -> tuple[Published, list[Opened]]:
+    from expunge.tasks.class_map import check_fits
     from expunge.tasks.yolo import open_model
-    from expunge.unlearning.yolo import check_fits
 
     with workspace.session() as session:
         published = catalog.find_model(session, ref)
@@ -235,7 +235,7 @@ def _open(workspace: Workspace, ref: str, version: Version) -> tuple[Published, 
             "Measure another version.",
         )
     opened = [open_model(file) for file in files]
-    check_fits(opened[0], version.config)
+    check_fits(opened[0], ground.version.config, ground.samples)
     return published, opened
 
 

@@ -169,8 +169,8 @@ def find(
 def _ground(workspace: Workspace, search: Search) -> Ground:
     from expunge.exact.model import ErasableModel
     from expunge.harm.models import find_live
+    from expunge.tasks.class_map import check_fits, known_samples
     from expunge.tasks.yolo import open_model
-    from expunge.unlearning.yolo import check_fits
 
     published = find_live(workspace, search.model)
     model = None
@@ -180,7 +180,8 @@ def _ground(workspace: Workspace, search: Search) -> Ground:
         version = get_version(session, published.dataset, published.dataset_version)
         samples = load_samples(session, version, without_erased=True)
     opened = open_model(workspace.root / published.weights)
-    check_fits(opened, version.config)
+    check_fits(opened, version.config, [s for s in samples if s.split == "train"])
+    samples = known_samples(opened, version.config, samples)
     train, held = ([s for s in samples if s.split == split] for split in ("train", search.split))
     if not train:
         raise InputError(f"{version.label} has no training sample left.", "", "Nothing can be ranked.")

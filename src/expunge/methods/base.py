@@ -27,7 +27,7 @@ from torch import nn
 from expunge.errors import ExpungeError, InputError
 from expunge.methods.least import FORWARD as FORWARD
 from expunge.methods.least import Least, LeastWork, Sizes, retain_batch
-from expunge.methods.values import check_value
+from expunge.methods.values import check_values
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -83,10 +83,25 @@ class Method:
         return {p.name: None if p.default is p.empty else p.default for p in own}
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Raise an error for a hyper-parameter that is unknown, missing, or has an impossible value.
+        """Raise an error for a hyper-parameter that is unknown, missing, or has a value that it cannot have.
 
         Raises:
-            InputError: It names the known ones, or what the value must be.
+            InputError: It names the known ones, or says what values it takes.
+        """
+        self.check_known(values)
+        missing = [name for name in self.needs if values.get(name) is None]
+        if missing:
+            raise InputError(
+                f"The method '{self.name}' needs '{missing[0]}'.",
+                "It has no default.",
+                "Give it, or choose another method.",
+            )
+
+    def check_known(self, values: Mapping[str, Any]) -> None:
+        """Raise an error for a hyper-parameter that is unknown or has a value that it cannot have.
+
+        Raises:
+            InputError: It names the known ones, or says what values it takes.
         """
         known = self.hyperparameters
         unknown = sorted(set(values) - set(known))
@@ -96,15 +111,7 @@ class Method:
                 f"It has: {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}.",
                 "Correct the name.",
             )
-        missing = [name for name in self.needs if values.get(name) is None]
-        if missing:
-            raise InputError(
-                f"The method '{self.name}' needs '{missing[0]}'.",
-                "It has no default.",
-                "Give it, or choose another method.",
-            )
-        for name, value in values.items():
-            check_value(self.name, name, value, known[name])
+        check_values(self.name, values, known)
 
     def least_work(self, sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
         """Return what the first step takes, with defaults for what is not given."""

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.utils import _pytree as tree
 
+from expunge.errors import InputError
 from expunge.methods.base import Loop
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -42,11 +44,7 @@ class _Valued(nn.Module):
 
 def _single(part: Any) -> Any:
     """Return one sample, as vmap hands it over, as a batch of one."""
-    if isinstance(part, torch.Tensor):
-        return part.unsqueeze(0)
-    if isinstance(part, dict):
-        return {key: _single(value) for key, value in part.items()}
-    return tuple(_single(value) for value in part)
+    return tree.tree_map_only(torch.Tensor, lambda value: value.unsqueeze(0), part)
 
 
 def _batched(task: Task, model: nn.Module, value: Value, names: list[str]) -> Callable[[Batch], Gradients]:
@@ -125,7 +123,7 @@ def _works(batched: Callable[[Batch], Gradients], task: Task, data: Samples, loo
     loop.budget.charge(TRIED)
     try:
         batched(task.collate([data[0], data[1]]))
-    except (RuntimeError, ValueError, TypeError):
+    except (RuntimeError, ValueError, TypeError, InputError):
         return False
     return True
 

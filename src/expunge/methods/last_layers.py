@@ -29,11 +29,13 @@ def last_layers(model: nn.Module, task: Task, k: int) -> list[nn.Module]:
             f"The model has {len(layers)}.",
             f"Choose k from 1 to {len(layers)}.",
         )
-    if not any(p.requires_grad for layer in layers[-k:] for p in layer.parameters()):
+    learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+    if not any(learns[-k:]):
+        least = learns[::-1].index(True) + 1 if any(learns) else None
         raise InputError(
             f"Nothing in the last {k} layers may be changed.",
             "All of their parameters have requires_grad=False.",
-            "Choose a greater k, or thaw a layer.",
+            f"Choose k={least} or greater, or thaw a layer." if least else "Choose another method.",
         )
     return layers[-k:]
 

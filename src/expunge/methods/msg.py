@@ -33,6 +33,7 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
+from expunge.errors import InputError
 from expunge.methods.base import Budget, Loop, Progress, register
 from expunge.methods.least import LeastWork, Sizes, exactly
 from expunge.tasks.protocol import Samples, Task
@@ -68,7 +69,11 @@ def agreement(model: nn.Module, forget: Samples, retain: Samples, loop: Loop, ba
 def renew(
     model: nn.Module, task: Task, share: float, generator: torch.Generator
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Initialise the chosen weights anew; return each weight with the mask of what was chosen."""
+    """Initialise the chosen weights anew; return each weight with the mask of what was chosen.
+
+    Raises:
+        InputError: If there is none.
+    """
     learning = {id(p) for p in task.parameters(model).values()}
     renewed = []
     for layer in model.modules():
@@ -81,6 +86,13 @@ def renew(
         fresh *= math.sqrt(2 / fan)
         layer.weight.copy_(torch.where(chosen, fresh.to(layer.weight.device), layer.weight))
         renewed.append((layer.weight, chosen))
+    if not renewed:
+        raise InputError(
+            "No weight of this model can be initialised anew in part.",
+            "No linear or convolutional layer has a weight of its own that may change; pruned and "
+            "parametrised layers compute theirs.",
+            "Choose another method.",
+        )
     return renewed
 
 
@@ -128,6 +140,7 @@ def msg(
 
     Raises:
         BudgetSpent: If the budget does not suffice for g, or for a first epoch of repair.
+        InputError: If no layer has weights that can be initialised anew.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
 from expunge.methods.least import LeastWork, Sizes, both_batches, exactly
 from expunge.tasks.protocol import Batch, Samples, Task
@@ -82,7 +83,10 @@ def npo(
 
     Raises:
         BudgetSpent: If the budget does not suffice for the original losses of the forget set.
+        InputError: If β is 0.
     """
+    if not beta > 0:
+        raise InputError("β cannot be 0.", "The loss is divided by it.", "Give a small positive beta.")
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
     with torch.no_grad():

@@ -19,7 +19,7 @@ RATES = {
 }  # fmt: skip
 """Numbers of which 0 means that nothing is done, or that cannot be divided by."""
 
-SHARES = {"part", "share"}
+SHARES = {"part", "share", "slow"}
 """Of a whole: at most 1."""
 
 SIZES = {
@@ -36,6 +36,18 @@ def is_number(value: object) -> bool:
 def is_whole(value: object, least: int) -> bool:
     """Say whether something is a whole number of at least ``least``; a truth value is none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def check_values(method: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse values of which one does not fit; see :func:`check_value`.
+
+    Args:
+        method: The method's name.
+        values: What was given; only known names.
+        defaults: Of all hyper-parameters.
+    """
+    for name, value in values.items():
+        check_value(method, name, value, defaults[name])
 
 
 def check_value(method: str, name: str, value: Any, default: Any) -> None:
@@ -55,30 +67,32 @@ def check_value(method: str, name: str, value: Any, default: Any) -> None:
             check_value(method, str(key), entry, None)
         return
     if isinstance(default, bool):
-        _require(isinstance(value, bool), method, name, value, "true or false")
+        _require(isinstance(value, bool), method, name, value, "True or False")
         return
-    if not is_number(value):
-        named = name in COUNTS | RATES | SIZES
-        typed = isinstance(default, (int, float)) or (named and value is not None)
-        _require(not typed, method, name, value, "a number")
-        return
-    _require(math.isfinite(value), method, name, value, "a finite number")
-    if name in COUNTS or (isinstance(default, int) and name not in RATES):
-        _require(isinstance(value, Integral), method, name, value, "a whole number")
-    if name in COUNTS:
-        _require(value >= 1, method, name, value, "1 or more")
-    elif name in RATES:
-        _require(value > 0, method, name, value, "greater than 0")
-    elif name in SIZES:
-        _require(value >= 0, method, name, value, "0 or more")
+    least = 1 if name in COUNTS else 0
+    whole = name in COUNTS or (isinstance(default, int) and name not in RATES)
+    takes = f"a whole number, at least {least}" if whole else "a finite number, at least 0"
+    if name in RATES:
+        takes = "a finite number, greater than 0"
     if name in SHARES:
-        _require(value <= 1, method, name, value, "at most 1")
+        takes = "a number from 0 to 1"
+    if not is_number(value):
+        named = value is not None and name in COUNTS | RATES | SIZES
+        _require(not (named or isinstance(default, (int, float))), method, name, value, takes)
+        return
+    fits = math.isfinite(value) and (not whole or is_whole(value, least))
+    fits = fits and (name not in RATES or value > 0) and (name not in SHARES or value <= 1)
+    if isinstance(default, (int, float)) or name in SIZES:
+        fits = fits and value >= 0
+    _require(bool(fits), method, name, value, takes)
 
 
-def _require(fits: bool, method: str, name: str, value: Any, what: str) -> None:
-    if not fits:
-        raise InputError(
-            f"{name}={value} does not fit the method '{method}'.",
-            f"It must be {what}.",
-            f"Give {name} another value, or leave it out.",
-        )
+def _require(fits: bool, method: str, name: str, value: Any, takes: str) -> None:
+    if fits:
+        return
+    shown = repr(value) if isinstance(value, (int, float, str)) else f"of the type {type(value).__name__}"
+    raise InputError(
+        f"The hyper-parameter '{name}' of the method '{method}' cannot be {shown}.",
+        f"It takes {takes}.",
+        "Correct it, or leave it out for the default.",
+    )

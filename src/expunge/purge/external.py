@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError
+from expunge.user_files import read_text
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -31,7 +32,7 @@ def checklist(workspace: Workspace) -> list[dict[str, Any]]:
     """
     path = workspace.root / FILE
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -14,14 +14,16 @@ from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.erasures import any_erased
 from expunge.catalog.models import Published
-from expunge.catalog.versions import list_datasets
+from expunge.catalog.roots import all_roots
 from expunge.duplicates import stale_caches
 from expunge.exact.checkpoint import running
 from expunge.purge.checkpoints import checkpoints
+from expunge.purge.erased import ErasedPictures
 from expunge.purge.exports import data_exports, model_exports
 from expunge.purge.folders import in_folders, named_roots, sha256
 from expunge.purge.kinds import Left, Leftover, Survey
 from expunge.purge.tree import Changed, Entry, Names, Root, listing, look, names_of
+from expunge.queue.originals import awaited_originals
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -71,7 +73,7 @@ def survey(workspace: Workspace, include: Sequence[Path] = (), busy: Collection[
     named = named_roots(include)
     with workspace.session() as session:
         versions, seen = catalog.history(session), derivatives.requests_seen(session)
-        roots = sorted({str(v.root) for v in list_datasets(session)})
+        roots = sorted({str(root) for _, root in all_roots(session)})
         erased = any_erased(session)
     at = Look(workspace, Root.of(workspace.root), versions, seen, busy)
     found = [
@@ -83,12 +85,19 @@ def survey(workspace: Workspace, include: Sequence[Path] = (), busy: Collection[
         *data_exports(at),
         *_caches(at),
     ]
-    known = _known_files(at) if named else {}
-    found += in_folders(named, [at.root.path], erased, known)
+    if named:
+        found += _in_folders(at, named, erased)
     unique = {leftover.entry: leftover for leftover in reversed(found)}
     ordered = sorted(unique.values(), key=lambda x: (x.entry.root.path, x.entry.names))
     outside = [root for root in roots if erased and not _is_searched(root, named)]
     return Survey(tuple(ordered), tuple(at.left), tuple(sorted(busy)), tuple(outside))
+
+
+def _in_folders(at: Look, named: Sequence[Root], erased: bool) -> list[Leftover]:
+    known = _known_files(at)
+    with at.workspace.session() as session:
+        pictures = ErasedPictures.read(session, at.workspace.key, awaited_originals(at.workspace))
+        return list(in_folders(named, [at.root.path], erased, known, pictures))
 
 
 def _is_searched(folder: str, named: Sequence[Root]) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from expunge.data.listing import IMAGE_SUFFIXES
 from expunge.errors import InputError
+from expunge.purge.erased import NUMPY, ErasedPictures
 from expunge.purge.kinds import Leftover
 from expunge.purge.tree import Changed, Entry, Listed, Root, opened, walk
 
@@ -24,7 +25,6 @@ PICTURES = re.compile(rb"train_batch\d+\.jpg|val_batch\d+_(?:labels|pred)\.jpg")
 OF_RUNS = re.compile(rb"labels(?:_correlogram)?\.jpg|results\.csv|args\.yaml")
 IMAGES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 MODELS = frozenset((b"pt", b"onnx", b"torchscript", b"xml", b"bin", b"safetensors"))
-NUMPY = b"\x93NUMPY"
 HEAD_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
 
@@ -53,6 +53,7 @@ def in_folders(
     skip: Sequence[bytes],
     erased: bool,
     known: Mapping[str, tuple[str, tuple[str, ...]]],
+    pictures: ErasedPictures,
 ) -> Iterator[Leftover]:
     """Yield what is left over in folders that the user named.
 
@@ -61,6 +62,7 @@ def in_folders(
         skip: Real paths of folders that are searched otherwise (the workspace).
         erased: Whether anything was ever erased; else pictures and caches of trainings are no leftovers.
         known: For the SHA-256 of each file of a superseded version its label and the erasures it precedes.
+        pictures: What is known of erased pictures.
     """
     skipped = frozenset(skip)
 
@@ -73,6 +75,7 @@ def in_folders(
         for found in walk(root, (), enter):
             yield from _of_trainings(found) if erased else ()
             yield from _copies(found, known) if known else ()
+            yield from filter(None, map(pictures.copy_of, found.files)) if erased else ()
 
 
 def _of_trainings(found: Listed) -> Iterator[Leftover]:

@@ -21,6 +21,8 @@ KINDS = {
     "copy": "a copy of a superseded version, byte for byte",
     "data-export": "a tree of samples some of which were erased since",
     "cache": "a cache made from samples some of which were erased since",
+    "decoded": "a decoded copy of an erased picture",
+    "picture": "a copy of an erased picture",
     "run": "a picture, label or record that a training with Ultralytics left",
     "folder": "a folder that is empty once its content is gone",
 }

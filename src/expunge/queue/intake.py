@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import secrets
 from collections.abc import Callable, Sequence
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import clock, states
 from expunge.catalog import requests as catalog
+from expunge.catalog.forgetting import mark_for_scrub, scrub
 from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
-from expunge.errors import Conflict, InputError
+from expunge.errors import BusyError, Conflict, InputError
 from expunge.evidence import journal
 from expunge.queue.docket import describe
 from expunge.steps.scoping import Ask, Scope, check_budgets, check_method, concerned, scope_of
@@ -216,8 +218,14 @@ def refuse(
             day = _told(workspace, row, told, at)
             row.refusal = {**(row.refusal or {}), "told": day}
             catalog.move(session, row, State.CLOSED, at, name, "told", {"on": day})
+            catalog.forget_recipients(row, workspace.key)
+            row.key_mac = row.body_mac = None
+            mark_for_scrub(workspace)
 
-    return _change(workspace, request_id, change)
+    shown = _change(workspace, request_id, change)
+    with contextlib.suppress(BusyError):  # the marker stays: the next command that closes a request does it
+        scrub(workspace)
+    return shown
 
 
 def extend(
@@ -285,8 +293,10 @@ def tell(
 
     def change(session: Session, row: RequestRow, at: datetime) -> None:
         day = clock.parse_day(on, "--on").isoformat() if on else clock.local_day(at, rules).isoformat()
-        entry = {"name": recipient, "told": None if why_not else day, "why_not": why_not}
-        known = [r for r in (row.recipients or {}).get("list", []) if r["name"] != recipient]
+        closed = row.state == State.CLOSED
+        shown = catalog.recipient_id(workspace.key, recipient) if closed else recipient
+        entry = {"name": shown, "told": None if why_not else day, "why_not": why_not}
+        known = [r for r in (row.recipients or {}).get("list", []) if r["name"] != shown]
         row.recipients = {"list": [*known, entry]}
         detail = {"count": len(known) + 1, "on": entry["told"], "why_not": why_not}
         catalog.note(session, row, at, name, "recipient", detail)

@@ -14,6 +14,7 @@ from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.progress import Progress
 from expunge.queue import originals
+from expunge.queue.decoded import remember_decoded
 from expunge.steps.settling import holders
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def delete_originals(workspace: Workspace, request_id: str, progress: Progress) 
             f"The originals stay until {', '.join(waiting)} has forgotten them: it needs them for that."
         )
         return 0
+    remember_decoded(workspace, request_id)
     return originals.delete_originals(workspace, request_id)
 
 

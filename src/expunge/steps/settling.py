@@ -24,7 +24,7 @@ from expunge.evidence import certificate, journal
 from expunge.exact.model import ErasableModel
 from expunge.progress import Progress
 from expunge.queue import attempts
-from expunge.queue.originals import originals
+from expunge.queue.originals import datasets_with_same_bytes, originals, unknown_roots
 from expunge.steps.copies import copies
 from expunge.steps.entries import environment, gather
 
@@ -73,6 +73,8 @@ def settle(
         "certificate": str(certificate.path_of(workspace, request_id)),
         "state": "executed" if done else "running",
         "originals_left": left,
+        "originals_unknown": unknown_roots(workspace, request_id),
+        "same_bytes_in": datasets_with_same_bytes(workspace, request_id),
     }
     if done and not left and not held:
         _record(workspace, request_id, outcome, resumed)
@@ -117,6 +119,11 @@ def _certify(workspace: Workspace, request_id: str, outcome: dict[str, Any]) -> 
         forgotten=outcome["state"] == "closed",
         purged=known.purged,
         deployments=known.deployments,
+        originals={
+            "left": outcome["originals_left"],
+            "folders_not_reachable": outcome.get("originals_unknown", 0),
+            "same_bytes_in": outcome.get("same_bytes_in", []),
+        },
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
 
@@ -40,7 +41,7 @@ class BoxDataset(YOLODataset):
         augment: bool,
     ) -> None:
         self._samples, self._root = list(samples), root
-        self._index = class_index(config.names, names)
+        self._index = class_index(config, names)
         self._classes = len(config.names)
         self._keypoint_values = math.prod(config.extra.get("kpt_shape") or (0,))
         self._store = ImageStore(root, self._samples)
@@ -72,6 +73,7 @@ class BoxDataset(YOLODataset):
             text = read_checked(file, sample.label_digest, name).decode("utf-8-sig")
             boxes = read_boxes(text, self._classes, name, self._keypoint_values)
             boxes[:, 0] = self._index[boxes[:, 0].astype(int)]
+            boxes = boxes[~np.isnan(boxes[:, 0])]
         return {
             "im_file": sample.path,
             "cls": boxes[:, :1],
@@ -141,12 +143,18 @@ def hyperparameters(plan: Plan) -> Any:
     return get_cfg(overrides={**known, **plan.recipe.gains, **values, "deterministic": True})
 
 
-def class_index(ours: Sequence[str], plan: Sequence[str]) -> Any:
-    """Map class indices of the data set to those of the plan, by name.
+def class_index(config: DatasetConfig, plan: Sequence[str]) -> NDArray[np.float32]:
+    """Map class indices of the data set to those of the plan: as the configuration says, or by name.
+
+    Returns:
+        Array (number of classes); NaN for a class whose labels are left out.
 
     Raises:
         InputError: If the plan lacks a class.
     """
+    if config.class_map is not None:
+        return np.array([np.nan if i is None else i for i in config.class_map], dtype=np.float32)
+    ours = config.names
     missing = [name for name in ours if name not in plan]
     if missing:
         raise InputError(

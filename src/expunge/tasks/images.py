@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from expunge.data.types import Sample
 from expunge.errors import InputError
+from expunge.user_files import read_bytes
 
 CACHE_BYTES = 2 << 30
 
@@ -26,7 +27,7 @@ def read_checked(path: Path, digest: str, name: str) -> bytes:
         InputError: If the file is gone or has changed since it was added.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise InputError(
             f"{name} cannot be read.",

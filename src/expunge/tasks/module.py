@@ -1,30 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any ``torch.nn.Module`` with a loss for every sample: timm, torchvision and home-made classifiers.
 
-Samples are what a torch data set gives: pairs (input, target). The targets of a classifier are class indices;
-for anything else the parts of the protocol that need classes raise a clear error.
+Samples are what a torch data set gives; :mod:`expunge.tasks.batches` makes pairs (inputs, targets) of them.
+The targets of a classifier are class indices; for anything else the parts of the protocol that need classes
+raise a clear error.
 """
 
 from __future__ import annotations
 
-import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from torch.utils.data import default_collate
+from torch.nn.utils import parametrize
 
 from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
+from expunge.tasks.batches import (
+    Batches,
+    call,
+    describe,
+    float_inputs,
+    leaves,
+    map_leaves,
+    replace_float_inputs,
+    size_of,
+)
 from expunge.tasks.confidence import class_signals
 from expunge.tasks.device import resolve_device
+from expunge.tasks.faults import blame
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Outputs, Samples
+from expunge.tasks.sample_loss import Loss, SampleLoss, class_scores
+from expunge.tasks.sets import CheckedSamples
+from expunge.tasks.untrained import reset_layers, untrained
+from expunge.tasks.working_copy import copy_module
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Pair = tuple[torch.Tensor, torch.Tensor]
+__all__ = ["Loss", "ModuleTask"]
+Pair = tuple[Any, Any]
+"""Inputs, in one of the forms of :mod:`expunge.tasks.batches`, and targets."""
+
+OTHER_METHOD = "Choose a method that only needs the loss, for instance finetune, neggrad_plus or ssd."
 SUPPRESSED = -1e4
 EVALUATION_BATCH = 256
 DECAY = 0.01  # of weights, in a retrain: AdamW's default
@@ -34,18 +53,21 @@ class ModuleTask:
     """A module and its loss; see :class:`expunge.tasks.protocol.Task`.
 
     Args:
-        loss: ``loss(outputs, targets) -> (B,)``, for instance ``CrossEntropyLoss(reduction="none")``.
+        loss: ``loss(outputs, targets) -> (B,)``, for instance ``CrossEntropyLoss(reduction="none")``. A loss
+            of several numbers for each sample counts by their mean.
         fresh: Returns an untrained model, for ``retrain`` and for resetting a model whose layers have no
             ``reset_parameters``; torch's global generator is seeded before the call.
         evaluate: Returns metrics of (model, data) in place of accuracy and loss; the first one counts.
         device: Where to work; None: where the model is.
+        batches: How samples become batches, and where the class scores are among the outputs.
+        present: Turns a copy of a model into the form that ``evaluate`` expects.
+        trained: Whether ``fresh`` must give other weights than the models that are passed in.
 
     Raises:
         InputError: If the loss is not one for every sample.
     """
 
     name = "module"
-    vectorised = True
 
     def __init__(
         self,
@@ -54,21 +76,31 @@ class ModuleTask:
         fresh: Callable[[], nn.Module] | None = None,
         evaluate: Callable[[nn.Module, Samples], dict[str, float]] | None = None,
         device: torch.device | str | None = None,
+        batches: Batches | None = None,
+        present: Callable[[nn.Module], nn.Module] | None = None,
+        trained: bool = False,
     ) -> None:
-        if getattr(loss, "reduction", "none") != "none":
-            raise InputError(
-                "The loss gives one number for a whole batch.",
-                "Unlearning needs the loss of every sample.",
-                'Build it with reduction="none".',
-            )
-        self._loss, self._fresh, self._evaluate = loss, fresh, evaluate
+        for what, function in (("fresh", fresh), ("evaluate", evaluate)):
+            if function is not None and not callable(function):
+                raise InputError(
+                    f"`{what}` is no function.", f"It is of the type {type(function).__name__}.", "Give one."
+                )
+        self.batches = batches or Batches()
+        self._loss = SampleLoss(loss, self.batches)
+        self._fresh, self._evaluate, self._present, self._trained = fresh, evaluate, present, trained
         self.device = resolve_device(device or "cpu")
         self.metric = "accuracy"
+        self.vectorised = True
         self._counts: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+    @property
+    def classifies(self) -> bool | None:
+        """Whether outputs are scores of classes and targets say which is right; None: not known yet."""
+        return self._loss.classifies
 
     def clone(self, model: nn.Module) -> nn.Module:
         """Return an independent copy, ready to learn."""
-        twin = copy.deepcopy(model)
+        twin = copy_module(model)
         self.ready(twin)
         return twin
 
@@ -89,41 +121,44 @@ class ModuleTask:
 
     def collate(self, items: Sequence[Any]) -> Pair:
         """Return (inputs, targets) on the task's device."""
-        x, y = default_collate(list(items))
-        return x.to(self.device), y.to(self.device)
+        inputs, targets = self.batches.make(items, self.device)
+        self._loss.check(targets)
+        return inputs, targets
 
     def size(self, batch: Pair) -> int:
         """Return the number of samples."""
-        return len(batch[0])
+        return size_of(batch)
 
     def loss(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         """Return the loss of every sample (B,)."""
         return self.batch_loss(model, *batch)
 
-    def batch_loss(
-        self, model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor
-    ) -> torch.Tensor:
+    def batch_loss(self, model: Callable[..., Any], x: Any, y: Any) -> torch.Tensor:
         """Return the loss of every sample (B,) under any function of the inputs."""
-        values = self._loss(model(x), y)
-        if values.shape[:1] != x.shape[:1]:
-            raise InputError(
-                "The loss gives one number for a whole batch.",
-                f"For {len(x)} samples its shape is {tuple(values.shape)}.",
-                'Build it with reduction="none".',
-            )
-        return values.flatten(1).mean(1) if values.ndim > 1 else values
+        return self._loss(call(model, x), y, size_of((x, y)))
+
+    def learn_form(self, model: nn.Module, batch: Pair) -> torch.Tensor:
+        """Find out from a batch what outputs and targets are; return its losses (B,).
+
+        Raises:
+            InputError: If they do not fit together.
+        """
+        outputs = call(model, batch[0])
+        self._loss.learn_form(outputs, batch[1])
+        return self._loss(outputs, batch[1], size_of(batch))
 
     def outputs(self, model: nn.Module, batch: Pair) -> Outputs:
         """Return {"logits": (B, …)}."""
-        return {"logits": model(batch[0])}
+        return {"logits": self.batches.need_logits(call(model, batch[0]))}
 
     @torch.no_grad()
     def signals(self, model: nn.Module, batch: Pair) -> dict[str, torch.Tensor]:
         """Return ``negative_loss`` (B,); of classifiers, ``logit`` and ``margin`` of the true class too."""
-        said, y = model(batch[0]), batch[1]
-        found = {"negative_loss": -self.loss(nn.Identity(), (said, y))}
-        if said.ndim == 2 and y.ndim == 1 and not y.is_floating_point():
-            found |= class_signals(said, y.long())
+        outputs, y = call(model, batch[0]), batch[1]
+        found = {"negative_loss": -self._loss(outputs, y, size_of(batch))}
+        logits = self.batches.find_logits(outputs)
+        if logits is not None and class_scores(logits, y):
+            found |= class_signals(logits, y.long())
         return found
 
     @torch.no_grad()
@@ -133,7 +168,17 @@ class ModuleTask:
         return {"label": 1 - own.squeeze(1)}
 
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
-        """Return KL(softmax(teacher) ‖ softmax(student)) for every sample (B,)."""
+        """Return KL(softmax(teacher) ‖ softmax(student)) for every sample (B,).
+
+        Raises:
+            InputError: If the outputs are no scores of classes of which one is right.
+        """
+        if self._loss.classifies is False:
+            raise InputError(
+                "This method needs a classifier.",
+                "It compares the probabilities of classes, and the targets are no class indices.",
+                OTHER_METHOD,
+            )
         target = teacher["logits"].log_softmax(1)
         kl = nn.functional.kl_div(student["logits"].log_softmax(1), target, reduction="none", log_target=True)
         return kl.flatten(1).sum(1)
@@ -151,7 +196,7 @@ class ModuleTask:
         """Return the batch with classes drawn uniformly among the wrong ones."""
         classes = self._classes(batch)
         if model not in self._counts:
-            self._counts[model] = self._logits(model, (batch[0][:1], batch[1][:1])).shape[1]
+            self._counts[model] = self._logits(model, _first(batch)).shape[1]
         count = max(self._counts[model], 2)
         shift = torch.randint(1, count, classes.shape, generator=generator).to(classes.device)
         return batch[0], (classes + shift) % count
@@ -167,16 +212,29 @@ class ModuleTask:
 
     def predicts(self, model: nn.Module, batch: Pair, classes: Sequence[int]) -> torch.Tensor:
         """Return whether the predicted class is one of these (B,)."""
+        self._classes(batch)
         found = self._logits(model, batch).argmax(1)
         return torch.isin(found, torch.tensor(list(classes), device=found.device))
 
     def inputs(self, batch: Pair) -> torch.Tensor:
-        """Return the inputs (B, …)."""
-        return batch[0]
+        """Return the floating inputs (B, …); several in one row for each sample."""
+        return float_inputs(batch[0])
 
     def with_inputs(self, batch: Pair, inputs: torch.Tensor) -> Pair:
-        """Return the batch with other inputs."""
-        return inputs, batch[1]
+        """Return the batch with other floating inputs."""
+        return replace_float_inputs(batch[0], inputs), batch[1]
+
+    def input_digest(self, batch: Pair) -> bytes:
+        """Return a digest of all inputs of a batch."""
+        digest = hashlib.sha256()
+        for leaf in leaves(batch[0]):
+            if isinstance(leaf, torch.Tensor):
+                floats = leaf.is_floating_point() and leaf.element_size() < 4
+                array = (leaf.detach().float() if floats else leaf.detach()).contiguous().cpu().numpy()
+                digest.update(array.tobytes())
+            else:
+                digest.update(repr(leaf).encode())
+        return digest.digest()
 
     def input_range(self, batch: Pair) -> tuple[float, float] | None:
         """Unknown: inputs may be normalised in any way."""
@@ -185,56 +243,72 @@ class ModuleTask:
     def features(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         """Return the inputs of the last linear or convolutional layer (B, D)."""
         found: list[torch.Tensor] = []
-        hook = self._head(model).register_forward_pre_hook(lambda _, given: found.append(given[0]))
+
+        def keep(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found.extend(v for v in (*given, *named.values())[:1] if isinstance(v, torch.Tensor))
+
+        hook = self._head(model).register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            model(batch[0])
+            call(model, batch[0])
         finally:
             hook.remove()
+        if not found:
+            raise InputError(
+                "The features of this model cannot be told.",
+                "Its last layer with weights is not called with a tensor.",
+                "Leave out the probe linear.",
+            )
         return found[-1].flatten(1)
 
     def layers(self, model: nn.Module) -> list[nn.Module]:
-        """Return the leaves with parameters in the order in which they are defined."""
-        return [
-            m
-            for m in model.modules()
-            if next(m.children(), None) is None and next(m.parameters(), None) is not None
-        ]
+        """Return the leaves with parameters in the order in which they are defined.
+
+        A layer whose weights are parametrised counts as one. A model without any such layer is one itself.
+        """
+        found: list[nn.Module] = []
+        inside: set[int] = set()
+        for m in model.modules():
+            whole = parametrize.is_parametrized(m)
+            if whole:
+                inside |= {id(part) for part in m.modules()} - {id(m)}
+            leaf = next(m.children(), None) is None and next(m.parameters(), None) is not None
+            if id(m) not in inside and (whole or leaf):
+                found.append(m)
+        return found or [model]
 
     def reset(self, module: nn.Module, generator: torch.Generator) -> None:
         """Call ``reset_parameters`` of every layer below ``module``."""
-        leaves = [m for m in module.modules() if next(m.parameters(recurse=False), None) is not None]
-        without = [type(m).__name__ for m in leaves if not hasattr(m, "reset_parameters")]
-        if without:
-            raise InputError(
-                f"A layer of type {without[0]} cannot be initialised anew.",
-                "It has parameters, and no reset_parameters().",
-                "Give `fresh`, a function that returns an untrained model.",
-            )
-        with isolated_rng():
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-            for leaf in leaves:
-                leaf.reset_parameters()  # type: ignore[operator]
+        reset_layers(module, generator)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, data: Samples) -> dict[str, float]:
         """Return accuracy and mean loss (or what the user's function says)."""
         if self._evaluate is not None:
-            found = self._evaluate(model, data)
-            self.metric = next(iter(found))
-            return found
+            return self._users_metrics(model, data)
         if not len(data):
             return {}
         hits, loss, known = 0, 0.0, True
         for start in range(0, len(data), EVALUATION_BATCH):
             batch = self.collate([data[i] for i in range(start, min(start + EVALUATION_BATCH, len(data)))])
-            logits = model(batch[0])
-            known = known and logits.ndim == 2 and not batch[1].is_floating_point() and batch[1].ndim == 1
-            hits += int((logits.argmax(1) == batch[1]).sum()) if known else 0
-            loss += float(self._loss(logits, batch[1]).flatten(1 if logits.ndim > 2 else 0).sum())
+            outputs, y = call(model, batch[0]), batch[1]
+            logits = self.batches.find_logits(outputs)
+            known = known and class_scores(logits, y)
+            hits += int((logits.argmax(1) == y).sum()) if known and logits is not None else 0
+            loss += float(self._loss(outputs, y, size_of(batch)).sum())
         if not known:
             self.metric = "negative_loss"
             return {"negative_loss": -loss / len(data)}
         return {"accuracy": hits / len(data), "loss": loss / len(data)}
+
+    def _users_metrics(self, model: nn.Module, data: Samples) -> dict[str, float]:
+        shown = self._present(copy_module(model)) if self._present else model
+        with blame("The function `evaluate` failed.", "It is called as evaluate(model, data)."):
+            found = self._evaluate(shown, data.inner if isinstance(data, CheckedSamples) else data)  # type: ignore[misc]
+            found = {str(name): float(value) for name, value in found.items()}
+        if not found:
+            raise InputError("`evaluate` gives no metric.", "", "Let it return at least one, by name.")
+        self.metric = next(iter(found))
+        return found
 
     def fresh(self, model: nn.Module, generator: torch.Generator) -> nn.Module:
         """Return an untrained model of the same architecture; what is frozen in ``model`` stays as it is."""
@@ -242,9 +316,8 @@ class ModuleTask:
             twin = self.clone(model)
             self.reset(twin, generator)
         else:
-            with isolated_rng():
-                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-                twin = self._fresh()
+            twin = untrained(self._fresh, model, generator, trained=self._trained)
+            self.ready(twin)
         with torch.no_grad():
             for name, module in model.named_modules():
                 own, copy_ = list(module.named_parameters(recurse=False)), twin.get_submodule(name)
@@ -297,21 +370,31 @@ class ModuleTask:
 
     def _logits(self, model: nn.Module, batch: Pair) -> torch.Tensor:
         with torch.no_grad():
-            logits: torch.Tensor = model(batch[0])
-        return logits
+            return self.outputs(model, batch)["logits"]
 
     def _classes(self, batch: Pair) -> torch.Tensor:
-        target = batch[1]
-        if target.is_floating_point() or target.ndim != 1:
+        target: torch.Tensor = batch[1]
+        if not isinstance(target, torch.Tensor) or target.is_floating_point() or target.ndim != 1:
+            kind = f" and type {target.dtype}" if isinstance(target, torch.Tensor) else ""
             raise InputError(
                 "This method needs a classifier.",
-                f"The targets are of type {target.dtype} and shape {tuple(target.shape)}, not class indices.",
-                "Choose a method that only needs the loss, for instance finetune, neggrad_plus or ssd.",
+                f"The targets are {describe(target)}{kind}, not class indices.",
+                OTHER_METHOD,
             )
         return target
 
     def _head(self, model: nn.Module) -> nn.Module:
         return self.layers(model)[-1]
+
+
+def _first(batch: Pair) -> Pair:
+    """Return the batch of the first sample alone."""
+    size = size_of(batch)
+
+    def cut(leaf: Any) -> Any:
+        return leaf[:1] if isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (size,) else leaf
+
+    return map_leaves(cut, batch[0]), map_leaves(cut, batch[1])
 
 
 def cuts_of(count: int, batch: int) -> list[tuple[int, int]]:

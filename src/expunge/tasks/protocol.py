@@ -122,11 +122,19 @@ class Task(Protocol):
         ...
 
     def inputs(self, batch: Batch) -> torch.Tensor:
-        """Return the pictures (B, C, H, W) or whatever the model takes, first dimension B, as floats."""
+        """Return the pictures (B, C, H, W) or whatever the model takes, first dimension B, as floats.
+
+        Raises:
+            InputError: If the model takes nothing that can be changed a little.
+        """
         ...
 
     def with_inputs(self, batch: Batch, inputs: torch.Tensor) -> Batch:
         """Return the batch with other inputs."""
+        ...
+
+    def input_digest(self, batch: Batch) -> bytes:
+        """Return a digest of all that the model sees of a batch."""
         ...
 
     def input_range(self, batch: Batch) -> tuple[float, float] | None:

@@ -29,6 +29,7 @@ def vectorisable(task: Task, model: nn.Module) -> bool:
     """Say whether many such models can be trained at once: small ones without batch norm or dropout."""
     return (
         isinstance(task, ModuleTask)
+        and task.vectorised
         and not any(isinstance(m, UNFIT) for m in model.modules())
         and sum(p.numel() for p in model.parameters()) <= SMALL
     )
@@ -71,6 +72,12 @@ def retrain_many(
     cuts = cuts_of(len(retain), size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
     inputs, targets = task.collate([retain[i] for i in range(len(retain))])
+    if not (isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor)):
+        raise InputError(
+            "These models cannot be trained at once.",
+            "They take more than one tensor, or their targets are no tensor.",
+            "Train them one after the other.",
+        )
     for generator in generators:
         torch.randint(2**62, (1,), generator=generator)  # retrain draws a seed for dropout here
 

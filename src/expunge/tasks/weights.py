@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import nn
 
 from expunge.errors import ExpungeError, InputError
 from expunge.tasks.quiet import load_ultralytics
+from expunge.user_files import read_text
+from expunge.user_yaml import parse_yaml
 
 # Our own entry of a checkpoint's architecture: how wide its class branches are. Ultralytics lets that depend
 # on the number of classes, so that the same model for other classes would not take the checkpoint's weights.
@@ -67,6 +70,8 @@ def _from_yaml(name: str) -> Source:
     from ultralytics.nn import tasks as library
 
     try:
+        if os.path.lexists(name):
+            parse_yaml(read_text(name, errors="ignore"))  # Ultralytics would wait for a pipe
         architecture = cast(Any, library.yaml_model_load)(name)
         head = str(architecture["head"][-1][2])
     except Exception as error:

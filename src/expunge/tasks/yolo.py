@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.exact.checkpoint import write_atomically
+from expunge.tasks.class_map import class_map
 from expunge.tasks.protocol import Task
 from expunge.tasks.weights import describe, load_checkpoint, pack
 
@@ -139,7 +140,8 @@ def samples_of(
     """
     from expunge.tasks.yolo_samples import YoloSamples
 
-    return YoloSamples(root, config, samples, opened.names, imgsz or opened.imgsz)
+    seen = replace(config, class_map=class_map(opened, config))
+    return YoloSamples(root, seen, samples, opened.names, imgsz or opened.imgsz)
 
 
 def yolo_task(

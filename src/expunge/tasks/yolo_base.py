@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,10 @@ class YoloTask:
         """Return the pictures (B, 3, S, S) in 0–1."""
         images: torch.Tensor = batch["img"]
         return images
+
+    def input_digest(self, batch: Batch) -> bytes:
+        """Return a digest of the pictures."""
+        return hashlib.sha256(batch["img"].contiguous().cpu().numpy().tobytes()).digest()
 
     def with_inputs(self, batch: Batch, inputs: torch.Tensor) -> Batch:
         """Return the batch with other pictures."""

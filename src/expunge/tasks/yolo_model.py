@@ -97,7 +97,8 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
         Raises:
             InputError: If something does not fit; nothing was changed.
         """
-        from expunge.unlearning.yolo import check_fits, unlearn_rows
+        from expunge.tasks.class_map import check_fits, settings_notes
+        from expunge.unlearning.yolo import unlearn_rows
 
         if forget is None and not classes:
             raise InputError("What is to be forgotten?", "", "Give forget=[…] or classes=[…].")
@@ -117,7 +118,10 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
         found = scan(Path(data))
         if subjects is not None:
             found = attach(found, read_subjects(Path(subjects)))
-        check_fits(opened, found.config)
+        check_fits(opened, found.config, [s for s in found.samples if s.split == "train"])
+        told = Progress(quiet=not progress)
+        for note in (*found.notes, *settings_notes(opened, found.config, found.samples)):
+            told.say(f"note: {note}")
         entries = read_list(forget) if forget is not None else []
         selected = select(found, entries, [classes] if isinstance(classes, str) else list(classes))
         result, _ = unlearn_rows(
@@ -128,7 +132,7 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
             selected,
             method=method,
             settings=_How(budget, accept_no_power, seed, str(device), hyperparameters),
-            progress=Progress(quiet=not progress),
+            progress=told,
             epochs=retrain_epochs,
             allowed_drop=allowed_drop,
             tune=tune,

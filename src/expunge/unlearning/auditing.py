@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -21,7 +20,7 @@ from expunge.exact.hashing import tensor_digest
 from expunge.tasks.protocol import Samples, Task
 from expunge.unlearning.judging import losses_of, named_of
 from expunge.unlearning.material import Material, group_numbers
-from expunge.unlearning.probes import NOISY, REFIT, noisy_losses, refit_head
+from expunge.unlearning.probes import NOISY, REFIT, noisy_losses, refit_head, takes_noise
 from expunge.unlearning.relearn import relearn_figure
 from expunge.unlearning.shown import Probes, Shown
 
@@ -80,6 +79,7 @@ class Audit:
     _before: Answers = field(init=False)
     _null: list[Answers] = field(init=False)
     _own: str = field(init=False)
+    _noise_fits: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.level = check_level(self.level, len(self.references))
@@ -91,6 +91,7 @@ class Audit:
                 "It was trained on the forget set, so nothing can be judged by it.",
                 "Give models that were trained without the forget set.",
             )
+        self._noise_fits = takes_noise(self.task, self.material.forget)
         self._probes = Probes(self.probes, self.task, self.original, self.material, self.seed)
         self._before = self.ask(self.original)
         self._null = [self.ask(reference) for reference in self.references]
@@ -103,7 +104,9 @@ class Audit:
     @property
     def views(self) -> tuple[str, ...]:
         """How the models are asked at this level."""
-        return (OUTPUTS,) if self.level == "quick" else (OUTPUTS, NOISY, REFIT)
+        if self.level == "quick":
+            return (OUTPUTS,)
+        return (OUTPUTS, NOISY, REFIT) if self._noise_fits else (OUTPUTS, REFIT)
 
     def ask(self, model: nn.Module) -> Answers:
         """Return what a model says of the judged data."""
@@ -287,8 +290,7 @@ def refuse_overlap(task: Task, forget: Samples, unseen: Samples) -> None:
 
 
 def _input_digest(task: Task, item: object) -> bytes:
-    inputs = task.inputs(task.collate([item])).contiguous().cpu()
-    return hashlib.sha256(inputs.numpy().tobytes()).digest()
+    return task.input_digest(task.collate([item]))
 
 
 def model_digest(model: nn.Module) -> str:

@@ -64,8 +64,11 @@ def partition(
         )
     indices = tuple(config.names.index(name) for name in selected.classes)
     held: dict[str, list[Sample]] = {"val": [], "test": []}
+    seen = {s.image_digest for s in (*forget, *retain)}
     for sample in samples:
         gone = sample.path in selected.paths or selected.subjects.intersection(sample.subjects)
+        if sample.image_digest in seen:
+            continue  # a copy of a training image is not held out
         if sample.split != "train" and not gone:
             held[sample.split].append(sample)
     if indices:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from expunge.audit.scores import Scores
+from expunge.errors import InputError
 from expunge.exact.trainer import isolated_rng
 from expunge.tasks.protocol import Batch, Samples, Task
 from expunge.unlearning.judging import BATCH, losses_of
@@ -22,6 +23,15 @@ REFIT = "refitted head"
 NOISE = 0.02  # standard deviation of the noise, in units of the inputs' own
 STEPS = 100  # batches that a head sees
 RATE = 5e-3
+
+
+def takes_noise(task: Task, data: Samples) -> bool:
+    """Whether noise can be added to the inputs: not to words, or to pictures as whole numbers."""
+    try:
+        task.inputs(task.collate([data[0]]))
+    except InputError:
+        return False
+    return True
 
 
 def noisy_losses(task: Task, model: nn.Module, data: Samples, seed: int = 0) -> Scores:
@@ -54,8 +64,12 @@ def refit_head(task: Task, model: nn.Module, retain: Samples, seed: int = 0) -> 
     head = {id(p) for p in task.layers(twin)[-1].parameters()}
     changeable = list(task.parameters(twin).values())
     learns = [p for p in changeable if id(p) in head]
+    if not learns:  # a frozen head: for the probe it learns all the same
+        learns = [p for p in task.layers(twin)[-1].parameters() if p.is_floating_point()]
     for parameter in changeable:
-        parameter.requires_grad_(id(parameter) in head)
+        parameter.requires_grad_(False)
+    for parameter in learns:
+        parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(learns, lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     generator = torch.Generator().manual_seed(seed)

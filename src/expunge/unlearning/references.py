@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from expunge.tasks.module import ModuleTask
 from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.vectorised import retrain_many, vectorisable
 
+UNFOLLOWED = (InputError, RuntimeError, ValueError, TypeError)
 TOGETHER = 64  # models trained at once: memory grows with them, speed hardly does beyond
 
 
@@ -40,17 +42,27 @@ def retrains(
         raise InputError(
             "No reference would be trained.", f"count={count}, epochs={epochs}.", "Give at least 1 of each."
         )
-    generators = [torch.Generator().manual_seed(keyed_hash(seed, "reference", i) >> 1) for i in range(count)]
     given = dict(settings or {})
-    if not vectorisable(task, model) or count == 1:
-        return [
-            task.retrain(model, retain, epochs=epochs, generator=g, images=images, **given)
-            for g in generators
-        ]
-    found: list[nn.Module] = []
-    for start in range(0, count, TOGETHER):
-        some = generators[start : start + TOGETHER]
-        found += retrain_many(
-            cast(ModuleTask, task), model, retain, epochs=epochs, generators=some, images=images, **given
-        )
-    return found
+    if vectorisable(task, model) and count > 1:
+        generators, found = _generators(seed, count), list[nn.Module]()
+        with suppress(*UNFOLLOWED):  # vmap cannot follow every model, and only running it tells
+            for start in range(0, count, TOGETHER):
+                some = generators[start : start + TOGETHER]
+                found += retrain_many(
+                    cast(ModuleTask, task),
+                    model,
+                    retain,
+                    epochs=epochs,
+                    generators=some,
+                    images=images,
+                    **given,
+                )
+            return found
+    return [
+        task.retrain(model, retain, epochs=epochs, generator=g, images=images, **given)
+        for g in _generators(seed, count)
+    ]
+
+
+def _generators(seed: int, count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(keyed_hash(seed, "reference", i) >> 1) for i in range(count)]

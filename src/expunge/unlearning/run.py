@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,10 @@ class Terms:
         return Allowance(self.budget, self.retrain_epochs, len(material.all_retained))
 
     def __post_init__(self) -> None:
+        for name in ("budget", "allowed_drop", "retrain_epochs", "tune"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+                raise InputError(f"`{name}` is no number.", f"It is {value!r}.", "Give a number.")
         if not (is_number(self.budget) and 0 < self.budget < math.inf):
             raise InputError(
                 f"The budget {self.budget} does not fit.",
@@ -125,6 +130,7 @@ class Unlearning:
         terms: Budget, guard, seed.
         tests: How many candidates may be judged in all (for the intervals).
         writer: Makes the bytes of a file from a model, for ``Result.save``.
+        finish: Brings a method's result into the precision in which it is delivered, before it is judged.
         spent: Passes done so far, by all runs.
     """
 
@@ -134,6 +140,7 @@ class Unlearning:
     terms: Terms
     tests: int = 1
     writer: Callable[[nn.Module], bytes] | None = None
+    finish: Callable[[nn.Module], None] = lambda model: None
     spent: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
 
@@ -229,6 +236,8 @@ class Unlearning:
         idle: bool,
     ) -> Candidate:
         warnings = [trouble] if trouble else []
+        if model is not None:
+            self.finish(model)
         rolled_back = model is None or not guard.see(model)
         if idle:  # without a step nothing was learnt, whatever the tensors are
             rolled_back = rolled_back or model is None or self._differs(model)
@@ -238,6 +247,7 @@ class Unlearning:
             model = self.task.clone(self.model)
             if guard.safe is not None:
                 model.load_state_dict(guard.safe)
+                self.finish(model)
                 round_ = guard.safe_round
                 warnings.append(f"The last state was not fit for use: rolled back to round {round_}.")
             else:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.data.unicode_names import forms_of
 from expunge.data.yolo import label_classes, label_file
 from expunge.errors import InputError
+from expunge.user_files import read_text
 
 SHOWN = 5
 
@@ -46,7 +48,7 @@ def read_list(forget: str | Path | Sequence[str | Path]) -> list[str]:
         entries = [str(entry) for entry in forget]
     elif Path(forget).suffix == ".txt":
         try:
-            entries = Path(forget).read_text(encoding="utf-8-sig").splitlines()
+            entries = read_text(forget).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{forget} cannot be read.", type(error).__name__, "Check the path.") from error
     else:
@@ -72,13 +74,14 @@ def select(scan: Scan, entries: Iterable[str], classes: Sequence[str] = ()) -> S
     people = {subject for sample in scan.samples for subject in sample.subjects}
     chosen, named, unknown, outside = set[str](), set[str](), list[str](), list[str]()
     for entry in entries:
-        found = [path for path in _readings(scan.root, entry) if path in paths]
-        if found and entry in people:
+        found = [form for path in _readings(scan.root, entry) for form in forms_of(path) if form in paths]
+        person = next((form for form in forms_of(entry) if form in people), None)
+        if found and person is not None:
             raise InputError(
                 f"{entry!r} is both a person and a sample.", "", "Rename one of them, or give its full path."
             )
-        if entry in people:
-            named.add(entry)
+        if person is not None:
+            named.add(person)
         elif found:
             chosen.add(found[0])
         elif os.path.isabs(entry) and not _readings(scan.root, entry):

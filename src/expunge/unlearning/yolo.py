@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from expunge.data.types import DatasetConfig, Sample
-from expunge.errors import InputError
 from expunge.progress import Progress
+from expunge.tasks.class_map import check_fits, class_indices, known_samples
 from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
@@ -100,7 +100,7 @@ def unlearn_rows(
         result = run(unlearning, method, settings.hyperparameters)
     finally:
         progress.end()
-    return result, lambda model: measure(task, model, held)
+    return result, lambda model: measure(task, model, held, config)
 
 
 def material_of(
@@ -120,8 +120,9 @@ def material_of(
     Raises:
         InputError: If model, data and selection do not fit together.
     """
-    check_fits(opened, config)
-    parts = partition(samples, config, root, selected, seed)
+    check_fits(opened, config, [s for s in samples if s.split == "train"])
+    classes = class_indices(opened, config, selected.classes)
+    parts = partition(known_samples(opened, config, samples), config, root, selected, seed)
 
     def data(rows: Sequence[Sample]) -> Samples:
         return samples_of(opened, root, config, rows)
@@ -138,40 +139,13 @@ def material_of(
         guard_seen,
         parts.forget_groups,
         parts.unseen_groups,
-        _classes(opened, selected),
+        classes,
     )
     return material, parts
 
 
-def measure(task: Task, model: nn.Module, data: Samples) -> dict[str, Any]:
+def measure(task: Task, model: nn.Module, data: Samples, config: DatasetConfig) -> dict[str, Any]:
     """Return metrics on held-out rows with their number; nothing where there are none."""
     if not len(data):
-        return {"images": 0}
+        return {"images": 0, **({"held_out": False} if config.val_in_train else {})}
     return {**task.evaluate(task.clone(model), data), "split": "held out", "images": len(data)}
-
-
-def check_fits(opened: Opened, config: DatasetConfig) -> None:
-    """Refuse a model and a data set that do not belong together.
-
-    Raises:
-        InputError: With what differs.
-    """
-    kind = "folders" if opened.task == "classify" else "yolo"
-    if config.kind != kind:
-        raise InputError(
-            f"The model is for '{opened.task}', which this data set is not made for.",
-            "Detection needs a data.yaml with boxes, classification a folder per class.",
-            "Choose the data set that the model was trained on.",
-        )
-    ours, theirs = set(config.names), set(opened.names)
-    if ours - theirs:
-        name = sorted(ours - theirs)[0]
-        raise InputError(
-            f"The model does not know the class {name!r}.",
-            f"The data set names {len(ours - theirs)} class(es) that the model was not trained for.",
-            "Choose the data set that the model was trained on.",
-        )
-
-
-def _classes(opened: Opened, selected: Selected) -> tuple[int, ...]:
-    return tuple(opened.names.index(name) for name in selected.classes)

@@ -251,7 +251,8 @@ def _model(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A model's entry with the figures that were measured before and after."""
     before, after = entry.get("metrics_before") or {}, entry.get("metrics_after") or {}
     both = [k for k in before if k in after and isinstance(before[k], float) and isinstance(after[k], float)]
-    return {**entry, "metrics": [(k, before[k], after[k]) for k in both[:MOST_METRICS]]}
+    held_out = before.get("held_out", True) and after.get("held_out", True)
+    return {**entry, "metrics": [(k, before[k], after[k]) for k in both[:MOST_METRICS]], "held_out": held_out}
 
 
 def _auditable(r: Mapping[str, Any]) -> list[str]:

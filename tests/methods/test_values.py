@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of hyper-parameters are checked before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from expunge.errors import InputError
+from expunge.methods.base import all_methods
+
+NUMBERS = [
+    (method.name, name, default)
+    for method in all_methods().values()
+    for name, default in method.hyperparameters.items()
+    if isinstance(default, (int, float))
+]
+
+
+@pytest.mark.parametrize(("method", "name", "default"), NUMBERS)
+def test_what_no_number_of_its_kind_can_be_is_refused(method: str, name: str, default: Any) -> None:
+    wrong: list[Any] = ["0.1", None, [1], float("nan"), float("inf"), -1]
+    if not isinstance(default, bool):
+        wrong.append(True)
+        all_methods()[method].check_known({name: default})
+    for value in wrong:
+        with pytest.raises(InputError, match=f"'{name}'"):
+            all_methods()[method].check_known({name: value})
+
+
+def test_a_batch_has_a_sample() -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        all_methods()["finetune"].check_known({"batch": 0})
+    all_methods()["finetune"].check_known({"epochs": 0, "lr": 0})

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from expunge.audit.gate import ABSENCE, Losses, judge, judge_absence
-from expunge.audit.verdict import Utility
+from expunge.audit.verdict import LEVEL, Utility
 from expunge.errors import InputError
 
 FINE = Utility(0.9, 0.9, 0.02, "top1", 500)
@@ -129,14 +132,33 @@ def test_constant_losses_have_no_power() -> None:
 
 
 def test_absence_of_a_class() -> None:
-    named = np.zeros(200, bool)
-    assert judge_absence(named, FINE).verdict == "pass"
+    named, known = np.zeros(200, bool), np.ones(200, bool)
+    assert judge_absence(named, FINE, original=known).verdict == "pass"
     named[: int(200 * ABSENCE)] = True
-    assert judge_absence(named, FINE).verdict == "no-power"
+    assert judge_absence(named, FINE, original=known).verdict == "no-power"
     named[:60] = True
-    assert judge_absence(named, FINE).verdict == "fail"
-    assert judge_absence(np.zeros(5, bool), FINE).verdict == "no-power"
-    assert judge_absence(np.zeros(200, bool), Utility(0.9, 0.2, 0.02, "top1", 50)).verdict == "fail"
+    assert judge_absence(named, FINE, original=known).verdict == "fail"
+    assert judge_absence(np.zeros(5, bool), FINE, original=np.ones(5, bool)).verdict == "no-power"
+    collapsed = Utility(0.9, 0.2, 0.02, "top1", 50)
+    assert judge_absence(np.zeros(200, bool), collapsed, original=known).verdict == "fail"
+    with pytest.raises(InputError, match="same samples"):
+        judge_absence(named, FINE, original=known[:10])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.data())
+def test_absence_needs_presence(n: int, data: st.DataObject) -> None:
+    """Against SciPy's exact binomial test: no pass where the original need not name the class."""
+    before, after = (data.draw(st.integers(0, n)) for _ in range(2))
+    named, known = np.arange(n) < after, np.arange(n) < before
+    found = judge_absence(named, FINE, original=known)
+    present = bool(binomtest(before, n, ABSENCE, alternative="greater").pvalue < (1 - LEVEL) / 2)
+    still = binomtest(after, n, ABSENCE, alternative="greater").pvalue < (1 - LEVEL) / 2
+    gone = binomtest(after, n, ABSENCE, alternative="less").pvalue < (1 - LEVEL) / 2
+    assert found.verdict == ("fail" if still else "pass" if present and gone else "no-power")
+    if not still:
+        assert found.traceable is present
+        assert ("could not notice" in found.reasons[0]) is not present
 
 
 def test_a_drop_that_few_samples_cannot_show_is_no_collapse() -> None:

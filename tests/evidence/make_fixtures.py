@@ -82,6 +82,18 @@ def kinds() -> dict[str, Kind]:
         }
         return resigned(lambda s: s["predicate"]["purged"].append(entry))
 
+    def result(**values: Any) -> Callable[[dict[str, Any]], Any]:
+        """Change a model's entry, and its subject with it."""
+
+        def change(s: dict[str, Any]) -> None:
+            entry = s["predicate"]["models"][0]
+            own = next(subject for subject in s["subject"] if subject["name"] == entry["model"])
+            entry.update(values)
+            own["name"] = entry["model"]
+            own["digest"][statement.TENSORS] = entry["digest"].removeprefix("sha256:")
+
+        return change
+
     def logged(content: list[bytes], check: str, says: str, **files: bytes) -> Kind:
         return Kind({LOG: joined(content), **files}, check, says)
 
@@ -252,6 +264,41 @@ def kinds() -> dict[str, Kind]:
         "digest-of-model": of(resigned(model(digest=f"sha256:{number('x')}")), "subjects", "m@3"),
         "digest-of-file": of(
             resigned(lambda s: s["subject"][0]["digest"].update(sha256=number("x"))), "subjects", "m@2"
+        ),
+        "change-none": of(
+            resigned(result(digest=f"sha256:{number('before')}")), "change", "nothing was changed"
+        ),
+        "change-none-audited": of(
+            resigned(
+                result(
+                    digest=f"sha256:{number('before')}",
+                    method="finetune",
+                    guarantee="audited",
+                    plan=None,
+                    verdict="pass",
+                    audit={"method": "finetune"},
+                )
+            ),
+            "change",
+            "has the tensors of m@1",
+        ),
+        "change-of-its-own-parent": of(
+            resigned(result(model="m@1", weights={})), "change", "it is its own parent, and has two digests"
+        ),
+        "change-without-a-version": of(
+            resigned(
+                result(
+                    model="m@1",
+                    digest=f"sha256:{number('before')}",
+                    method="finetune",
+                    guarantee="audited",
+                    plan=None,
+                    verdict="pass",
+                    audit={"method": "finetune"},
+                )
+            ),
+            "change",
+            "'finetune' was run, and nothing was changed",
         ),
         "manifest-count": of(
             resigned(lambda s: s["predicate"]["manifest"]["removed"].update(leaves=2)),

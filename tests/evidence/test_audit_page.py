@@ -15,7 +15,7 @@ import pytest
 from expunge.audit.gate import Losses, judge, judge_absence
 from expunge.audit.raw import Raw
 from expunge.audit.references import Asked, calibrate, judge_by_references
-from expunge.audit.verdict import OUTPUTS, Utility, Verdict, label_of
+from expunge.audit.verdict import OUTPUTS, SAME_TENSORS, Utility, Verdict, label_of, unchanged
 from expunge.errors import ExpungeError
 from expunge.evidence import audit_plots, plain_words, svg
 from expunge.evidence.audit_page import render, write
@@ -189,15 +189,26 @@ def test_constant_scores_are_no_curve() -> None:
 @pytest.mark.parametrize("hits", [0, 60, 3])
 def test_a_class_has_words_of_its_own(hits: int) -> None:
     named = np.arange(60 if hits != 3 else 30) < hits
-    verdict = judge_absence(named, FINE)
+    verdict = judge_absence(named, FINE, original=np.ones(len(named), bool))
     html = render(report_of(verdict, None), None)
     assert plain_words.CLASS[verdict.verdict][0] in html
     assert "<svg" not in html
 
 
+def test_a_class_that_was_never_named_and_a_model_that_was_not_changed() -> None:
+    none = np.zeros(60, bool)
+    blind = judge_absence(none, FINE, original=none)
+    assert plain_words.CLASS_BLIND[0] in render(report_of(blind, None), None)
+    untouched = unchanged(judge_absence(none, FINE, original=~none), SAME_TENSORS)
+    html = render(report_of(untouched, None), None)
+    assert plain_words.UNTOUCHED[0] in html
+    assert plain_words.CLASS["pass"][0] not in html
+
+
 def test_every_case_has_its_words() -> None:
     """No two cases read alike, and none promises what an audit cannot say."""
     texts = [plain_words.PASS, plain_words.NO_DATA, plain_words.BLIND, plain_words.UNDECIDED,
+             plain_words.CLASS_BLIND, plain_words.UNTOUCHED,
              *plain_words.FAILURES.values(), *plain_words.CLASS.values()]  # fmt: skip
     assert len({t[1] for t in texts}) == len(texts)
     assert set(plain_words.FAILURES) == {"under-forgetting", "over-forgetting", "utility"}

@@ -58,7 +58,7 @@ class Office:
             "retained_digest": "ab" * 32, "samples": 1, "subjects": 1, "plan_digest": None, "method": "adopt",
             "guarantee": "none", "state": "current", "digest": f"sha256:{number:064x}",
             "weights": f"models/{name}/{name}-{number}.pt",
-            "composition": {"retrain_epochs": 3, "forgotten": []}, "metrics": None, "cost": None,
+            "composition": {"retrain_epochs": 100, "forgotten": []}, "metrics": None, "cost": None,
             "cpu_seconds": 0.0, "request_id": None,
         }  # fmt: skip
 
@@ -84,7 +84,7 @@ class Office:
             own = {
                 "method": result.method, "guarantee": "audited" if accepted else "none",
                 "state": "current" if accepted else "interim", "request_id": approximation.request_id,
-                "composition": {"retrain_epochs": 3, "forgotten": sorted(done)},
+                "composition": {"retrain_epochs": 100, "forgotten": sorted(done)},
                 "judged": {"verdict": result.verdict, "audit": result.as_json()},
             }  # fmt: skip
             columns = self._columns(version.number, version.dataset_id, name, number)

@@ -166,3 +166,45 @@ def test_a_pickle_that_nobody_vouched_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be used as weights"):
         YOLO(tmp_path / "bomb.pt")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"batch": 0}, {"epochs": -1}, {"budget": 1e-4},
+        {"budget": float("nan")}, {"retrain_epochs": 0}, {"tune": 0}, {"seed": -1},
+        {"classes": ["box", "box"]}, {"classes": [0]}, {"classes": [True]}, {"classes": ["-1"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_do_nothing_is_refused(each: kit.Kit, values: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as error:
+        run(each, [each.data.samples[0].path], **values)
+    assert error.value.next_step
+
+
+@pytest.mark.parametrize(("method", "values"), [("finetune", {"lr": 1e-30}), ("ssd", {"alpha": 1e30})])
+def test_steps_that_change_nothing(
+    each: kit.Kit, method: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    easy = {k: v for k, v in EASY.items() if method == "finetune" or k not in ("epochs", "batch", "lr")}
+    path = [each.data.samples[0].path]
+    for given in ({"forget": path}, {"classes": "box"}):
+        result = YOLO(each.weights).unlearn(
+            source(each),
+            **given,
+            **{**easy, "method": method, "accept_no_power": True, "budget": 9.0, **values},
+        )
+        assert result.verdict == "fail"
+        assert result.reasons[0].startswith("Nothing was changed")
+        with pytest.raises(InputError, match="not saved"):
+            result.save(tmp_path / "unlearned.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_smallest_budget_is_named_and_works(each: kit.Kit) -> None:
+    path = [each.data.samples[0].path]
+    with pytest.raises(InputError, match="does not suffice") as error:
+        run(each, path, budget=1e-3)
+    named = float(error.value.next_step.split("at least ")[1].split(",")[0])
+    assert run(each, path, budget=named).steps == 1

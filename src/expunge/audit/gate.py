@@ -284,25 +284,58 @@ def bounds(values: Scores, level: float) -> tuple[float, float]:
     return float(ordered[k - 1]), float(ordered[n - k])
 
 
-def judge_absence(named: NDArray[np.bool_], utility: Utility, *, tests: int = 1) -> Verdict:
+def judge_absence(
+    named: NDArray[np.bool_], utility: Utility, *, original: NDArray[np.bool_], tests: int = 1
+) -> Verdict:
     """Judge the removal of a class: how often the candidate still names it where it is.
+
+    Absence is no evidence where the original does not name the class either: unless the interval of the
+    original's rate lies above ABSENCE, a candidate that does not name the class is ``no-power``.
 
     Args:
         named: (n,) whether the class is in the candidate's prediction, on samples that show it.
         utility: The metric on held-out data of the other classes.
+        original: (n,) the same of the original, on the same samples.
         tests: How many candidates are judged for the same request (Bonferroni).
+
+    Raises:
+        InputError: If the two are not about the same samples.
     """
+    if len(named) != len(original):
+        raise InputError(
+            "The predictions of the two models are not those of the same samples.",
+            f"There are {len(original)} and {len(named)}.",
+            "Ask both models about the same samples.",
+        )
     if not utility.holds:
         return collapse(utility)
-    hits, n = int(named.sum()), len(named)
+    hits, known, n = int(named.sum()), int(original.sum()), len(named)
     level = 1 - (1 - LEVEL) / tests
     low, high = clopper_pearson(hits, n, level) if n else (0.0, 1.0)
-    figure = {"name": "class_named", "value": hits / n if n else None, "interval": (low, high), "n": n}
-    said = f"The class is still named in {hits} of {n} samples that show it, interval {span((low, high))}."
+    before = clopper_pearson(known, n, level) if n else (0.0, 1.0)
+    present = bool(before[0] > ABSENCE)
+    figure = {
+        "name": "class_named", "value": hits / n if n else None, "interval": (low, high), "n": n,
+        "original": known / n if n else None, "original_interval": before, "power": present,
+    }  # fmt: skip
+    said = (
+        f"The class is still named in {hits} of {n} samples that show it, interval {span((low, high))}; "
+        f"the original names it in {known}."
+    )
     shown = told(utility)
-    if high <= ABSENCE:
-        return Verdict("pass", (f"Absent. {said}",), (figure,), shown)
     if low > ABSENCE:
         failure = "under-forgetting"
-        return Verdict("fail", (f"Under-forgetting. {said}",), (figure,), shown, failure=failure)
-    return Verdict("no-power", (f"Undecided: at most {ABSENCE:g} is allowed. {said}",), (figure,), shown)
+        return Verdict(
+            "fail", (f"Under-forgetting. {said}",), (figure,), shown, present or None, failure=failure
+        )
+    if not present:
+        why = (
+            f"The original names the class in {known} of {n} samples that show it, interval {span(before)}: "
+            f"that is not above {ABSENCE:g}, so this test could not notice if the class were still there."
+        )
+        return Verdict("no-power", (why,), (figure,), shown, False)
+    if high <= ABSENCE:
+        return Verdict("pass", (f"Absent. {said}",), (figure,), shown, True)
+    return Verdict(
+        "no-power", (f"Undecided: at most {ABSENCE:g} is allowed. {said}",), (figure,), shown, True
+    )

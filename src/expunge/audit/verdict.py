@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Word = Literal["pass", "fail", "no-power"]
 MARGIN = 0.25  # of the residual
 LEVEL = 0.90  # of the interval that must lie within the margin: two one-sided tests at 5 %
 ALPHA = 0.025  # of a failure, for all figures together
+UNCHANGED = "Nothing was changed"
+SAME_TENSORS = f"{UNCHANGED}: the tensors are those of the original model."
+SAME_LOSSES = f"{UNCHANGED}: every forgotten sample has the loss that it had, to the last bit."
 OUTPUTS = "outputs"  # the view that every audit has: the model as it is asked by its users
 
 
@@ -141,6 +144,16 @@ def collapse(utility: Utility, level: str = "quick") -> Verdict:
         f"more than the {utility.allowed_drop:g} allowed, and more than {utility.n} samples leave open."
     )
     return Verdict("fail", (said,), utility=told(utility), level=level, failure="utility")
+
+
+def unchanged(verdict: Verdict, *reasons: str) -> Verdict:
+    """Return the verdict on a candidate that is the original: it fails, whatever its figures are.
+
+    Args:
+        verdict: What the figures alone allow to say; they are kept.
+        reasons: In what it is the original (SAME_TENSORS, SAME_LOSSES), and why.
+    """
+    return replace(verdict, verdict="fail", reasons=(" ".join(reasons),), failure="under-forgetting")
 
 
 def conclude(figures: Sequence[Figure], utility: Utility, level: str, caveat: str) -> Verdict:

@@ -76,6 +76,7 @@ def issue(
         "not_covered": list(statement.NOT_COVERED),
         "measured": [m.model_dump() for m in measured.read(workspace, request_id)],
     }
+    refuse_unchanged(body)
     key, path = signing_key(workspace), path_of(workspace, request_id)
     envelope = _unchanged(path, body, key.public.key_id)
     if envelope is None:
@@ -92,6 +93,22 @@ def issue(
     return path
 
 
+def refuse_unchanged(body: Mapping[str, Any]) -> None:
+    """Refuse to certify a model that has the tensors from before the erasure.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for entry in body["models"]:
+        if statement.claims_nothing_done(entry):
+            raise InputError(
+                f"{entry['model']} cannot be certified.",
+                f"It has the tensors of {entry['parent']}: nothing was changed.",
+                "Run the request again with another method: expunge request run "
+                f"{body['request']} --method retrain",
+            )
+
+
 @dataclass(frozen=True)
 class Amended:
     """A certificate as it is now: its request, the digest of its payload, and whether it was signed anew."""
@@ -106,7 +123,8 @@ def amend(
 ) -> Amended | None:
     """Sign a certificate again where what it says of copies has changed; all else stays as it was said.
 
-    What carries no signature of the workspace's own keys is left as it is: it is for ``verify`` to say so.
+    What carries no signature of the workspace's own keys is left as it is, and what certifies a model that
+    was not changed: it is for ``verify`` to say so.
 
     Returns:
         What to tell the log, also where nothing changed (a process may have died before it told); None where
@@ -120,6 +138,8 @@ def amend(
         return None
     signer = trusted.get(envelope.key_id)
     if signer is None or not dsse.signature_holds(envelope, signer):
+        return None
+    if any(statement.claims_nothing_done(entry) for entry in said["models"]):
         return None
     fresh = plain_json({**said, "purged": purged, "deployments": deployments})
     changed = fresh != said

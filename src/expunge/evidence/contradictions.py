@@ -11,11 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from expunge.catalog.states import State
-from expunge.evidence.statement import GUARANTEES, Dates, Interim, Model, Predicate, Statement, subjects
+from expunge.evidence.statement import GUARANTEES, Dates, Interim, Model, Predicate, Statement, claims_nothing_done, subjects
 
 # Methods whose results are exact by construction; ``train``: the user trained the model again.
 EXACT_METHODS = frozenset({"exact", "retrain", "train"})
 UNTOUCHED = "none"  # nothing had to be done: the model stays, with the guarantee that it had
+WITHOUT_CHANGE = (UNTOUCHED, "exact", "retrain")  # methods of a model that saw nothing of the erased data
 EXACT = ("exact", "exact-interim")
 
 
@@ -28,6 +29,7 @@ def find(statement: Statement) -> dict[str, str]:
         "subjects": lambda: _subjects(statement),
         "guarantees": lambda: _guarantees(predicate),
         "manifest": lambda: _manifest(predicate),
+        "change": lambda: _change(predicate),
     }
     found = {name: rule() for name, rule in rules.items()}
     return {name: problem for name, problem in found.items() if problem is not None}
@@ -158,4 +160,17 @@ def _manifest(predicate: Predicate) -> str | None:
     if forgotten != (predicate.state == State.CLOSED):
         told = "has forgotten" if forgotten else "has not forgotten"
         return f"the request is {predicate.state[:20]}, and the catalog {told} it"
+    return None
+
+
+def _change(predicate: Predicate) -> str | None:
+    for entry in predicate.models:
+        if claims_nothing_done(entry.model_dump()):
+            return f"{entry.model}: it has the tensors of {entry.parent}, from before: nothing was changed"
+        if entry.model != entry.parent or entry.digest is None:
+            continue
+        if entry.digest != entry.parent_digest:
+            return f"{entry.model}: it is its own parent, and has two digests"
+        if entry.method not in WITHOUT_CHANGE:
+            return f"{entry.model}: '{entry.method}' was run, and nothing was changed"
     return None

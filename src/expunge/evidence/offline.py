@@ -19,6 +19,7 @@ SEMANTIC = {
     "models": "digests, labels and costs of the models are possible together",
     "subjects": "the digests in 'subject' are those of the models and of the manifest",
     "guarantees": "each guarantee fits its model, with the definition of this format",
+    "change": "every model that was trained on what was erased has other tensors than before",
     "manifest": "leaves before, less those removed, are the leaves after",
 }
 UNWITNESSED = (

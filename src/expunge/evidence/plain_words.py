@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.audit.verdict import OUTPUTS
+from expunge.audit.verdict import OUTPUTS, UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,20 @@ CLASS = {
         "open",
     ),
 }
+CLASS_BLIND = (
+    "No verdict: this test could not have noticed.",
+    "Not even the model before, which was trained on the class, names it often enough to be told from one "
+    "that does not know it. So it means nothing that the new model does not name it. This is not a pass.",
+    "Bring in more data that shows the class, or train again without it.",
+    "open",
+)
+UNTOUCHED = (
+    "Failed: nothing was changed.",
+    "The new model is the model before, number by number. Whatever that one knows, this one knows.",
+    "Take another method or a larger budget, or train again without the data.",
+    "bad",
+)
+UNTOUCHED_BASIS = "The numbers of both models were compared; there was nothing to measure."
 CLASS_BASIS = (
     "The removal of a class is judged by whether it is still named, not by a comparison with other data."
 )
@@ -141,8 +155,13 @@ def in_plain_words(report: Mapping[str, Any]) -> Plain:
         report: As ``expunge audit --json`` prints it.
     """
     figures = list(report["figures"].values())
-    if report["failure"] != "utility" and any(f["name"] == "class_named" for f in figures):
-        headline, meaning, advice, mood = CLASS[report["verdict"]]
+    if report["verdict"] == "fail" and report["reasons"] and report["reasons"][0].startswith(UNCHANGED):
+        headline, meaning, advice, mood = UNTOUCHED
+        return Plain(headline, meaning, UNTOUCHED_BASIS, advice, mood)
+    named = [f for f in figures if f["name"] == "class_named"]
+    if report["failure"] != "utility" and named:
+        blind = report["verdict"] == "no-power" and not named[0].get("power", True)
+        headline, meaning, advice, mood = CLASS_BLIND if blind else CLASS[report["verdict"]]
         return Plain(headline, meaning, CLASS_BASIS, advice, mood)
     headline, meaning, advice, mood = _case(report, figures)
     utility, count = report["utility"], report["references"]["count"]

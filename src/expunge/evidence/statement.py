@@ -8,6 +8,7 @@ certificate, since a signature is worth only as much as what the reader made of 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -284,3 +285,12 @@ def subjects(predicate: dict[str, Any]) -> dict[str, dict[str, str]]:
                 found |= {f"{shown['model']}/{name}": {"sha256": d} for name, d in files.items()}
     found[predicate["dataset"]["after"]] = {MANIFEST: predicate["manifest"]["after"]["root"]}
     return found
+
+
+def claims_nothing_done(entry: Mapping[str, Any]) -> bool:
+    """Say whether an entry calls a new version a result, though its tensors are those from before.
+
+    A version that was left as it is, since it was trained on nothing that was erased, is its own parent.
+    """
+    digest = entry.get("digest")
+    return digest is not None and digest == entry.get("parent_digest") and entry["model"] != entry["parent"]

@@ -25,11 +25,15 @@ Otherwise see :mod:`expunge.methods.base`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, first
 from expunge.methods.perturbation import Made, across, admissible, breadth, input_gradient, replay
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -127,11 +131,21 @@ def counterparts(
     return made, cut
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the search of one batch, and of everything in every radius, with a batch to learn from."""
+    batch = first(sizes.forget, values)
+    each = 2 * FORWARD + values["steps"] * (1 + FORWARD)
+    everything = (values["doublings"] + 1) * sizes.forget * each / SEARCH_SHARE
+    learning = max((2 if values["use_forget"] else 1) * batch, first(sizes.retain, values))
+    return LeastWork(batch * (1 + 3 * FORWARD) / SEARCH_SHARE, everything + learning)
+
+
 @register(
     "amun",
     goals=("sample", "subject"),
     cost=20,
     paper="Ebrahimpour-Boroojeny, Sundaram, Chandrasekaran: Not All Wrong is Bad. ICML 2025",
+    least=_least,
 )
 def amun(
     model: nn.Module,

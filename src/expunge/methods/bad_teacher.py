@@ -21,16 +21,26 @@ Differences:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import Subset
 
 from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.least import FORWARD, LeastWork, Sizes, first
 from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Samples, Task
+
+
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return a batch of either set with the teacher's outputs on it: chance says which is the first."""
+    rest = min(max(round(values["part"] * sizes.retain), 1), sizes.retain)
+    batches = first(sizes.forget, values), first(rest, values)
+    return LeastWork((1 + FORWARD) * min(batches), (1 + FORWARD) * max(batches))
 
 
 @register(
@@ -38,6 +48,7 @@ from expunge.tasks.protocol import Samples, Task
     goals=("sample", "subject", "class"),
     cost=0.6,
     paper="Chundawat, Tarun, Mandal, Kankanhalli: Can Bad Teaching Induce Forgetting? AAAI 2023",
+    least=_least,
 )
 def bad_teacher(
     model: nn.Module,

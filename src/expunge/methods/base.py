@@ -25,13 +25,14 @@ import torch
 from torch import nn
 
 from expunge.errors import ExpungeError, InputError
+from expunge.methods.least import FORWARD as FORWARD
+from expunge.methods.least import Least, LeastWork, Sizes, retain_batch
 from expunge.methods.values import check_values
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Batch, Samples, Task
 
 ENTRY_POINTS = "expunge.methods"
 GOALS = ("sample", "subject", "class")
-FORWARD = 1 / 3  # of a training pass: a backward pass costs about two forward ones
 CLIP_NORM = 10.0
 STRONGER = 3.0  # the factor by which a learning rate is raised to make a method work harder
 MethodFunction = Callable[..., nn.Module]
@@ -62,6 +63,7 @@ class Method:
         automatic: Whether ``auto`` may try it.
         strength: The hyper-parameter that says how hard the method works, and the factor by which it becomes
             stronger: ``auto`` tunes it. Unless it is given, the learning rate if there is one.
+        least: What it needs for its first step; unless given, one batch of the retain set.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Method:
     needs: tuple[str, ...] = ()
     automatic: bool = True
     strength: tuple[str, float] | None = None
+    least: Least = retain_batch
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -110,6 +113,10 @@ class Method:
             )
         check_values(self.name, values, known)
 
+    def least_work(self, sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+        """Return what the first step takes, with defaults for what is not given."""
+        return self.least(sizes, {**self.hyperparameters, **values})
+
 
 _REGISTRY: dict[str, Method] = {}
 
@@ -123,6 +130,7 @@ def register(
     needs: tuple[str, ...] = (),
     automatic: bool = True,
     strength: tuple[str, float] | None = None,
+    least: Least = retain_batch,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Make a function known as a method; see :class:`Method` for the arguments."""
 
@@ -131,7 +139,7 @@ def register(
             raise ValueError(f"two methods are called {name!r}")
         learns = "lr" in inspect.signature(function).parameters
         knob = strength or (("lr", STRONGER) if learns else None)
-        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, knob)
+        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, knob, least)
         return function
 
     return add

@@ -21,11 +21,15 @@ paper's learning rate (10⁻⁵, SGD) means nothing for AdamW. Otherwise see :mo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, first
 from expunge.methods.perturbation import Made, admissible, breadth, input_gradient, replay
 from expunge.tasks.protocol import Samples, Task
 
@@ -69,11 +73,19 @@ def neighbours(
     return made
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the search of a batch, and of everything in every length, with a batch to learn from."""
+    batch, each = first(sizes.forget, values), 1 + 2 * FORWARD
+    everything = (values["doublings"] + 1) * sizes.forget * each
+    return LeastWork(batch * each + 1, everything + batch)
+
+
 @register(
     "boundary_shrink",
     goals=("class",),
     cost=1.2,
     paper="Chen et al.: Boundary Unlearning. CVPR 2023",
+    least=_least,
 )
 def boundary_shrink(
     model: nn.Module,

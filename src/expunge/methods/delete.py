@@ -19,14 +19,22 @@ is. Otherwise see :mod:`expunge.methods.base`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import nn
 
 from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.least import FORWARD, LeastWork, Sizes, exactly, first
 from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Samples, Task
+
+
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return a batch of the forget set with the teacher's outputs on it."""
+    return exactly((1 + FORWARD) * first(sizes.forget, values))
 
 
 @register(
@@ -34,6 +42,7 @@ from expunge.tasks.protocol import Samples, Task
     goals=("class",),
     cost=1,
     paper="Zhou et al.: Decoupled Distillation to Erase. CVPR 2025",
+    least=_least,
 )
 def delete(
     model: nn.Module,

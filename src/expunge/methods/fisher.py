@@ -28,6 +28,7 @@ Gradients = dict[str, torch.Tensor]
 CHUNK_FLOATS = 1 << 21
 CHUNK_SAMPLES = 64
 WORTH_BATCHING = 4
+TRIED = 2  # samples on which batching is tried
 
 
 class _Valued(nn.Module):
@@ -119,7 +120,7 @@ def per_sample_gradients(loop: Loop, model: nn.Module, data: Samples, value: Val
 
 def _works(batched: Callable[[Batch], Gradients], task: Task, data: Samples, loop: Loop) -> bool:
     """Try vmap on two samples: a module may do what vmap cannot follow, and only running it tells."""
-    loop.budget.charge(2)
+    loop.budget.charge(TRIED)
     try:
         batched(task.collate([data[0], data[1]]))
     except (RuntimeError, ValueError, TypeError, InputError):

@@ -23,12 +23,16 @@ tenth of that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.utils.data import Subset
 
 from expunge.methods.base import FORWARD, Budget, Loop, Progress, register
-from expunge.methods.fisher import per_sample_gradients
+from expunge.methods.fisher import TRIED, per_sample_gradients
+from expunge.methods.least import LeastWork, Sizes
 from expunge.tasks.protocol import Samples, Task
 
 LIMIT_BYTES = 1 << 29
@@ -87,12 +91,21 @@ def woodbury(
     return step
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return all gradients, and every trial of a step's length."""
+    some = min(values["samples"], sizes.retain)
+    everything = sizes.forget + sizes.retain
+    trials = (1 + HALVINGS) * (sizes.forget + some) * FORWARD
+    return LeastWork(everything, everything + TRIED + some + trials)
+
+
 @register(
     "influence",
     goals=("sample", "subject"),
     cost=2,
     paper="Jia et al.: Model Sparsity Can Simplify Machine Unlearning. NeurIPS 2023",
     strength=("damping", 0.1),
+    least=_least,
 )
 def influence(
     model: nn.Module,

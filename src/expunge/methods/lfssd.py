@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, Loop, Progress, register
-from expunge.methods.ssd import dampened
+from expunge.methods.ssd import dampened, least_dampening
 from expunge.tasks.protocol import Batch, Samples, Task
 
 
@@ -30,6 +30,7 @@ from expunge.tasks.protocol import Batch, Samples, Task
     cost=1.3,
     paper="Foster, Schoepf, Brintrup: Loss-Free Machine Unlearning. ICLR 2024",
     strength=("alpha", 0.5),
+    least=least_dampening,
 )
 def lfssd(
     model: nn.Module,

@@ -26,6 +26,8 @@ retained data alone: renewed weights do not fit the old statistics. Otherwise se
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +35,7 @@ from torch.utils.data import Subset
 
 from expunge.errors import InputError
 from expunge.methods.base import Budget, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, exactly
 from expunge.tasks.protocol import Samples, Task
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -99,11 +102,17 @@ def rate(epoch: int, epochs: int) -> float:
     return step / rise if step <= rise else (epochs + 1 - step) / (epochs + 1 - rise)
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the gradients on both sides, and an epoch of repair."""
+    return exactly(min(sizes.forget, sizes.retain) + sizes.forget + sizes.retain)
+
+
 @register(
     "msg",
     goals=("sample", "subject"),
     cost=5.2,
     paper="Cadet et al.: Deep Unlearn. 2024",
+    least=_least,
 )
 def msg(
     model: nn.Module,

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, Loop, Progress, register
+from expunge.methods.least import both_batches
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -32,6 +33,7 @@ from expunge.tasks.protocol import Samples, Task
     goals=("sample", "subject", "class"),
     cost=2,
     paper="Kurmanji, Triantafillou, Hayes, Triantafillou: Towards Unbounded Machine Unlearning. NeurIPS 2023",
+    least=both_batches,
 )
 def neggrad_plus(
     model: nn.Module,

@@ -22,13 +22,15 @@ Differences:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, both_batches, exactly
 from expunge.tasks.protocol import Batch, Samples, Task
 
 
@@ -43,11 +45,17 @@ def npo_loss(loss: torch.Tensor, start: torch.Tensor, beta: float) -> torch.Tens
     return 2 / beta * nn.functional.softplus(-beta * (loss - start))
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the original losses of the forget set, and a batch of either set."""
+    return exactly(FORWARD * sizes.forget + both_batches(sizes, values).enough)
+
+
 @register(
     "npo",
     goals=("sample", "subject", "class"),
     cost=2,
     paper="Zhang, Lin, Bai, Mei: Negative Preference Optimization. COLM 2024",
+    least=_least,
 )
 def npo(
     model: nn.Module,

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, Loop, Progress, register
+from expunge.methods.least import both_batches
 from expunge.methods.relabel import relabelled
 from expunge.tasks.protocol import Samples, Task
 
@@ -34,6 +35,7 @@ from expunge.tasks.protocol import Samples, Task
     goals=("sample", "subject", "class"),
     cost=1,
     paper="Graves, Nagisetty, Ganesh: Amnesiac Machine Learning. AAAI 2021",
+    least=both_batches,
 )
 def random_label(
     model: nn.Module,

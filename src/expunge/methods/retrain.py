@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, Progress, register
+from expunge.methods.least import nothing
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -33,6 +34,7 @@ from expunge.tasks.protocol import Samples, Task
     paper="Bourtoule et al.: Machine Unlearning. IEEE S&P 2021",
     needs=("epochs",),
     automatic=False,
+    least=nothing,
 )
 def retrain(
     model: nn.Module,

@@ -33,6 +33,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import Budget, Diverged, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, exactly, retain_batch
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -160,6 +161,12 @@ def _refuse(task: Task, model: nn.Module, full_batch: bool, missing: list[str]) 
         )
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return one batch, or all steps of the full-batch descent."""
+    whole = exactly(values["epochs"] * sizes.retain)
+    return whole if values["full_batch"] else retain_batch(sizes, values)
+
+
 @register(
     "rewind",
     goals=("sample", "subject", "class"),
@@ -167,6 +174,7 @@ def _refuse(task: Task, model: nn.Module, full_batch: bool, missing: list[str]) 
     paper="Mu, Klabjan: Rewind-to-Delete. NeurIPS 2025",
     needs=("checkpoint",),
     automatic=False,
+    least=_least,
 )
 def rewind(
     model: nn.Module,

@@ -22,10 +22,14 @@ Differences:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
 from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, both_batches, exactly
 from expunge.methods.relabel import relabelled
 from expunge.tasks.protocol import Samples, Task
 
@@ -64,11 +68,17 @@ def saliency_mask(
     return [(p, s >= median) for p, s in zip(parameters, sizes, strict=True)]
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the gradient of the whole forget set, and a batch of either set."""
+    return exactly(sizes.forget + both_batches(sizes, values).enough)
+
+
 @register(
     "salun",
     goals=("sample", "subject", "class"),
     cost=2,
     paper="Fan, Liu, Zhang, Wong, Wei, Liu: SalUn, Gradient-based Weight Saliency. ICLR 2024",
+    least=_least,
 )
 def salun(
     model: nn.Module,

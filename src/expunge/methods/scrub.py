@@ -34,14 +34,16 @@ Differences:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, exactly, first
 from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -111,7 +113,19 @@ def _error(model: nn.Module, data: Samples, loop: Loop, batch: int, share: float
     return None if loop.exhausted else wrong / len(data)
 
 
-@register("scrub", goals=("sample", "subject", "class"), cost=11, paper=PAPER)
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return a first batch with the teacher's outputs on it, and what measures unseen samples."""
+    batch = first(sizes.retain, values)
+    staying = batch * (2 + FORWARD if values["alpha"] else 1)
+    leaving = first(sizes.forget, values) * (1 + FORWARD)
+    unseen = values.get("unseen")
+    aside = 0.0 if unseen is None or isinstance(unseen, int | float) else FORWARD * len(unseen)
+    if not values["max_epochs"]:
+        return exactly(aside + staying)
+    return LeastWork(aside + min(leaving, staying), aside + leaving)
+
+
+@register("scrub", goals=("sample", "subject", "class"), cost=11, paper=PAPER, least=_least)
 def scrub(
     model: nn.Module,
     forget: Samples,
@@ -156,7 +170,13 @@ def scrub(
 
 
 @register(
-    "scrub_rewind", goals=("sample", "subject"), cost=11, paper=PAPER, needs=("unseen",), automatic=False
+    "scrub_rewind",
+    goals=("sample", "subject"),
+    cost=11,
+    paper=PAPER,
+    needs=("unseen",),
+    automatic=False,
+    least=_least,
 )
 def scrub_rewind(
     model: nn.Module,

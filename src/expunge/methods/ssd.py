@@ -19,12 +19,16 @@ the budget does not suffice, I_D is estimated on a random part of D.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.utils.data import ConcatDataset
 
 from expunge.methods.base import Budget, Loop, Progress, register
-from expunge.methods.fisher import Value, importance
+from expunge.methods.fisher import CHUNK_SAMPLES, TRIED, Value, importance
+from expunge.methods.least import LeastWork, Sizes, exactly, first
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -71,12 +75,21 @@ def dampened(
     return student
 
 
+def least_dampening(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the gradients of the forget set, and those of a first batch of everything."""
+    everything = sizes.forget + sizes.retain
+    if values["averaged"] > 1:
+        return exactly(sizes.forget + first(everything, values, "averaged"))
+    return LeastWork(2, sizes.forget + min(CHUNK_SAMPLES, everything) + 2 * TRIED)
+
+
 @register(
     "ssd",
     goals=("sample", "subject", "class"),
     cost=1.3,
     paper="Foster, Schoepf, Brintrup: Selective Synaptic Dampening. AAAI 2024",
     strength=("alpha", 0.5),
+    least=least_dampening,
 )
 def ssd(
     model: nn.Module,

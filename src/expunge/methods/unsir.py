@@ -21,13 +21,16 @@ ones need less. Otherwise see :mod:`expunge.methods.base`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import Subset
 
 from expunge.methods.base import Budget, Loop, Progress, register
+from expunge.methods.least import LeastWork, Sizes, exactly, first
 from expunge.methods.perturbation import admissible
 from expunge.tasks.protocol import Batch, Samples, Task
 
@@ -68,12 +71,20 @@ def error_maximising(
     return task.with_inputs(batch, admissible(task, batch, middle + half * noise.detach()))
 
 
+def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return everything: what is impaired must be repaired."""
+    count = min(max(round(values["part"] * sizes.retain), 1), sizes.retain)
+    noisy, batches = first(sizes.forget, values), -(-count // values["batch"])
+    return exactly(values["noises"] * noisy * values["noise_steps"] + 2 * count + batches * noisy)
+
+
 @register(
     "unsir",
     goals=("class",),
     cost=2,
     paper="Tarun et al.: Fast Yet Effective Machine Unlearning. IEEE TNNLS 2023",
     strength=("impair_lr", 3.0),
+    least=_least,
 )
 def unsir(
     model: nn.Module,

@@ -1,59 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the values of hyper-parameters by their defaults and names, before any work."""
+"""Checks the values of hyper-parameters before a method runs."""
 
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from expunge.errors import InputError
 
-AT_LEAST_ONE = {"averaged", "batch", "k", "noises", "samples"}
+COUNTS = {"epochs", "batch", "steps", "samples", "averaged", "k", "noises", "noise_steps", "total_steps"}
+"""Whole numbers of which 0 means that nothing is done."""
+
+RATES = {
+    "lr", "impair_lr", "repair_lr", "damping", "rise", "epsilon", "delta", "bound", "part", "share",
+    "smoothness", "gradient_bound",
+}  # fmt: skip
+"""Numbers of which 0 means that nothing is done, or that cannot be divided by."""
+
 SHARES = {"part", "share", "slow"}
+"""Of a whole: at most 1."""
+
+SIZES = {
+    "alpha", "beta", "gamma", "penalty", "noise", "dampening", "slow", "doublings", "max_epochs",
+}  # fmt: skip
+"""Numbers that may be 0 and never negative."""
+
+
+def is_number(value: object) -> bool:
+    """Say whether something is a real number; a truth value is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Say whether something is a whole number of at least ``least``; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def check_values(method: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse values that are of another kind than the default, or outside what the name allows.
+    """Refuse values of which one does not fit; see :func:`check_value`.
 
     Args:
-        method: Its name.
+        method: The method's name.
         values: What was given; only known names.
-        defaults: Of all hyper-parameters. A value whose default is None or no number is not checked.
-
-    Raises:
-        InputError: It names the hyper-parameter and says what it takes.
+        defaults: Of all hyper-parameters.
     """
     for name, value in values.items():
-        default = defaults[name]
-        if isinstance(default, bool):
-            if not isinstance(value, bool):
-                _refuse(method, name, value, "True or False")
-        elif isinstance(default, int):
-            least = 1 if name in AT_LEAST_ONE else 0
-            if not _count(value, least):
-                _refuse(method, name, value, f"a whole number, at least {least}")
-        elif isinstance(default, float):
-            _check_real(method, name, value)
-        elif default is None and name == "epochs" and not _count(value, 1):
-            _refuse(method, name, value, "a whole number, at least 1")
+        check_value(method, name, value, defaults[name])
 
 
-def _check_real(method: str, name: str, value: Any) -> None:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+def check_value(method: str, name: str, value: Any, default: Any) -> None:
+    """Refuse a value with which a method would do nothing, or could not work.
+
+    Args:
+        method: The method's name.
+        name: Of the hyper-parameter.
+        value: Its value.
+        default: Its default, which says its type; None: it has none.
+
+    Raises:
+        InputError: If the value is of the wrong type, is no finite number, or is out of range.
+    """
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            check_value(method, str(key), entry, None)
+        return
+    if isinstance(default, bool):
+        _require(isinstance(value, bool), method, name, value, "True or False")
+        return
+    least = 1 if name in COUNTS else 0
+    whole = name in COUNTS or (isinstance(default, int) and name not in RATES)
+    takes = f"a whole number, at least {least}" if whole else "a finite number, at least 0"
+    if name in RATES:
+        takes = "a finite number, greater than 0"
     if name in SHARES:
-        if not real or not 0 <= value <= 1:
-            _refuse(method, name, value, "a number from 0 to 1")
-    elif not real or value < 0:
-        _refuse(method, name, value, "a finite number, at least 0")
+        takes = "a number from 0 to 1"
+    if not is_number(value):
+        named = value is not None and name in COUNTS | RATES | SIZES
+        _require(not (named or isinstance(default, (int, float))), method, name, value, takes)
+        return
+    fits = math.isfinite(value) and (not whole or is_whole(value, least))
+    fits = fits and (name not in RATES or value > 0) and (name not in SHARES or value <= 1)
+    if isinstance(default, (int, float)) or name in SIZES:
+        fits = fits and value >= 0
+    _require(bool(fits), method, name, value, takes)
 
 
-def _count(value: Any, least: int) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def _refuse(method: str, name: str, value: Any, takes: str) -> None:
+def _require(fits: bool, method: str, name: str, value: Any, takes: str) -> None:
+    if fits:
+        return
     shown = repr(value) if isinstance(value, (int, float, str)) else f"of the type {type(value).__name__}"
     raise InputError(
         f"The hyper-parameter '{name}' of the method '{method}' cannot be {shown}.",

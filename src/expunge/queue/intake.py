@@ -21,7 +21,7 @@ from expunge.errors import BusyError, Conflict, InputError
 from expunge.evidence import journal
 from expunge.queue.docket import describe
 from expunge.queue.next_step import next_step
-from expunge.steps.scoping import Ask, Scope, check_method, concerned, scope_of
+from expunge.steps.scoping import Ask, Scope, check_budgets, check_method, concerned, scope_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -90,7 +90,9 @@ def open_request(workspace: Workspace, ask: Ask, opening: Opening | None = None)
             row = session.get(RequestRow, first)
             state = row.state if row else str(State.CLOSED)
         return {"request": first, "state": state, "already_erased_by": erased, "reused": False}
-    names = [p.name for p in concerned(workspace, ask, scope)]
+    models = concerned(workspace, ask, scope)
+    check_budgets(workspace, ask, scope, models, scope.taken)
+    names = [p.name for p in models]
     request_id = new_id()
     with workspace.session(write=True) as session:
         known = opening.key and catalog.known_key(session, workspace.key, opening.key, body)

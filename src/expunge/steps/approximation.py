@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from expunge.audit.verdict import SAME_TENSORS
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_erased, load_samples
 from expunge.catalog.locks import ModelLock
@@ -160,8 +161,9 @@ class Approximation:
         entry = self._entry()
         if self.settled:
             weights = str(self.workspace.root / self.before.weights)
+            own = {"parent": self.before.label, "parent_digest": self.before.digest}
             return {
-                **entry, "method": "none", "digest": self.before.digest, "weights": weights,
+                **entry, **own, "method": "none", "digest": self.before.digest, "weights": weights,
                 "cost_predicted": 0.0, "cost_measured": 0.0, "metrics_before": self.before.metrics,
                 "metrics_after": self.before.metrics, "guarantee": self.before.guarantee,
                 "composition": self.before.composition,
@@ -206,8 +208,8 @@ class Approximation:
     def _entry(self) -> dict[str, Any]:
         return {
             "model": self.before.label,
-            "parent": self.before.label,
-            "parent_digest": self.before.digest,
+            "parent": self.start.label,  # not what was turned down: the same again would equal it
+            "parent_digest": self.start.digest,
             "method": self.method,
             "digest": None,
             "weights": None,
@@ -263,6 +265,8 @@ class Approximation:
             )
             if settings.level != "quick" and result.verdict != "fail" and not result.unchanged:
                 result = self._examined(result, opened, rows)
+        if tensor_digest(result.model.state_dict()) == self.start.digest:  # whatever was made of it
+            result = replace(result, unchanged=True, verdict="fail", reasons=(SAME_TENSORS,))
         return result, opened, self._measured(measure, opened, result)
 
     def _retained(self) -> list[Sample]:

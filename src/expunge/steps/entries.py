@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
+from expunge.evidence.statement import claims_nothing_done
 from expunge.exact.fingerprint import fingerprint
 from expunge.exact.model import plan_file
 from expunge.exact.plan import load_plan
@@ -45,10 +46,18 @@ def gather(
     results = {name: now for name, now in current.items() if name not in held and _final(now)}
     models = [_refreshed(workspace, m, results.get(_name(m["model"]))) for m in models]
     missing = [name for name in asked if name not in present and name in current]
-    return models + [
+    models += [
         _untouched(current[name]) if name in held else _recovered(workspace, current[name])
         for name in missing
     ]
+    return [_without_claim(m) if claims_nothing_done(m) else m for m in models]
+
+
+def _without_claim(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of an earlier release, which published the original as a result: nothing was done."""
+    nothing = dict.fromkeys(("digest", "weights", "metrics_after"))
+    return {**entry, **nothing, "model": entry["parent"], "guarantee": "none", "accepted": False,
+            "verdict": "fail"}  # fmt: skip
 
 
 def _position(names: list[str], name: str) -> int:
@@ -91,15 +100,16 @@ def _untouched(now: Published) -> dict[str, Any]:
 def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
     """The entry of a request whose command was killed before it could record one."""
     with workspace.session() as session:
-        parent = [p for p in catalog.history(session, now.name) if p.number == now.parent]
+        versions = {p.number: p for p in catalog.history(session, now.name)}
+    parent = made_from(now, versions)
     entry = {
-        "parent": parent[0].label if parent else None,
-        "parent_digest": parent[0].digest if parent else None,
+        "parent": parent.label if parent else None,
+        "parent_digest": parent.digest if parent else None,
         "method": now.method,
         "plan": now.plan_digest,
         "cost_predicted": (now.cost or {}).get("predicted"),
         "cost_measured": (now.cost or {}).get("measured"),
-        "metrics_before": parent[0].metrics if parent else None,
+        "metrics_before": parent.metrics if parent else None,
         "metrics_after": now.metrics,
         "verdict": None,
         "interim": None,
@@ -113,6 +123,25 @@ def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
     shown = {k: entry[k] for k in ("model", "digest", "weights", "composition")}
     interim = {**shown, "seconds": None, "metrics": now.metrics}
     return {**entry, "digest": None, "weights": None, "interim": interim}
+
+
+def made_from(now: Published, versions: Mapping[int, Published]) -> Published | None:
+    """Return the version that a version replaced as a result.
+
+    Of adopted models it is none that the audit turned down: the same attempt again gives the same tensors.
+    Of erasable ones it is none of the same tensors: an interim that lacks a shard is final where nothing of
+    the shard is left.
+    """
+    parent = found = versions.get(now.parent) if now.parent is not None else None
+    while found is not None and (
+        _turned_down(found) if now.plan_digest is None else found.digest == now.digest
+    ):
+        found = versions.get(found.parent) if found.parent is not None else None
+    return found or parent
+
+
+def _turned_down(published: Published) -> bool:
+    return published.guarantee == "none" and published.method != "adopt"
 
 
 def _final(now: Published) -> bool:

@@ -15,6 +15,7 @@ from expunge.errors import EnvironmentChanged, ExpungeError, Preempted
 from expunge.exact.composition import Composition, final
 from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
+from expunge.steps.entries import made_from
 
 
 @dataclass
@@ -109,6 +110,7 @@ class Execution:
         full = self._retrain_cpu_seconds()
         cost = {"predicted": self.predicted, "measured": round(cpu / full, 4) if full else None}
         published = self._publish(whole, states, "exact", "current", cost, round(cpu, 2))
+        entry |= self._parent_of(published)
         self.model.progress.say(f"published {published.label}: exact")
         metrics = self._measure(published.number, states)
         return {
@@ -123,7 +125,7 @@ class Execution:
 
     @property
     def _settled(self) -> bool:
-        return self.unchanged and self.before.guarantee == "exact" and not self.retrain
+        return self.unchanged and self.before.guarantee == "exact"
 
     @property
     def _at_home(self) -> bool:
@@ -175,6 +177,13 @@ class Execution:
             "weights": str(self.model.workspace.root / published.weights),
             "composition": published.composition,
         }
+
+    def _parent_of(self, published: Published) -> dict[str, Any]:
+        """The version that a final one replaced."""
+        with self.model.workspace.session() as session:
+            versions = {p.number: p for p in catalog.history(session, published.name)}
+        parent = made_from(published, versions) or self.before
+        return {"parent": parent.label, "parent_digest": parent.digest}
 
     def _publish(
         self,

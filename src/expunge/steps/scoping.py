@@ -12,6 +12,7 @@ from expunge.catalog.datasets import Selection, resolve_selection, rows_taken
 from expunge.catalog.models import Published
 from expunge.errors import InputError
 from expunge.steps.affected import EXACT, Adopted, Affected, affected
+from expunge.steps.affordable import check_affordable
 from expunge.steps.approximation import Settings
 
 if TYPE_CHECKING:
@@ -110,11 +111,14 @@ def check_method(ask: Ask) -> None:
         from expunge.tasks.device import resolve_device
 
         resolve_device(ask.settings.device)
+    from expunge.unlearning.run import BUDGET, Terms
+
     budget = ask.settings.budget
-    if budget is not None and not budget > 0:
-        raise InputError(
-            f"The budget {budget:g} does not fit.", "It is in units of a retrain.", "Give a positive one."
-        )
+    Terms(budget=BUDGET if budget is None else budget, seed=ask.settings.seed)  # refuses what cannot be
+    if ask.method == "retrain":
+        from expunge.methods.base import get_method
+
+        get_method("retrain").check({"epochs": 1, **ask.settings.hyperparameters})
     if ask.method in EXACT and ask.settings.hyperparameters and ask.method != "retrain":
         raise InputError(
             f"'{sorted(ask.settings.hyperparameters)[0]}' is a setting of one method.",
@@ -184,10 +188,33 @@ def affected_by(
     ask = replace(ask, models=tuple(locked)) if locked else ask
     how = ask.settings
     compares = how.level != "quick" and how.references != 0 and ask.class_name is None
-    return [
+    models = concerned(workspace, ask, scope)
+    found = [
         affected(workspace, p, taken, ask.method, p.name in named, how.hyperparameters, compares)
-        for p in concerned(workspace, ask, scope)
+        for p in models
     ]
+    check_budgets(workspace, ask, scope, models, taken)
+    return found
+
+
+def check_budgets(
+    workspace: Workspace,
+    ask: Ask,
+    scope: Scope,
+    models: Sequence[Published],
+    gone: Container[tuple[str, int]],
+) -> None:
+    """Refuse a budget with which the method that is named could not make one step on an adopted model.
+
+    Raises:
+        InputError: With the smallest budget that suffices.
+    """
+    if ask.method in EXACT:
+        return
+    subjects = scope.selection.subjects
+    for published in models:
+        if published.plan_digest is None:
+            check_affordable(workspace, published, gone, ask.method, ask.settings, subjects, ask.class_name)
 
 
 def preview(ask: Ask, scope: Scope, found: Sequence[Affected | Adopted]) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from torch import nn
 from expunge.audit.verdict import label_of
 from expunge.errors import InputError
 from expunge.methods.base import get_method
+from expunge.methods.values import check_value, is_whole
 from expunge.tasks.module import Loss
 from expunge.tasks.protocol import Samples
 from expunge.tasks.sets import take_samples
 from expunge.tasks.working_copy import working_copy
+from expunge.unlearning.arguments import check_apart, check_classes, check_filled
 from expunge.unlearning.auditing import Audit, check_level
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
 from expunge.unlearning.guard import finite
@@ -32,7 +34,7 @@ from expunge.unlearning.preparing import (
 )
 from expunge.unlearning.references import retrains
 from expunge.unlearning.result import Result
-from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning, checked
 
 if TYPE_CHECKING:
     from expunge.audit.raw import Raw
@@ -122,13 +124,15 @@ def unlearn(
         allowed_drop=allowed_drop,
         seed=seed,
         accept_no_power=accept_no_power,
-        tune=tune or (TRIES if method == AUTO else 1),
+        tune=tune if tune is not None else TRIES if method == AUTO else 1,
     )
     with own_randomness(seed, device, [model]):
         given = {"forget": forget, "retain": retain, "validation": validation, "unseen": unseen}
         ready = prepare(model, given, loss, reading=reading, fresh=fresh, evaluate=evaluate, device=device)
         refuse_unsuited_goal(ready.task, goal)
         sets = ready.sets
+        check_filled(**sets)
+        indices = check_classes(ready.task, ready.copy.module, sets["forget"], goal, classes)
         guard_seen = validation is None
         kept, guard = (
             with_own_guard(sets["retain"], seed) if guard_seen else (sets["retain"], sets["validation"])
@@ -142,8 +146,11 @@ def unlearn(
             guard_seen,
             forget_groups,
             unseen_groups,
-            tuple(classes),
+            indices,
         )
+        if method != AUTO:
+            checked(method, hyperparameters, material, terms)
+        check_apart(ready.task, **sets)
         unlearning = Unlearning(
             ready.copy.module,
             material,
@@ -235,6 +242,7 @@ def audit(
     Raises:
         InputError: If the data or the models do not fit together.
     """
+    Terms(allowed_drop=allowed_drop, seed=seed)  # refuses what cannot be
     if isinstance(references, nn.Module):
         raise InputError("`references` is one model.", "A list of models is taken.", "Give [model].")
     learns = check_level(level, len(references)) != "quick" or "relearn" in probes
@@ -249,6 +257,8 @@ def audit(
             thaw=True,
         )
         task, sets = ready.task, ready.sets
+        check_filled(**sets)
+        check_apart(task, **sets)
         material = Material(
             sets["forget"],
             sets["retain"],
@@ -307,7 +317,16 @@ def train_references(
         device: Where to work; without it where the model is.
         seed: Of all randomness; reference i depends on (seed, i) alone.
         settings: ``lr`` and ``batch``.
+
+    Raises:
+        InputError: If ``count``, ``epochs`` or a setting means that nothing would be trained.
     """
+    least = {"count": count, "epochs": epochs}
+    for name, value in least.items():
+        if not is_whole(value, 1):
+            raise InputError(f"{name}={value} does not fit.", "Nothing would be trained.", "Give 1 or more.")
+    for name, value in settings.items():
+        check_value("retrain", name, value, None)
     with own_randomness(seed, device, [model]):
         ready = prepare(
             model,

@@ -14,7 +14,7 @@ from expunge.audit.gate import Losses, bounds, enough, judge, judge_absence, res
 from expunge.audit.raw import Raw
 from expunge.audit.references import FULL, Asked, against_references, calibrate, judge_by_references
 from expunge.audit.scores import Scores
-from expunge.audit.verdict import LEVEL, OUTPUTS, Utility, Verdict
+from expunge.audit.verdict import LEVEL, OUTPUTS, SAME_LOSSES, SAME_TENSORS, Utility, Verdict, unchanged
 from expunge.errors import InputError
 from expunge.exact.hashing import tensor_digest
 from expunge.tasks.protocol import Samples, Task
@@ -35,12 +35,14 @@ class Answers:
         utility: The main metric on held-out data.
         forget, unseen: Losses by view, (n,) each.
         shown: What the probes found that are not judged.
+        unchanged: In what the model is the original, a sentence; empty: it is not.
     """
 
     utility: float
     forget: dict[str, Scores]
     unseen: dict[str, Scores]
     shown: Shown = field(default_factory=Shown)
+    unchanged: str = ""
 
 
 @dataclass
@@ -76,13 +78,14 @@ class Audit:
     probes: Sequence[str] = ()
     _before: Answers = field(init=False)
     _null: list[Answers] = field(init=False)
+    _own: str = field(init=False)
     _noise_fits: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.level = check_level(self.level, len(self.references))
         refuse_overlap(self.task, self.material.forget, self.material.unseen)
-        own = model_digest(self.original)
-        if any(model_digest(reference) == own for reference in self.references):
+        self._own = model_digest(self.original)
+        if any(model_digest(reference) == self._own for reference in self.references):
             raise InputError(
                 "A reference is the original itself.",
                 "It was trained on the forget set, so nothing can be judged by it.",
@@ -129,9 +132,18 @@ class Audit:
     def verdict(self, candidate: nn.Module) -> Verdict:
         """Judge a candidate."""
         if self.material.goal == "class":
-            named = named_of(self.task, candidate, self.material.forget, self.material.classes)
+            named, original = (
+                named_of(self.task, model, self.material.forget, self.material.classes)
+                for model in (candidate, self.original)
+            )
             after = self.task.evaluate(candidate, self.held)[self.task.metric]
-            return judge_absence(named, self._utility(after), tests=self.tests)
+            verdict = judge_absence(named, self._utility(after), original=original, tests=self.tests)
+            if model_digest(candidate) == self._own:
+                return unchanged(verdict, SAME_TENSORS)
+            before, now = (
+                losses_of(self.task, model, self.material.forget) for model in (self.original, candidate)
+            )
+            return unchanged(verdict, SAME_LOSSES) if np.array_equal(before, now) else verdict
         return self.verdict_of(self.answers(candidate))
 
     def answers(self, candidate: nn.Module) -> Answers:
@@ -147,11 +159,16 @@ class Audit:
                 "It would be compared with itself.",
                 "Leave it out of the references.",
             )
-        return self.ask(candidate)
+        found = self.ask(candidate)
+        if own == self._own:
+            return replace(found, unchanged=SAME_TENSORS)
+        equal = np.array_equal(found.forget[OUTPUTS], self._before.forget[OUTPUTS])
+        return replace(found, unchanged=SAME_LOSSES) if equal else found
 
     def verdict_of(self, after: Answers) -> Verdict:
         """Judge what a candidate said; figures of the probes are added to those that are judged."""
         verdict = self._judged(after)
+        verdict = unchanged(verdict, after.unchanged) if after.unchanged else verdict
         return replace(verdict, figures=(*verdict.figures, *self._shown(after)))
 
     def raw(self, after: Answers) -> Raw:

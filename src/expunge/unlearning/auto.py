@@ -63,7 +63,7 @@ def auto(unlearning: Unlearning) -> Result:
         tried.append(Attempt(name, result.verdict, result.reasons, round(seconds, 3), round(passes, 1)))
         if result.verdict == "pass":
             return replace(result, tried=tuple(tried))
-        if best is None or RANK[result.verdict] > RANK[best.verdict]:
+        if best is None or _worth(result) > _worth(best):
             best = result
         if terms.accept_no_power and result.audit.traceable is False and result.verdict == "no-power":
             said = "Accepted although the test could not have noticed a failure."
@@ -80,6 +80,11 @@ def auto(unlearning: Unlearning) -> Result:
     result = tuning.run(unlearning, RETRAIN, {})
     tried.append(Attempt(RETRAIN, result.verdict, result.reasons, result.seconds, result.passes))
     return replace(result, tried=tuple(tried))
+
+
+def _worth(result: Result) -> tuple[int, bool]:
+    """What a result is worth beside others: by its verdict, and the original last."""
+    return RANK[result.verdict], not result.unchanged
 
 
 def _refusal(unlearning: Unlearning, expected: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from expunge.tasks.protocol import Samples, Task
 
@@ -58,6 +59,22 @@ class Guard:
             self.safe = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
             self.safe_round = len(self.trail)
         return good
+
+
+class StepCounter:
+    """Counts the steps of all optimizers while it is entered: of methods that do not count their own."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self._handle = register_optimizer_step_post_hook(self._add)
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _add(self, *_: object) -> None:
+        self.count += 1
 
 
 def _equal(model: nn.Module, state: State) -> bool:

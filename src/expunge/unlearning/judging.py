@@ -85,6 +85,7 @@ class Judge:
             "test": judging.unseen,
         }
         self.original = self.score(original)
+        self._named = self._named_by(original) if judging.goal == "class" else None
 
     def score(self, model: nn.Module) -> Scored:
         """Return metrics and losses of a model."""
@@ -102,9 +103,8 @@ class Judge:
         task, judging = self._task, self._judging
         after = task.evaluate(model, judging.utility)[task.metric]
         utility = Utility(self._before, after, self._drop, task.metric, len(judging.utility))
-        if judging.goal == "class":
-            named = named_of(task, model, judging.forget, judging.classes)
-            return judge_absence(named[list(judging.rows)], utility, tests=self._tests)
+        if self._named is not None:
+            return judge_absence(self._named_by(model), utility, original=self._named, tests=self._tests)
         rows = np.array(judging.rows)
         return judge(
             self._losses(scored, "forget", judging.forget_groups, rows),
@@ -114,18 +114,30 @@ class Judge:
             seed=self._seed,
         )
 
+    def same(self, scored: Scored) -> bool:
+        """Say whether a candidate gives every sample of the forget set the loss that the original gives."""
+        return bool(np.array_equal(scored.losses["forget"], self.original.losses["forget"]))
+
     def warnings(self, scored: Scored) -> list[str]:
         """Return what a reader should know of a candidate besides its verdict."""
         if self._judging.goal == "class" or not len(self._judging.unseen):
             return []
         forget, unseen = scored.losses["forget"], scored.losses["test"]
         margin = 2 * np.sqrt(forget.var() / len(forget) + unseen.var() / len(unseen))
-        if forget.mean() > unseen.mean() + margin:
+        before = self.original.losses["forget"].mean() - self.original.losses["test"].mean()
+        # A forget set that was harder from the start is no sign of over-forgetting.
+        if forget.mean() - unseen.mean() > max(before, 0.0) + margin:
             return [
                 f"Over-forgetting: the mean loss on the forgotten ({forget.mean():.3f}) is above that on "
                 f"unseen data ({unseen.mean():.3f}), which itself gives the forgotten away."
             ]
         return []
+
+    def _named_by(self, model: nn.Module) -> NDArray[np.bool_]:
+        """For every judged sample of the forget set, whether a model names one of the classes."""
+        judging = self._judging
+        named = named_of(self._task, model, judging.forget, judging.classes)
+        return named[list(judging.rows)]
 
     def _losses(
         self, scored: Scored, part: str, groups: Sequence[str] | None, rows: NDArray[np.int64]

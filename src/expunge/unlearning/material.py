@@ -77,13 +77,18 @@ class Material:
         return ConcatDataset([self.retain, self.guard])  # type: ignore[list-item]
 
 
+def guard_count(retained: int) -> int:
+    """Return how many retained samples are held back to guard, where no others are given."""
+    return min(int(retained * GUARD_SHARE), GUARD_MOST)
+
+
 def with_own_guard(retain: Samples, seed: int) -> tuple[Samples, Samples]:
     """Take a tenth of the retain set (at most 2,000 samples) out of it as a guard.
 
     Returns:
         (retain, guard). Where fewer than ten samples are retained, the guard is the retain set itself.
     """
-    count = min(int(len(retain) * GUARD_SHARE), GUARD_MOST)
+    count = guard_count(len(retain))
     if not count:
         return retain, retain
     order = torch.randperm(len(retain), generator=torch.Generator().manual_seed(seed)).tolist()

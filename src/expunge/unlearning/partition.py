@@ -82,7 +82,10 @@ def partition(
             "test": [s for s in both if not guards[s.path]],
         }
     trained = {subject for s in (*forget, *retain) for subject in s.subjects}
-    unseen = tuple(s for s in held["test"] if not trained.intersection(s.subjects))
+    pictures = {s.image_digest for s in (*forget, *retain)}  # a copy of what was trained on is not unseen
+    unseen = tuple(
+        s for s in held["test"] if not trained.intersection(s.subjects) and s.image_digest not in pictures
+    )
     known = bool(trained)
     return Partition(
         forget,

@@ -53,7 +53,9 @@ class Result:
         cost: Work in units of a retrain; None where nobody knows what a retrain takes.
         hyperparameters, seed: With what it ran.
         rolled_back: The method's last state was not fit for use, and an earlier one is returned.
-        unchanged: Not one state was fit for use: the model is the original.
+        unchanged: The model is the original, tensor by tensor (the method made no step, its steps changed
+            nothing, or not one state was fit for use), or gives every forgotten sample the same loss to the
+            last bit. The verdict is ``fail`` then.
         rounds: Utility after each round.
         tried: All attempts, in order.
         recommendation: What to do next; empty if nothing.
@@ -86,8 +88,8 @@ class Result:
         A retrain that kept its utility is sound by how it was made, whatever a comparison with unseen data
         says: forgotten and unseen people may differ in more than the training.
         """
-        retrained = self.method == RETRAIN and not self.unchanged and bool(self.audit.utility.get("holds"))
-        return self.verdict == "pass" or retrained
+        retrained = self.method == RETRAIN and bool(self.audit.utility.get("holds"))
+        return not self.unchanged and (self.verdict == "pass" or retrained)
 
     def save(self, path: str | Path) -> Path:
         """Write the model: a ``.pt`` that plain Ultralytics loads, or for any other module its state dict.
@@ -95,9 +97,15 @@ class Result:
         A state dict is written as safetensors; the file's name says so.
 
         Raises:
-            InputError: If the name does not fit what would be in the file.
+            InputError: If the model is the original, or the name does not fit what would be in the file.
             StorageError: If it cannot be written; then there is no half-written file.
         """
+        if self.unchanged:
+            raise InputError(
+                "The model was not saved.",
+                self.reasons[0],
+                self.recommendation or "Use another method, or method='retrain'.",
+            )
         path = Path(path)
         wanted = ".pt" if self.writer else ".safetensors"
         if path.suffix != wanted:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import time
 from collections.abc import Callable, Mapping
@@ -12,18 +13,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.audit.verdict import Verdict, least_utility, resolution
+from expunge.audit.verdict import SAME_LOSSES, SAME_TENSORS, Verdict, least_utility, resolution, unchanged
 from expunge.errors import InputError
+from expunge.exact.hashing import tensor_digest
 from expunge.methods.base import Budget, BudgetSpent, Diverged, Method, all_methods, get_method
+from expunge.methods.least import Sizes
+from expunge.methods.values import is_number, is_whole
 from expunge.tasks.protocol import Task
-from expunge.unlearning.guard import Guard, finite
+from expunge.unlearning.budgets import BUDGET as BUDGET
+from expunge.unlearning.budgets import Allowance
+from expunge.unlearning.guard import Guard, StepCounter, finite
 from expunge.unlearning.halves import divide
 from expunge.unlearning.judging import Judge
 from expunge.unlearning.material import Material
 from expunge.unlearning.result import RETRAIN, Result
 
-BUDGET = 0.25  # units of a retrain
-BUDGET_PASSES = 12.0  # over the retained data, where nobody knows what a retrain takes
 ALLOWED_DROP = 0.02  # of the main metric
 
 
@@ -52,23 +56,41 @@ class Terms:
     on_start: Callable[[str, int], None] = lambda name, passes: None
     on_images: Callable[[int], None] = lambda count: None
 
+    def allowance(self, material: Material) -> Allowance:
+        """Return what the budget means for some data."""
+        return Allowance(self.budget, self.retrain_epochs, len(material.all_retained))
+
     def __post_init__(self) -> None:
         for name in ("budget", "allowed_drop", "retrain_epochs", "tune"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
                 raise InputError(f"`{name}` is no number.", f"It is {value!r}.", "Give a number.")
-        if not self.budget > 0:
+        if not (is_number(self.budget) and 0 < self.budget < math.inf):
             raise InputError(
                 f"The budget {self.budget} does not fit.",
                 "It is in units of a retrain.",
-                "Give a positive one.",
+                "Give a positive number.",
             )
-        if self.retrain_epochs is not None and self.retrain_epochs < 1:
-            raise InputError("A retrain of no epoch is none.", "", "Give retrain_epochs of at least 1.")
-        if self.allowed_drop < 0:
-            raise InputError("The allowed drop cannot be negative.", "", "Give 0 or more.")
-        if self.tune < 1:
-            raise InputError("A method must run at least once.", "", "Give tune of at least 1.")
+        if self.retrain_epochs is not None and not is_whole(self.retrain_epochs, 1):
+            raise InputError(
+                "A retrain of no epoch is none.",
+                f"retrain_epochs is {self.retrain_epochs}.",
+                "Give retrain_epochs as a whole number of at least 1.",
+            )
+        if not (is_number(self.allowed_drop) and self.allowed_drop >= 0):
+            raise InputError(
+                "The allowed drop cannot be negative.",
+                f"It is {self.allowed_drop}.",
+                "Give a number that is 0 or more.",
+            )
+        if not is_whole(self.tune, 1):
+            raise InputError(
+                "A method must run at least once.", f"tune is {self.tune}.", "Give tune of at least 1."
+            )
+        if not is_whole(self.seed, 0):
+            raise InputError(
+                f"The seed {self.seed} does not fit.", "It is a whole number.", "Give a seed of 0 or more."
+            )
 
 
 @dataclass(frozen=True)
@@ -130,6 +152,7 @@ class Unlearning:
                 "Load an undamaged file.",
             )
         self.original = self.task.clone(self.model)
+        self.digest = tensor_digest(self.original.state_dict())
         self.before = self.task.evaluate(self.original, self.material.guard)[self.task.metric]
         self.tuning, judging = divide(self.material, self.terms.tune > 1, self.terms.seed)
         self.judge = Judge(
@@ -142,18 +165,19 @@ class Unlearning:
         )
 
     @property
+    def allowance(self) -> Allowance:
+        """What the budget means here."""
+        return self.terms.allowance(self.material)
+
+    @property
     def retrain_passes(self) -> float | None:
         """What a retrain takes, in passes of one sample."""
-        epochs = self.terms.retrain_epochs
-        return None if epochs is None else float(epochs * len(self.material.all_retained))
+        return self.allowance.retrain_passes
 
     @property
     def limit(self) -> float:
         """What the budget allows in all, in passes of one sample."""
-        whole = self.retrain_passes
-        if whole is None:
-            return BUDGET_PASSES * len(self.material.all_retained)
-        return self.terms.budget * whole
+        return self.allowance.passes
 
     def attempt(self, name: str, hyperparameters: Mapping[str, Any]) -> Candidate:
         """Run one method within what is left of the budget.
@@ -162,8 +186,7 @@ class Unlearning:
             InputError: If the method is unknown, is not for this goal, or lacks a hyper-parameter; if the
                 budget does not suffice for anything.
         """
-        method = get_method(name)
-        values = self._values(method, hyperparameters)
+        method, values = checked(name, hyperparameters, self.material, self.terms, self.spent)
         retain, limit = self.material.retain, self.limit - self.spent
         if name == RETRAIN:  # the safe way out: neither the budget nor the guard may take anything from it
             retain = self.material.all_retained
@@ -172,44 +195,34 @@ class Unlearning:
         least = least_utility(self.before, self.terms.allowed_drop, len(self.material.guard))
         guard = Guard(self.task, self.material.guard, least, self.terms.on_images)
         self.terms.on_start(name, int(limit))
-        began, trouble = time.monotonic(), ""
+        began, trouble, steps = time.monotonic(), "", StepCounter()
         model: nn.Module | None = None
         try:
-            model = method.function(
-                self.model,
-                self.material.forget,
-                retain,
-                self.task,
-                generator=torch.Generator().manual_seed(self.terms.seed),
-                budget=budget,
-                progress=guard,
-                **values,
-            )
+            with steps:
+                model = method.function(
+                    self.model,
+                    self.material.forget,
+                    retain,
+                    self.task,
+                    generator=torch.Generator().manual_seed(self.terms.seed),
+                    budget=budget,
+                    progress=guard,
+                    **values,
+                )
         except BudgetSpent as error:
             if guard.safe is None:
-                raise InputError(
-                    error.what, error.why, "Raise the budget, or choose a cheaper method (see docs/methods)."
-                ) from error
+                enough = method.least_work(sizes_of(self.material), values).enough + self.spent
+                advice = "Raise the budget, or choose a cheaper method (see docs/methods)."
+                advice = self.allowance.advice(enough) if enough > self.limit else advice
+                raise InputError(error.what, error.why, advice) from error
             trouble = "The budget ended the method early."
         except Diverged as error:
             trouble = str(error.what)
         finally:
             self.spent += budget.spent
             self.seconds += time.monotonic() - began
-        return self._safe(method, values, model, guard, budget, time.monotonic() - began, trouble)
-
-    def _values(self, method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
-        values = dict(given)
-        if method.name == RETRAIN and "epochs" not in values and self.terms.retrain_epochs is not None:
-            values["epochs"] = self.terms.retrain_epochs
-        method.check(values)
-        if self.material.goal not in method.goals:
-            raise InputError(
-                f"The method '{method.name}' is not for the goal '{self.material.goal}'.",
-                f"It is for: {', '.join(method.goals)}.",
-                f"Methods for it: {', '.join(candidates(self.material.goal))}.",
-            )
-        return values
+        idle = not budget.steps and not steps.count
+        return self._safe(method, values, model, guard, budget, time.monotonic() - began, trouble, idle)
 
     def _safe(
         self,
@@ -220,12 +233,16 @@ class Unlearning:
         budget: Budget,
         seconds: float,
         trouble: str,
+        idle: bool,
     ) -> Candidate:
         warnings = [trouble] if trouble else []
         if model is not None:
             self.finish(model)
         rolled_back = model is None or not guard.see(model)
-        unchanged = rolled_back and guard.safe is None
+        if idle:  # without a step nothing was learnt, whatever the tensors are
+            rolled_back = rolled_back or model is None or self._differs(model)
+            guard.safe = None
+            warnings.append("The method made no step.")
         if rolled_back or model is None:
             model = self.task.clone(self.model)
             if guard.safe is not None:
@@ -235,9 +252,28 @@ class Unlearning:
                 warnings.append(f"The last state was not fit for use: rolled back to round {round_}.")
             else:
                 warnings.append("No state of this method was fit for use: this is the original model.")
+        unchanged = not self._differs(model)
         return Candidate(
             model, method, values, budget, seconds, rolled_back, unchanged, tuple(guard.trail), (*warnings,)
         )
+
+    def _differs(self, model: nn.Module) -> bool:
+        return tensor_digest(model.state_dict()) != self.digest
+
+    def _next_step(self, candidate: Candidate, verdict: Verdict, same: bool) -> str:
+        if verdict.verdict == "pass":
+            return ""
+        if same and candidate.method.name != RETRAIN:
+            work = candidate.method.least_work(sizes_of(self.material), candidate.values)
+            if work.enough > self.limit:  # it was spent on a search that led nowhere
+                return self.allowance.advice(work.enough)
+        if candidate.method.name == RETRAIN and verdict.utility["holds"] and not same:
+            return ""
+        if verdict.traceable is False:
+            return (
+                "Judge it by more samples or people, or against reference models; a retrain is always sound."
+            )
+        return "Try another method or other hyper-parameters, or use method='retrain', which is always sound."
 
     def conclude(self, candidate: Candidate) -> Result:
         """Judge a candidate."""
@@ -255,12 +291,15 @@ class Unlearning:
             )
         scored = self.judge.score(candidate.model)
         verdict = self.judge.verdict(candidate.model, scored)
-        warnings += self.judge.warnings(scored)
+        same = candidate.unchanged or self.judge.same(scored)
         if candidate.unchanged:
-            said = "Nothing was forgotten: this is the original model."
-            verdict = replace(verdict, verdict="fail", reasons=(said,))
+            verdict = unchanged(verdict, SAME_TENSORS, *candidate.warnings)
+        elif same:
+            verdict = unchanged(verdict, SAME_LOSSES)
+        else:
+            warnings += self.judge.warnings(scored)
         retrained = candidate.method.name == RETRAIN
-        if retrained and not candidate.unchanged:
+        if retrained and not same:
             said = "It was trained without the forget set; the comparison is shown for what it is worth."
             verdict = replace(verdict, reasons=(said, *verdict.reasons))
         whole = self.retrain_passes
@@ -281,9 +320,9 @@ class Unlearning:
             hyperparameters={**candidate.method.hyperparameters, **candidate.values},
             seed=self.terms.seed,
             rolled_back=candidate.rolled_back,
-            unchanged=candidate.unchanged,
+            unchanged=same,
             rounds=candidate.rounds,
-            recommendation="" if retrained and verdict.utility["holds"] else _next_step(verdict),
+            recommendation=self._next_step(candidate, verdict, same),
             writer=self.writer,
         )
 
@@ -293,9 +332,37 @@ def candidates(goal: str) -> list[str]:
     return [m.name for m in all_methods().values() if goal in m.goals and m.automatic and not m.needs]
 
 
-def _next_step(verdict: Verdict) -> str:
-    if verdict.verdict == "pass":
-        return ""
-    if verdict.traceable is False:
-        return "Judge it by more samples or people, or against reference models; a retrain is always sound."
-    return "Try another method or other hyper-parameters, or use method='retrain', which is always sound."
+def checked(
+    name: str, given: Mapping[str, Any], material: Material, terms: Terms, spent: float = 0.0
+) -> tuple[Method, dict[str, Any]]:
+    """Return a method with its hyper-parameters, if it can run: before any work.
+
+    Args:
+        name: The method's name.
+        given: Hyper-parameters that are given.
+        material: The data.
+        terms: Goal, budget and seed.
+        spent: Passes done already.
+
+    Raises:
+        InputError: If the method is unknown, is not for this goal, lacks a hyper-parameter or has an
+            impossible one, or if the budget does not suffice for one step.
+    """
+    method, values = get_method(name), dict(given)
+    if method.name == RETRAIN and "epochs" not in values and terms.retrain_epochs is not None:
+        values["epochs"] = terms.retrain_epochs
+    method.check(values)
+    if material.goal not in method.goals:
+        raise InputError(
+            f"The method '{method.name}' is not for the goal '{material.goal}'.",
+            f"It is for: {', '.join(method.goals)}.",
+            f"Methods for it: {', '.join(candidates(material.goal))}.",
+        )
+    if method.name != RETRAIN:  # the budget is for methods; a retrain is the safe way out
+        terms.allowance(material).require(method, values, sizes_of(material), spent)
+    return method, values
+
+
+def sizes_of(material: Material) -> Sizes:
+    """Return how many samples a method works on."""
+    return Sizes(len(material.forget), len(material.retain))

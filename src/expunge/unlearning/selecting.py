@@ -112,7 +112,7 @@ def of_classes(
     """Return the samples that show one of the classes.
 
     Raises:
-        InputError: If the data set has no such class.
+        InputError: If the data set has no such class, no sample shows it, or it is named twice.
     """
     unknown = [name for name in classes if name not in config.names]
     if unknown:
@@ -121,10 +121,19 @@ def of_classes(
             f"The classes are: {', '.join(config.names[:20])}{' …' if len(config.names) > 20 else ''}.",
             "Check the name.",
         )
-    if not classes:
-        return set()
-    indices = {config.names.index(name) for name in classes}
-    return {sample.path for sample in samples if indices & shown_classes(sample, config, root)}
+    if len(set(classes)) < len(classes):
+        raise InputError(
+            "A class is named twice.", f"The classes are: {', '.join(classes)}.", "Name each once."
+        )
+    found: dict[int, set[str]] = {config.names.index(name): set() for name in classes}
+    for sample in samples if classes else ():
+        for index in found.keys() & shown_classes(sample, config, root):
+            found[index].add(sample.path)
+    if empty := [config.names[index] for index, paths in found.items() if not paths]:
+        raise InputError(
+            f"No sample shows the class {empty[0]!r}.", "There is nothing of it to forget.", "Leave it out."
+        )
+    return set[str]().union(*found.values())
 
 
 def shown_classes(sample: Sample, config: DatasetConfig, root: Path) -> set[int]:

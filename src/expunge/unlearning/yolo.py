@@ -18,7 +18,7 @@ from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
 from expunge.unlearning.material import Material, with_own_guard
 from expunge.unlearning.partition import Partition, partition
 from expunge.unlearning.result import Result
-from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning, checked
 from expunge.unlearning.selecting import Selected
 
 Measure = Callable[[nn.Module], dict[str, Any]]
@@ -77,14 +77,16 @@ def unlearn_rows(
     task = yolo_task(opened, settings.device)
     terms = Terms(
         budget=BUDGET if settings.budget is None else settings.budget,
-        retrain_epochs=epochs or opened.train_args.get("epochs"),
+        retrain_epochs=opened.train_args.get("epochs") if epochs is None else epochs,
         allowed_drop=allowed_drop,
         seed=settings.seed,
         accept_no_power=settings.accept_no_power,
-        tune=tune or (TRIES if method == AUTO else 1),
+        tune=tune if tune is not None else TRIES if method == AUTO else 1,
         on_start=lambda name, passes: progress.begin(f"{name}", passes),
         on_images=progress.add,
     )
+    if method != AUTO:
+        checked(method, settings.hyperparameters, material, terms)
     held = samples_of(opened, root, config, (*parts.guard, *parts.unseen))
     try:
         unlearning = Unlearning(

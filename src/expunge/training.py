@@ -13,6 +13,7 @@ from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_samples, parse_ref, subject_risks
 from expunge.catalog.locks import model_lock
 from expunge.catalog.models import Published
+from expunge.data.label_counts import refuse_channels
 from expunge.errors import InputError
 from expunge.evidence import anchor
 from expunge.exact.composition import Composition, final, restrict
@@ -124,6 +125,7 @@ def train(
 
 def _check_kind(made: Plan, version: Version) -> None:
     get_task(made.task)
+    refuse_channels(version.config, version.label)
     if (made.task == "classify") != (version.config.kind == "folders"):
         raise InputError(
             f"The plan is for '{made.task}', which {version.label} is not made for.",

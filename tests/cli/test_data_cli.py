@@ -12,70 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from PIL import Image
+from cli.data_kit import content, result_of, run, truncate_image, write_image
+from click.testing import CliRunner
 
-from expunge.cli.main import COMMANDS, LazyGroup, cli
+from expunge.cli.main import COMMANDS, LazyGroup
 from expunge.cli.output import Context, common_options
 from expunge.errors import BusyError, ExpungeError, Preempted
 from expunge.workspace import Workspace
-
-SHOWN = ("train/s1_a", "train/s1_b", "train/s2_c", "val/s2_d")  # samples that show a subject
-
-
-def write_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    seed = int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big")
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def result_of(*arguments: object, code: int = 0) -> dict[str, Any]:
-    """Run a command with --json and return the one object that it prints."""
-    done = run(*arguments, "--json")
-    assert done.exit_code == code, done.output
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1
-    result: dict[str, Any] = json.loads(lines[0])
-    return result
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The catalog of an empty workspace."""
-    return Workspace.init(tmp_path_factory.mktemp("template")).catalog.read_bytes()
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: bytes) -> Path:
-    """A dataset with subjects, beside a workspace, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EXPUNGE_WORKSPACE", raising=False)
-    root = tmp_path / "shop"
-    for name in (*SHOWN, "train/free", "val/e"):
-        write_image(root / "images" / f"{name}.png")
-        label = root / "labels" / f"{name}.txt"
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text("0 .5 .5 .1 .1\n")
-    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [box]\n")
-    rows = [f"images/{name}.png,{name.split('/')[1][:2]}" for name in SHOWN]
-    (root / "subjects.csv").write_text("\n".join(["sample,subject", *rows, ""]))
-    (tmp_path / ".expunge" / "keys").mkdir(parents=True)
-    (tmp_path / ".expunge" / "keys" / "suppression.key").write_bytes(b"k" * 32)
-    (tmp_path / ".expunge" / "catalog.sqlite").write_bytes(template)
-    return root
-
-
-def content() -> list[object]:
-    """Return every row of the catalog."""
-    workspace = Workspace.open()
-    names = [row["name"] for row in workspace.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    return [workspace.query(f"SELECT * FROM {name}") for name in sorted(names)]
 
 
 def test_init(tmp_path: Path) -> None:
@@ -173,10 +117,6 @@ def name_missing(shop: Path) -> None:
 
 def empty_table(shop: Path) -> None:
     (shop / "subjects.csv").write_text("sample,subject\n")
-
-
-def truncate_image(shop: Path) -> None:
-    (shop / "images/train/s1_a.png").write_bytes(b"\x89PNG")
 
 
 def drop_train(shop: Path) -> None:

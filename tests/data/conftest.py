@@ -13,10 +13,10 @@ from PIL import Image
 
 
 def write_image(path: Path) -> Path:
-    """Write an 8x8 image whose pixels follow from its path."""
+    """Write a 12x12 image whose pixels follow from its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = int.from_bytes(hashlib.sha256("/".join(path.parts[-3:]).encode()).digest()[:4], "big")
-    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 255, (12, 12, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
 
@@ -36,7 +36,7 @@ def shop(tmp_path: Path) -> Path:
         if name != "val/d":
             label = root / "labels" / f"{name}.txt"
             label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.1 0.2 0.2\n", encoding="utf-8")
+            label.write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.1\n", encoding="utf-8")
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [box, disc]\n")
     return root
 

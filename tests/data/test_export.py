@@ -176,7 +176,7 @@ def test_round_trip_of_any_tree(
     base = tmp_path_factory.mktemp("any")
     root = base / "d"
     pixel = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(pixel, "PNG")
+    Image.new("RGB", (10, 10)).save(pixel, "PNG")
     lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     folders = {"train": "images/train", "val": "images/val", "test": "images/test"}
     for index, (name, split) in enumerate([("x", "train"), ("y", "val"), *names]):

@@ -28,7 +28,7 @@ from expunge.data.phash import grey
 from expunge.data.scan import scan
 from expunge.evidence.report import _pictures
 from expunge.tasks.images import decode
-bad = (folder / "val" / "a" / "bad.png")
+bad = (folder / "train" / "a" / "bad.png")
 found = {
     "pillow": name_of(lambda: Image.open(bad)),
     "report": name_of(lambda: len(list(_pictures(sorted(folder.rglob("*.png")))))),
@@ -48,7 +48,7 @@ def test_no_decoder_surprises(tmp_path: Path) -> None:
     for path in ("train/a/good.png", "val/a/good.png"):
         (tmp_path / path).parent.mkdir(parents=True)
         Image.new("RGB", (40, 40), "red").save(tmp_path / path)
-    (tmp_path / "val" / "a" / "bad.png").write_bytes(b"\0\0\0\x18ftypheic no picture at all")
+    (tmp_path / "train" / "a" / "bad.png").write_bytes(b"\0\0\0\x18ftypheic no picture at all")
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + CODE, str(tmp_path)],
         capture_output=True,

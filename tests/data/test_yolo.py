@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from expunge.data.label_places import LabelPlaces
 from expunge.data.scan import scan
-from expunge.data.yolo import check_label, label_classes, label_file, list_yolo
+from expunge.data.yolo import label_classes, label_file, list_yolo
 from expunge.errors import InputError
 
 TRAIN = ["images/train/a.png", "images/train/b.png", "images/train/deep/ä ö.png"]
@@ -175,14 +176,6 @@ def test_bad_label_row_is_named(shop: Path, row: str) -> None:
         scan(shop)
 
 
-def test_rows_of_all_tasks_pass() -> None:
-    rows = "﻿0 0.5 0.5 0.1 0.1\n\n1.000e+00 .1 .1 .2 .2 .3 .3\n1 0.5 0.5 0.1 0.1 0.2 0.2 2\n"
-    check_label(rows.encode(), 2, "x.txt")
-    check_label(b"", 2, "x.txt")
-    with pytest.raises(InputError, match="not a text file"):
-        check_label(b"\xff\xfe0 1", 2, "x.txt")
-
-
 def test_classes_of_a_label(shop: Path) -> None:
     assert label_classes(shop / "labels/train/a.txt") == {0, 1}
     with pytest.raises(InputError, match="cannot be read"):
@@ -229,5 +222,7 @@ def test_ultralytics_lists_the_same(shop: Path, tmp_path: Path, image: Callable[
     for split in ("train", "val"):
         ours = [f.path for f in listing.files if f.split == split]
         assert sorted(os.path.relpath(file, shop) for file in files[split]) == ours
-        assert sorted(labels[split]) == sorted(str(label_file(shop, path)) for path in ours)
+        places = LabelPlaces(shop, listing.folders)
+        assert not any(places.linked(path) for path in ours)
+        assert sorted(labels[split]) == sorted(places.plain(path) for path in ours)
     assert tuple(names) == listing.config.names

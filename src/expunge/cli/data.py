@@ -17,6 +17,7 @@ from expunge.cli.output import Context, common_options
 from expunge.errors import InputError
 
 if TYPE_CHECKING:
+    from expunge.data.checks import ImageChecks
     from expunge.data.types import Scan, Version
 
 
@@ -70,6 +71,8 @@ def data() -> None:
 @click.option("--full", is_flag=True, help="PATH is all there is: what is missing leaves the dataset.")
 @click.option("--new-consent", is_flag=True, help="Erased people in PATH agreed anew: take them in again.")
 @click.option("--skip-erased", is_flag=True, help="Leave out of PATH what was erased.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out of PATH what cannot be trained on.")
+@click.option("--trust-images", is_flag=True, help="Do not decode the images to see whether they are whole.")
 @common_options
 def add(
     context: Context,
@@ -82,25 +85,32 @@ def add(
     full: bool,
     new_consent: bool,
     skip_erased: bool,
+    skip_unreadable: bool,
+    trust_images: bool,
 ) -> None:
     """Record a dataset, or its next version.
 
     PATH is an Ultralytics data.yaml, or an image-classification folder (train/ val/ CLASS/ files). No file of
-    yours is changed. A dataset added again without saying whom its samples concern keeps what is known.
+    yours is changed. A dataset added again without saying whom its samples concern keeps what is known. Every
+    image is decoded once and every label read, so that no training stops at one of them.
     """
     if table is not None and regex is not None:
         raise click.UsageError("Give --subjects or --subject-from-path, not both.")
     if new_consent and skip_erased:
         raise click.UsageError("Give --new-consent or --skip-erased, not both.")
     workspace = context.workspace()
+    from expunge.adding import finish_adding, image_checks
+    from expunge.catalog.checked import checked_files
     from expunge.catalog.datasets import add_version, summarize
     from expunge.evidence import anchor
 
     anchor.check(workspace)
     key = workspace.key
     with _without_collector():
-        scan = _read(context, path, table, regex, public, digests)
+        checks = image_checks(workspace, name, decode=not trust_images)
+        scan = _read(context, path, table, regex, public, digests, checks, skip_unreadable)
     with workspace.session(write=True) as session:
+        before = checked_files(session, name)
         version = add_version(
             session,
             name,
@@ -112,7 +122,10 @@ def add(
             keep_subjects=table is None and regex is None,
             keep_public=not public,
         )
-        result = _described(version, summarize(session, version))
+        counts = finish_adding(session, version, before, scan, partly=skip_erased)
+        result = _described(version, summarize(session, version), counts.labels)
+    for text in counts.warnings:
+        context.say(f"warning: {text}")
     if new_consent:
         anchor.follow(workspace)
     context.emit(result, lambda: version_table(result))
@@ -131,11 +144,12 @@ def show(context: Context, ref: str, subject: str | None) -> None:
         found = lineage(workspace, ref, subject)
         context.emit(found, lambda: lineage_table(found))
         return
+    from expunge.catalog.checked import count_labels
     from expunge.catalog.datasets import get_version, parse_ref, summarize
 
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
-        result = _described(version, summarize(session, version))
+        result = _described(version, summarize(session, version), count_labels(session, version))
     context.emit(result, lambda: version_table(result))
 
 
@@ -224,6 +238,8 @@ def _read(
     regex: str | None,
     public: tuple[str, ...],
     digests: Path | None,
+    checks: ImageChecks,
+    skip_unreadable: bool,
 ) -> Scan:
     from expunge.data.scan import read_digests, scan
     from expunge.data.subjects import attach, read_subjects, subjects_from_regex
@@ -233,10 +249,12 @@ def _read(
     subjects = read_subjects(table) if table is not None else None
     known = read_digests(digests) if digests is not None else None
     with _progress(context) as progress:
-        found = scan(path, known, progress, context.threads)
+        found = scan(path, known, progress, context.threads, checks=checks, skip_unreadable=skip_unreadable)
     del known
     if regex is not None:
         subjects = subjects_from_regex((sample.path for sample in found.samples), regex)
+    elif subjects is not None:
+        subjects = subjects.without(problem.path for problem in found.findings.left_out)
     found = attach(found, subjects, public)
     for note in found.notes:
         context.say(f"note: {note}")
@@ -257,9 +275,9 @@ def _without_collector() -> Iterator[None]:
 
 @contextmanager
 def _progress(context: Context) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar with a time estimate, on a terminal."""
+    """Show a bar with a time estimate, or a line now and then off a terminal."""
     if not sys.stderr.isatty():
-        yield None
+        yield _line_now_and_then()
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -269,7 +287,22 @@ def _progress(context: Context) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _described(version: Version, counts: dict[str, Any]) -> dict[str, Any]:
+def _line_now_and_then() -> Callable[[int, int], None]:
+    from expunge.progress import Progress
+
+    line, counted = Progress(), 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal counted
+        if not counted:
+            line.begin("reading the data", total)
+        line.add(done - counted)
+        counted = done
+
+    return show
+
+
+def _described(version: Version, counts: dict[str, Any], labels: dict[str, dict[str, int]]) -> dict[str, Any]:
     return {
         "dataset": version.label,
         "samples": version.samples,
@@ -277,6 +310,7 @@ def _described(version: Version, counts: dict[str, Any]) -> dict[str, Any]:
         "digest": f"sha256:{version.digest}" if version.digest else None,
         "kind": version.config.kind,
         "splits": counts["splits"],
+        **labels,
         "classes": list(version.config.names),
         "class_samples": counts["classes"],
         "public": counts["public"],

@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+LABELS = {
+    "labelled": "labelled",
+    "empty": "with an empty label file (background)",
+    "missing": "without a label file",
+}
+
+
 def version_table(result: dict[str, Any]) -> Table:
     """The facts of a version."""
     from rich.markup import escape
@@ -22,7 +29,9 @@ def version_table(result: dict[str, Any]) -> Table:
     rows = {
         "samples": f"{result['samples']:,}",
         **{
-            f"  {split}": f"{n:,}" for split in ("train", "val", "test") if (n := result["splits"].get(split))
+            f"  {split}": _labels(result, split, n)
+            for split in ("train", "val", "test")
+            if (n := result["splits"].get(split))
         },
         "subjects": f"{result['subjects']:,}",
         "public": f"{result['public']:,}",
@@ -37,6 +46,14 @@ def version_table(result: dict[str, Any]) -> Table:
         if value is not None:
             table.add_row(label, escape(str(value)))
     return table
+
+
+def _labels(result: dict[str, Any], split: str, samples: int) -> str:
+    """Return how many samples a split has, and how many of them are labelled."""
+    if result["kind"] != "yolo":
+        return f"{samples:,}"
+    parts = [f"{result[key].get(split, 0):,} {word}" for key, word in LABELS.items()]
+    return f"{samples:,} ({', '.join(parts)})"
 
 
 def pairs_table(result: dict[str, Any]) -> Table | str:

@@ -29,12 +29,17 @@ class ListedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset's files, before any was opened; ``notes`` say what was left out or taken in a certain way."""
+    """A dataset's files, before any was opened.
+
+    ``notes`` say what was left out or taken in a certain way; ``folders`` are those that a data.yaml names as
+    splits.
+    """
 
     root: Path
     config: DatasetConfig
     files: list[ListedFile]
     notes: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def is_image(name: str) -> bool:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from expunge.data.findings import Findings
 
 SPLITS = ("train", "val", "test")
 VAL_IN_TRAIN = "val_in_train"
@@ -73,6 +76,12 @@ class Scan:
     risks: dict[str, float] = field(default_factory=dict)
     groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+
+    def without_problems(self) -> Scan:
+        """Return the scan without the samples of val and test that cannot be read."""
+        gone = {problem.path for problem in self.findings.problems}
+        return replace(self, samples=tuple(s for s in self.samples if s.path not in gone)) if gone else self
 
 
 @dataclass
@@ -82,6 +91,14 @@ class SubjectTable:
     subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
     risks: dict[str, float] = field(default_factory=dict)
     groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+
+    def without(self, paths: Iterable[str]) -> SubjectTable:
+        """Return the table without some samples."""
+        gone = set(paths)
+        if not gone:
+            return self
+        subjects = {path: who for path, who in self.subjects.items() if path not in gone}
+        return SubjectTable(subjects, self.risks, {k: v for k, v in self.groups.items() if k[0] not in gone})
 
 
 @dataclass(frozen=True, slots=True)

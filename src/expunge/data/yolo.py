@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from expunge.data.labels import label_path
+from expunge.data.label_places import find_label
 from expunge.data.listing import ListedFile, Listing, checked_name, merge_files
 from expunge.data.types import SPLITS, VAL_IN_TRAIN, DatasetConfig
 from expunge.data.yaml_paths import SplitImages, find_images, find_root
@@ -20,7 +19,6 @@ from expunge.user_files import TooComplex, read_bytes, read_text
 from expunge.user_yaml import parse_yaml
 
 EXTRA_KEYS = ("kpt_shape", "flip_idx", "kpt_names", "channels")
-MIN_COLUMNS = 5
 MAX_CLASSES = 100_000
 UNPRINTABLE = re.compile(r"[^\x09\x0A\x0D\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD\U00010000-\U0010ffff]+")
 
@@ -67,7 +65,11 @@ def list_yolo(yaml_path: Path) -> Listing:
         if "val" in splits and splits["val"].images:
             extra = {**extra, VAL_IN_TRAIN: True}
     return Listing(
-        Path(root), DatasetConfig("yolo", names, extra), files, tuple(dict.fromkeys([*notes, *repeated]))
+        Path(root),
+        DatasetConfig("yolo", names, extra),
+        files,
+        tuple(dict.fromkeys([*notes, *repeated])),
+        tuple(place for found in splits.values() for place in found.places),
     )
 
 
@@ -96,31 +98,7 @@ def _relative(yaml_path: Path, root: str, path: str) -> str:
 
 def label_file(root: Path, path: str) -> Path:
     """Return where an image's label is; the folder ``images`` may lie above the root, as in Ultralytics."""
-    return Path(label_path(f"{root}/{path}"))
-
-
-def check_label(content: bytes, classes: int, name: str) -> None:
-    """Check that each row of a label file starts with the index of a class; the rest passes unread.
-
-    Args:
-        content: The file's bytes.
-        classes: Number of classes.
-        name: What to call the file in an error.
-    """
-    for number, columns in _rows(content, name):
-        index = _class_index(columns[0])
-        if index is None or not 0 <= index < classes:
-            raise InputError(
-                f"{name}, line {number}: {columns[0]!r} is not a class.",
-                f"Class indices are whole numbers from 0 to {classes - 1}.",
-                "Correct the label, or the names in the data.yaml.",
-            )
-        if len(columns) < MIN_COLUMNS:
-            raise InputError(
-                f"{name}, line {number}: {len(columns)} columns.",
-                f"A row holds a class and at least {MIN_COLUMNS - 1} coordinates.",
-                "Correct the label.",
-            )
+    return find_label(root, path)
 
 
 def label_classes(path: Path) -> set[int]:
@@ -131,18 +109,9 @@ def label_classes(path: Path) -> set[int]:
         raise InputError(
             f"The label {path} cannot be read.", error.strerror or str(error), "Restore the file."
         ) from error
-    indices = (_class_index(columns[0]) for _, columns in _rows(content, str(path)))
+    rows = (line.split() for line in content.decode("utf-8-sig", errors="replace").splitlines())
+    indices = (_class_index(columns[0]) for columns in rows if columns)
     return {index for index in indices if index is not None}
-
-
-def _rows(content: bytes, name: str) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not a text file.", str(error), "Correct the label.") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if columns := line.split():
-            yield number, columns
 
 
 def _class_index(text: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from expunge.data.label_counts import refuse_channels
 from expunge.data.types import Sample, Version
 from expunge.errors import InputError
 from expunge.exact import placement
@@ -83,6 +84,7 @@ def make_plan(
             "Detection needs a data.yaml with boxes, classification a folder per class.",
             "Choose other weights or another dataset.",
         )
+    refuse_channels(version.config, version.label)
     values = _settings(options.settings, source.task)
     rows = [s for s in samples if s.split == "train"]
     has_public = any(s.public for s in rows)

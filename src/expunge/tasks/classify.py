@@ -34,7 +34,7 @@ class ClassData:
         from ultralytics.data.augment import classify_augmentations, classify_transforms
 
         self._plan, self._samples = plan, list(samples)
-        self._store = ImageStore(root, self._samples)
+        self._store = ImageStore(root, self._samples, kind="folders")
         class_index_of = {name: i for i, name in enumerate(plan.names)}
         self._labels = [class_number(class_index_of, s) for s in self._samples]
         size, aug = plan.recipe.imgsz, plan.recipe.augment

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import OrderedDict
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from expunge.data.decoding import BadPicture, decode_picture
 from expunge.data.types import Sample
 from expunge.errors import InputError
 from expunge.user_files import read_bytes
@@ -43,30 +42,30 @@ def read_checked(path: Path, digest: str, name: str) -> bytes:
     return data
 
 
-def decode(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode(data: bytes, name: str, kind: str = "yolo") -> NDArray[np.uint8]:
     """Decode an image as Ultralytics would: BGR, (H, W, 3), EXIF orientation applied.
+
+    Args:
+        data: The file's bytes.
+        name: The file's path; its suffix counts.
+        kind: ``yolo`` or ``folders``, as of :class:`expunge.data.types.DatasetConfig`.
 
     Raises:
         InputError: If the bytes are no image.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        try:
-            with Image.open(io.BytesIO(data)) as picture:
-                rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-        except Exception as error:
-            raise InputError(
-                f"{name} is not a readable image.", "It could not be decoded.", "Repair or remove it."
-            ) from error
-        image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    return image  # type: ignore[return-value]
+    try:
+        return decode_picture(data, name, kind)
+    except BadPicture as error:
+        raise InputError(f"{name} is not a readable image.", str(error), "Repair or remove it.") from error
 
 
 class ImageStore:
     """Decoded images of a list of samples, with a bounded cache (results do not depend on it)."""
 
-    def __init__(self, root: Path, samples: list[Sample], limit_bytes: int = CACHE_BYTES) -> None:
-        self._root, self._samples, self._limit = root, samples, limit_bytes
+    def __init__(
+        self, root: Path, samples: list[Sample], limit_bytes: int = CACHE_BYTES, kind: str = "yolo"
+    ) -> None:
+        self._root, self._samples, self._limit, self._kind = root, samples, limit_bytes, kind
         self._cache: OrderedDict[tuple[int, int], tuple[NDArray[np.uint8], tuple[int, int]]] = OrderedDict()
         self._held = 0
 
@@ -80,9 +79,8 @@ class ImageStore:
         key = (index, longest)
         if key not in self._cache:
             sample = self._samples[index]
-            image = decode(
-                read_checked(self._root / sample.path, sample.image_digest, sample.path), sample.path
-            )
+            content = read_checked(self._root / sample.path, sample.image_digest, sample.path)
+            image = decode(content, sample.path, self._kind)
             shape = (image.shape[0], image.shape[1])
             if longest:
                 image = _fit(image, longest)

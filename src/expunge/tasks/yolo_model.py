@@ -115,13 +115,15 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
                 "Name the method, or leave it out.",
             )
         opened = opened_of(copy.deepcopy(self.model).float().cpu(), "The model", self._record())
-        found = scan(Path(data))
+        found, shown = scan(Path(data)), Progress(quiet=not progress)
+        for warning in found.findings.warnings():
+            shown.say(f"warning: {warning}")
         if subjects is not None:
             found = attach(found, read_subjects(Path(subjects)))
+        found = found.without_problems()  # Ultralytics leaves them out as well
         check_fits(opened, found.config, [s for s in found.samples if s.split == "train"])
-        told = Progress(quiet=not progress)
         for note in (*found.notes, *settings_notes(opened, found.config, found.samples)):
-            told.say(f"note: {note}")
+            shown.say(f"note: {note}")
         entries = read_list(forget) if forget is not None else []
         selected = select(found, entries, [classes] if isinstance(classes, str) else list(classes))
         result, _ = unlearn_rows(
@@ -132,7 +134,7 @@ class YOLO(load_ultralytics().YOLO):  # type: ignore[misc]
             selected,
             method=method,
             settings=_How(budget, accept_no_power, seed, str(device), hyperparameters),
-            progress=told,
+            progress=shown,
             epochs=retrain_epochs,
             allowed_drop=allowed_drop,
             tune=tune,

@@ -88,7 +88,7 @@ class _Pictures:
 
         numbers = {name: i for i, name in enumerate(names)}
         self._labels = [class_number(numbers, sample) for sample in samples]
-        self._store = ImageStore(root, list(samples))
+        self._store = ImageStore(root, list(samples), kind="folders")
         self._transform = classify_transforms(size=imgsz)
 
     def item(self, index: int) -> dict[str, Any]:

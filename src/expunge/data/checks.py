@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads one sample after the other, and finds all that a training would stumble over."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from expunge.data.decoding import BadPicture, check_picture, decode_picture
+from expunge.data.findings import DUPLICATE_ROWS, Findings, Problem
+from expunge.data.label_places import LabelPlaces
+from expunge.data.labels import BadLabel, decode_label, parse_label
+from expunge.data.listing import ListedFile, Listing, is_image
+from expunge.data.types import DatasetConfig, Sample
+from expunge.errors import InputError
+from expunge.user_files import read_bytes
+
+
+@dataclass(frozen=True)
+class ImageChecks:
+    """How far images are checked.
+
+    Attributes:
+        decode: Decode the pixels of every image.
+        known_good: Returns which images were decoded before, by :func:`image_key`.
+    """
+
+    decode: bool = True
+    known_good: Callable[[], Container[str]] = frozenset
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A sample as it was read.
+
+    Attributes:
+        sample: None where there is no file to identify it by.
+        problem: Why it cannot be trained on.
+        undecoded: Nothing says that its pixels can be decoded.
+        counts: As of :class:`Findings`.
+        empty_label: The digest of a label file without a row.
+    """
+
+    sample: Sample | None
+    problem: Problem | None = None
+    undecoded: bool = False
+    counts: tuple[tuple[str, int], ...] = ()
+    empty_label: str = ""
+
+
+@dataclass
+class ReadingTotals:
+    """Adds up readings."""
+
+    samples: list[Sample] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
+    undecoded: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    empty_labels: set[str] = field(default_factory=set)
+    done: int = 0
+
+    def add(self, reading: Reading, skip_unreadable: bool) -> None:
+        """Take in a reading; what cannot be trained on is left out, kept (outside of train) or refused."""
+        self.done += 1
+        for name, count in reading.counts:
+            self.counts[name] = self.counts.get(name, 0) + count
+        problem = reading.problem
+        if problem is not None and skip_unreadable:
+            self.left_out.append(problem)
+            return
+        if problem is not None and problem.split == "train":
+            self.refused.append(problem)
+            return
+        if reading.sample is None:
+            assert problem is not None
+            self.left_out.append(problem)
+            return
+        if problem is not None:
+            self.problems.append(problem)
+        self.samples.append(reading.sample)
+        self.undecoded += reading.undecoded
+        if reading.empty_label:
+            self.empty_labels.add(reading.empty_label)
+
+    def findings(self) -> Findings:
+        """Return what was found besides the samples."""
+        return Findings(
+            tuple(self.problems),
+            tuple(self.left_out),
+            self.counts,
+            frozenset(self.empty_labels),
+            self.undecoded,
+        )
+
+
+class SampleReader:
+    """Reads the samples of a dataset.
+
+    Args:
+        listing: The dataset's files.
+        digests: SHA-256 by path relative to the root; a file with one is not opened at all.
+        checks: How far images are checked.
+
+    Raises:
+        InputError: If the dataset's ``kpt_shape`` cannot be understood.
+    """
+
+    def __init__(self, listing: Listing, digests: dict[str, str], checks: ImageChecks) -> None:
+        self._root, self._config = str(listing.root), listing.config
+        self._digests, self._checks = digests, checks
+        of_boxes = listing.config.kind == "yolo"
+        self._labels = LabelPlaces(listing.root, listing.folders) if of_boxes else None
+        self._keypoint_values = keypoint_values(listing.config) if self._labels else 0
+
+    @cached_property
+    def known_good(self) -> Container[str]:
+        """The images that were decoded before."""
+        return self._checks.known_good()
+
+    def read(self, file: ListedFile) -> Reading:
+        """Read a sample. Several threads may do so at once."""
+        counts: list[tuple[str, int]] = []
+        digest, undecoded, problem = self._digests.get(file.path), True, None
+        if digest is None:
+            try:
+                content = read_bytes(f"{self._root}/{file.path}")
+            except OSError as error:
+                return Reading(None, Problem(file.path, file.split, file.path, _reason(error), True))
+            digest = hashlib.sha256(content).hexdigest()
+            undecoded = False
+            if image_key(digest, file.path) not in self.known_good:
+                undecoded = not self._checks.decode
+                try:
+                    rewritten = check_picture(content, file.path)
+                    if self._checks.decode:
+                        decode_picture(content, file.path, self._config.kind)
+                    counts += [("jpeg-end", 1)] if rewritten else []
+                except BadPicture as error:
+                    problem = Problem(file.path, file.split, file.path, str(error), True)
+        label = empty = ""
+        if self._labels is not None:
+            label, empty, of_label, more = self._read_label(file, self._labels)
+            problem, counts = problem or of_label, counts + more
+        sample = Sample(file.path, file.split, digest, label, file.class_name)
+        return Reading(sample, problem, undecoded, tuple(counts), empty)
+
+    def _read_label(
+        self, file: ListedFile, places: LabelPlaces
+    ) -> tuple[str, str, Problem | None, list[tuple[str, int]]]:
+        """Return a label's digest, its digest if it has no row, what is wrong with it, and counts."""
+        plain = places.plain(file.path)
+        if self._digests and (digest := self._digests.get(self._relative(plain))) is not None:
+            return digest, "", None, []
+        found = places.existing(file.path)
+        if not found:
+            return "", "", None, []
+        counts: list[tuple[str, int]] = []
+        linked = places.linked(file.path)
+        if linked and found == [plain] and not any(os.path.isfile(place) for place in linked):
+            counts.append(("label-beside-link", 1))
+        place, digest = self._relative(found[0]), ""
+        place = found[0] if place.startswith("..") else place
+        try:
+            content = read_bytes(found[0])
+            digest = hashlib.sha256(content).hexdigest()
+            if any(read_bytes(other) != content for other in found[1:]):
+                raise BadLabel(None, f"{found[1]} says something else, and Ultralytics may read that one.")
+            rows = parse_label(decode_label(content), len(self._config.names), self._keypoint_values)
+        except (OSError, BadLabel) as error:
+            line = f", line {error.line}" if isinstance(error, BadLabel) and error.line else ""
+            reason = error.reason if isinstance(error, BadLabel) else _reason(error)
+            return digest, "", Problem(file.path, file.split, f"{place}{line}", reason, False), counts
+        if rows.duplicates:
+            counts.append((DUPLICATE_ROWS, rows.duplicates))
+        return digest, "" if len(rows.boxes) else digest, None, counts
+
+    def _relative(self, place: str) -> str:
+        inside = place.startswith(f"{self._root}/")
+        return place[len(self._root) + 1 :] if inside else os.path.relpath(place, self._root)
+
+
+def image_key(digest: str, path: str) -> str:
+    """Return by what an image that can be decoded is known again: its bytes, and the suffix of its name."""
+    return f"{digest}.{path.rpartition('.')[2].lower()}"
+
+
+def keypoint_values(config: DatasetConfig) -> int:
+    """Return how many numbers follow the box in the rows of a pose data set; 0 in others.
+
+    Raises:
+        InputError: If ``kpt_shape`` is not a pair of numbers.
+    """
+    shape = config.extra.get("kpt_shape")
+    if shape is None:
+        return 0
+    match shape:
+        case [int(points), int(values)] if points >= 0 and values >= 0:
+            return points * values
+    raise InputError(
+        "The dataset's 'kpt_shape' cannot be read.",
+        f"It is {shape!r}.",
+        "Give the number of points and of values for each, such as [17, 3], or leave it out.",
+    )
+
+
+def count_hidden(listing: Listing) -> int:
+    """Return how many hidden images a classification folder holds: Ultralytics would read them."""
+    found = 0
+    for split in sorted({file.path.partition("/")[0] for file in listing.files}):
+        for folder, names, files in os.walk(listing.root / split):
+            inside = os.path.relpath(folder, listing.root)
+            hidden = any(part.startswith(".") for part in inside.split(os.sep))
+            found += sum((hidden or name.startswith(".")) and is_image(name) for name in files)
+            names.sort()
+    return found
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "The file does not exist."
+    return error.strerror or str(error)

@@ -65,10 +65,12 @@ def _fresh() -> Iterator[None]:
 
 
 @contextmanager
-def elsewhere(operation: str) -> Iterator[None]:
-    """Be on a machine whose kernels of an operation round otherwise."""
+def elsewhere() -> Iterator[None]:
+    """Be on a machine whose kernels of an activation round otherwise."""
+    real = torch.nn.functional.silu
     fresh()
-    with Rounding(operation):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "silu", lambda x, inplace=False: real(x) * (1 + ULP))
         yield
     fresh()
 
@@ -169,10 +171,10 @@ def guarantees(story: Story) -> list[tuple[str, str]]:
 
 
 def test_nothing_exact_is_published_from_two_arithmetics(story: Story, tmp_path: Path) -> None:
-    with elsewhere("silu"), pytest.raises(EnvironmentChanged, match="fixed small training"):
+    with elsewhere(), pytest.raises(EnvironmentChanged, match="fixed small training"):
         story.forget("p1")
     assert [g for g, _ in guarantees(story)][1:] in ([], ["exact-interim"])
-    with elsewhere("silu"), pytest.raises(EnvironmentChanged):
+    with elsewhere(), pytest.raises(EnvironmentChanged):
         story.repair()
     fresh()
     assert story.repair()["models"]
@@ -181,7 +183,7 @@ def test_nothing_exact_is_published_from_two_arithmetics(story: Story, tmp_path:
 
 
 def test_a_retrain_in_another_arithmetic_is_exact_there(story: Story, tmp_path: Path) -> None:
-    with elsewhere("silu"):
+    with elsewhere():
         story.forget("p1", method="retrain")
         assert story.newest().guarantee == "exact"
         assert story.from_nothing("m", tmp_path / "again") == story.newest().digest
@@ -211,7 +213,6 @@ def test_a_name_that_changes_nothing_is_no_other_environment(
     story.forget("p1")
     assert times == [1]
     assert story.newest().guarantee == "exact"
-    assert {row["MKL"] for row in story.workspace.query("SELECT count(*) AS MKL FROM checkpoint")}
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ BIN := .venv/bin
 # The tests start hundreds of processes; without bytecode each would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test slow lint bench docs lock clean
+.PHONY: help setup demo test arithmetics slow lint bench docs lock clean
 
 help:
 	@echo "make demo    a face detector forgets a person, with a report to look at"
 	@echo "make test    the tests; make slow: the long proofs; make lint: style and types"
+	@echo "make arithmetics   the tests under several instruction sets and numbers of threads (an hour)"
 	@echo "make bench   speed and quality, as ratios; make docs: the command reference"
 	@echo "make setup   only make .venv with the command .venv/bin/expunge; make clean: remove what was made"
 	@echo "make lock    pin the dependencies anew (make lock UPGRADE=--upgrade: with newer versions)"
@@ -21,6 +22,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+arithmetics: setup
+	$(BIN)/python scripts/arithmetics.py $(ARGS)
 
 slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Any
 from benchmarks import faces_data
 from benchmarks.frontier import ORDINARY
 from benchmarks.harness import append, median, records
+from expunge import processes
 from expunge.tasks.baseline import train_plain
 
 TOLERANCE = 1.25
@@ -30,8 +30,8 @@ PEOPLE = ("s7", "s9", "s11", "s13", "s15", "s17", "s19", "s21")
 
 def expunge(workspace: Path, *arguments: str) -> dict[str, Any]:
     """Run a command and return its JSON."""
-    command = [sys.executable, "-m", "expunge", *arguments, "--workspace", str(workspace), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = [*arguments, "--workspace", str(workspace.absolute()), "--json"]
+    done = processes.run("expunge", *words, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"expunge {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -42,7 +42,8 @@ def new_workspace(work: Path, data: Path, public: bool) -> Path:
     """Return a fresh workspace that knows the faces."""
     workspace = work / "workspace"
     shutil.rmtree(workspace, ignore_errors=True)
-    expunge(workspace, "init", str(workspace))
+    expunge(workspace, "init", str(workspace.absolute()))
+    data = data.absolute()
     marks = ["--public", str(data / "public.txt")] if public else []
     expunge(workspace, "data", "add", "faces", str(data), "--subjects", str(data / "subjects.csv"), *marks)
     return workspace

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from expunge import processes
 from expunge.data.hamming import near_pairs
 from expunge.data.phash import hash_picture
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def peak_mib() -> float:
@@ -84,18 +86,23 @@ def pairing(count: int, distance: int, planted: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write the figures."""
-    from benchmarks import duplicates  # by its name, so that another process finds it
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--pairing", type=int, nargs=2, help="pair so many hashes at a distance; print JSON")
     arguments = parser.parse_args()
+    if arguments.pairing:
+        print(json.dumps(pairing(*arguments.pairing, 1000)))
+        return
     count = 50_000 if arguments.quick else 1_000_000
     result: dict[str, Any] = {"hashing": hashing(100 if arguments.quick else 1000), "pairing": []}
     print(result["hashing"], flush=True)
     for distance in (3, 7):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:  # so that each has its own peak
-            result["pairing"].append(pool.apply(duplicates.pairing, (count, distance, 1000)))
+        words = ("--pairing", str(count), str(distance))
+        # In a process of its own, so that each has its own peak.
+        done = processes.run("benchmarks.duplicates", *words, paths=[ROOT], stdout=processes.PIPE, text=True)
+        done.check_returncode()
+        result["pairing"].append(json.loads(done.stdout))
         print(result["pairing"][-1], flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -14,12 +14,11 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from expunge import processes
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version, load_samples
 from expunge.data.types import DatasetConfig, Sample, Scan
@@ -79,9 +78,9 @@ def measure(workspace: Workspace, subject: str) -> float:
     query = "SELECT count(*) AS n FROM model_version"
     before = workspace.query(query)[0]["n"]
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "expunge", "forget", "--subject", subject, "--defer", "--yes", "--json"],
-        cwd=workspace.root.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    process = processes.start(
+        "expunge", "forget", "--subject", subject, "--defer", "--yes", "--json",
+        folder=workspace.root.parent, stdout=processes.DEVNULL, stderr=processes.DEVNULL,
     )  # fmt: skip
     while workspace.query(query)[0]["n"] == before:
         if process.poll() is not None:
@@ -99,7 +98,7 @@ def answer_times(folder: Path) -> dict[str, float]:
         runs = []
         for _ in range(5):
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "expunge", *command], cwd=folder, capture_output=True)
+            processes.run("expunge", *command, folder=folder, capture_output=True)
             runs.append(time.perf_counter() - began)
         times[" ".join(command)] = round(statistics.median(runs), 3)
     return times

@@ -16,13 +16,12 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from expunge import processes
 from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import add_version, get_version
@@ -32,16 +31,9 @@ from expunge.exact.planner import Options, make_plan
 from expunge.lineage import lineage
 from expunge.workspace import Workspace
 
+ROOT = Path(__file__).resolve().parents[1]
+
 PER_SUBJECT = 10
-CHILD = """
-import sys
-from expunge.cli.main import cli
-try:
-    cli.main(sys.argv[1:])
-finally:
-    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print("peak_kib", peak, file=sys.stderr)
-"""
 
 
 def build(folder: Path, rows: int) -> Workspace:
@@ -106,9 +98,10 @@ def measure(workspace: Workspace, subject: str) -> dict[str, Any]:
     env["PYTHONPYCACHEPREFIX"] = str(workspace.root.parent / "bytecode")
     command = ["data", "show", "big", "--subject", subject, "--json", "--workspace", str(workspace.root)]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *command], capture_output=True, text=True, check=True, env=env
+    done = processes.run(
+        "benchmarks.measured_command", *command, environ=env, paths=[ROOT], capture_output=True, text=True
     )
+    done.check_returncode()
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     found = json.loads(done.stdout)

@@ -20,8 +20,6 @@ import os
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,6 +35,7 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import insert
 
+from expunge import processes
 from expunge.catalog.datasets import add_version, get_version
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.data.types import DatasetConfig, Sample, Scan
@@ -65,8 +64,9 @@ def pictures(root: Path) -> None:
 
 def expunge(workspace: Workspace, *words: str) -> dict[str, Any]:
     """Run a command; returns what it prints as JSON."""
-    command = [sys.executable, "-m", "expunge", *words, "--workspace", str(workspace.root), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    words = (*words, "--workspace", str(workspace.root), "--json")
+    done = processes.run("expunge", *words, capture_output=True, text=True)
+    done.check_returncode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -119,8 +119,8 @@ def fill(workspace: Workspace, count: int) -> list[str]:
 @contextmanager
 def serving(workspace: Workspace) -> Iterator[tuple[str, int]]:
     """Run the server; gives its address and process."""
-    command = [sys.executable, "-m", "expunge", "serve", "--port", "0", "--workspace", str(workspace.root)]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    words = ("serve", "--port", "0", "--workspace", str(workspace.root))
+    server = processes.start("expunge", *words, stderr=processes.PIPE, text=True)
     assert server.stderr is not None
     try:
         yield server.stderr.readline().split()[-1], server.pid

@@ -8,9 +8,9 @@ fit stay.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
+import children
 import pip_settings
 import setup
 
@@ -34,9 +34,8 @@ def main() -> None:
         ]
         environ["UV_CUSTOM_COMPILE_COMMAND"] = "make lock"
         command += ["-o", target]
-        subprocess.run(
-            command, input=text, text=True, cwd=setup.ROOT, env=environ, check=True, stdout=subprocess.DEVNULL
-        )
+        done = children.run(command, environ, input=text, text=True, stdout=children.DEVNULL)
+        done.check_returncode()
         print(f"{target} is up to date")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+import children
 
 # What pip calls it, what uv calls it, and what separates several values there (with pip, white space).
 _NAMES = (
@@ -35,7 +36,9 @@ _VARIABLES = (
 def read(python: Path) -> dict[str, str]:
     """Return the settings of the pip of ``python``, by name, from its files and from PIP_* variables."""
     command = [str(python), "-m", "pip", "config", "list"]
-    return parse(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = children.run(command, capture_output=True, text=True)
+    done.check_returncode()
+    return parse(done.stdout)
 
 
 def parse(listing: str) -> dict[str, str]:

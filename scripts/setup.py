@@ -12,7 +12,6 @@ import compileall
 import hashlib
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+import children
 import pip_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def fingerprint() -> str:
 def make_venv() -> None:
     """Make .venv, or complete one that was left half made."""
     works = [str(PYTHON), "-c", "import pip, sys; sys.exit(sys.version_info < (3, 11))"]
-    if PYTHON.exists() and subprocess.run(works, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+    if PYTHON.exists() and children.run(works, stderr=children.DEVNULL).returncode == 0:
         return
     try:
         import ensurepip  # noqa: F401
@@ -86,7 +86,7 @@ def make_venv() -> None:
             "This Python cannot make virtual environments: ensurepip or venv is missing.",
             f"On Debian or Ubuntu: apt install python3-venv (or python{version}-venv), then run this again.",
         )
-    done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
+    done = children.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     if done.returncode:
         stop("The virtual environment .venv could not be made.", "The message above says why.")
 
@@ -102,9 +102,7 @@ def pinned(name: str) -> str:
 def run(what: str, command: list[str], settings: Mapping[str, str], environ: Mapping[str, str]) -> None:
     """Run ``command`` in the project's folder; show its output without the addresses of package indexes."""
     print(f"Installing {what} ...", flush=True)
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = children.start(command, environ, stdout=children.PIPE, stderr=children.STDOUT, text=True)
 
     def show() -> None:
         for line in process.stdout or ():

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # counts until torch is imported
+os.environ.pop("PYTHONSAFEPATH", None)  # as in a user's shell
 KEYS = tempfile.mkdtemp(prefix="expunge-test-keys-")
 os.environ["EXPUNGE_KEYS"] = KEYS
 os.environ["EXPUNGE_ANCHORS"] = "none"  # tests copy workspaces as they like; those of restoring name a folder

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,9 +24,12 @@ from torch.utils.data import Subset
 from benchmarks.methods.faces import BATCH, FacesSuite
 from benchmarks.methods.grid import length, needs
 from benchmarks.methods.runner import RETRAIN, Silent
+from expunge import processes
 from expunge.errors import ExpungeError
 from expunge.methods.base import Budget, all_methods
 from expunge.tasks.protocol import Samples
+
+ROOT = Path(__file__).resolve().parents[2]
 
 RESULTS = Path(__file__).parent.parent / "results" / "methods" / "memory.json"
 EPOCHS, AFFORDABLE, BUDGET = 2, 4.0, 100.0
@@ -103,18 +105,11 @@ def main() -> int:
         return 0
     found: dict[str, Any] = {}
     for name in dict.fromkeys([RETRAIN, *all_methods()]):
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.methods.memory",
-            "--one",
-            name,
-            "--imgsz",
-            str(given.imgsz),
-        ]
-        done = subprocess.run(
-            [*command, *(["--quick"] if given.quick else [])], capture_output=True, text=True, check=True
+        words = ["--one", name, "--imgsz", str(given.imgsz), *(["--quick"] if given.quick else [])]
+        done = processes.run(
+            "benchmarks.methods.memory", *words, paths=[ROOT], capture_output=True, text=True
         )
+        done.check_returncode()
         found[name] = json.loads(done.stdout.splitlines()[-1])
         found[name]["over_training"] = round(found[name]["bytes"] / found[RETRAIN]["bytes"], 2)
         print(

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a trained vision model forget."""
 
-from __future__ import annotations
+import sys
+
+# `python -m expunge` puts the current folder first on the import path. It may be a data set from a stranger,
+# so it is taken off before the next import (`from __future__` would be one).
+if not sys.flags.safe_path and sys.argv[:1] == ["-m"] and "-m" in sys.orig_argv:
+    _module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    if _module.partition(".")[0] == __name__ and not __file__.startswith(f"{sys.path[0]}/"):
+        del sys.path[0]
 
 from typing import TYPE_CHECKING, Any
 

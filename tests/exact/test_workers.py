@@ -44,8 +44,8 @@ def test_an_optimizer_steps_without_the_compiler(how: str, seen: str) -> None:
     assert done.stdout.split() == [seen, "True"]
 
 
-def test_a_process_that_dies_is_told_and_none_is_left() -> None:
-    with Workers(1, "native") as workers:
+def test_a_process_that_dies_is_told_and_none_is_left(tmp_path: Path) -> None:
+    with Workers(1, "native", tmp_path) as workers:
         workers.give({"nonsense": True})
         with pytest.raises(ExpungeError, match="ended before") as caught:
             _ = [workers.event(60.0) for _ in range(3)]
@@ -72,7 +72,7 @@ def test_one_process_takes_job_after_job(tmp_path: Path, monkeypatch: pytest.Mon
             plan, found.config, found.root, CheckpointStore(tmp_path / name), tmp_path / "initial.weights",
             tmp_path, fingerprint(plan.threads, plan.isa), jobs=jobs,
         )  # fmt: skip
-        with Workers(plan.threads, plan.isa) as workers:
+        with Workers(plan.threads, plan.isa, tmp_path) as workers:
             done = how(chains, run, workers, lambda chain: run.initial)
         return {finished.node.key: finished.digest for finished in done}
 

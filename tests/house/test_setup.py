@@ -19,7 +19,7 @@ SECRET = "https://ann:secret@mirror.test/simple"
 def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     loaded = {}
-    for name in ("pip_settings", "setup"):
+    for name in ("children", "pip_settings", "setup"):
         spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
@@ -100,7 +100,7 @@ def test_missing_ensurepip_names_the_debian_package(tmp_path: Path) -> None:
     for name in ("requirements.lock", "requirements.uv.txt", "pyproject.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "scripts").mkdir()
-    for name in ("setup.py", "pip_settings.py"):
+    for name in ("setup.py", "children.py", "pip_settings.py"):
         (tmp_path / "scripts" / name).write_bytes((ROOT / "scripts" / name).read_bytes())
     (tmp_path / "scripts" / "ensurepip.py").write_text("raise ImportError")
     command = [sys.executable, str(tmp_path / "scripts" / "setup.py")]

@@ -1,23 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the small worlds judge: bounds that were declared before any method was run.
-
-What is judged is a mean over worlds, since one differs from the next by more than most methods from a bound,
-and a world of the same seed on another machine, or by another release of torch, is another one.
-"""
+"""How the small worlds judge: figures that are means over worlds (see :mod:`methods.bounds`)."""
 
 from __future__ import annotations
 
 from statistics import mean
 
+from methods.bounds import SEEDS
 from methods.runs import Runs
 from methods.worlds import World
 from torch import nn
-
-SEEDS = range(8)  # of the worlds
-DROP = 0.05  # of the retain metric
-MOVED = 0.75  # of the way from the reference to the original: the least that counts as having moved
-BEYOND = -0.25  # on the other side of the reference: the most that counts as not beyond it
-PRESENT = 0.2  # of a removed class: the most that may still be recognised
 
 
 def residual(world: World, model: nn.Module) -> float:

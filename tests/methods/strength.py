@@ -10,7 +10,8 @@ import sys
 from statistics import mean
 
 import torch
-from methods.judging import DROP, PRESENT, residual
+from methods.bounds import DROP, PRESENT
+from methods.judging import residual
 from methods.runs import MANY, run
 from methods.worlds import World, memorised, one_class
 

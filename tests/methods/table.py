@@ -107,26 +107,13 @@ KNOWN: dict[tuple[str, str, str], str] = {
         "On a random part of memorised data the retain metric falls before anything is forgotten."
     ),
 }
-"""(check, world, method): why it fails. The tests fail as well if it does not."""
-
-BORDER = {
-    ("absent", "digits-class", "unsir"),
-    ("beyond", "digits", "neggrad_plus"),
-    ("retain", "digits", "lfssd"),
-    ("retain", "digits", "scrub_rewind"),
-    ("retain", "digits", "ssd"),
-    ("toward", "digits", "influence"),
-    ("toward", "digits", "scrub"),
-}
-"""Those of KNOWN so near the bound (within about two standard errors of the mean over worlds) that the
-machine's arithmetic decides."""
+"""(check, world, method): why it does not keep the declared bound, or not in every world."""
 
 
-def cases(check: str, worlds: tuple[str, ...], goal: str | None = None) -> list[Any]:
-    """Return a pytest parameter (world, method) for each pair, with known failures marked as such.
+def cases(worlds: tuple[str, ...], goal: str | None = None) -> list[Any]:
+    """Return a pytest parameter (world, method) for each pair.
 
     Args:
-        check: As it is called in ``KNOWN``.
         worlds: Their names; with ``:slow`` behind it, only in the long tests.
         goal: Only methods for this goal.
     """
@@ -136,10 +123,6 @@ def cases(check: str, worlds: tuple[str, ...], goal: str | None = None) -> list[
         for name, method in sorted(all_methods().items()):
             if goal is not None and goal not in method.goals:
                 continue
-            reason, strict = KNOWN.get((check, world, name)), (check, world, name) not in BORDER
-            marks: list[Any] = (
-                [pytest.mark.xfail(strict=strict, raises=AssertionError, reason=reason)] if reason else []
-            )
-            marks += [pytest.mark.slow] if slow else []
+            marks = [pytest.mark.slow] if slow else []
             found.append(pytest.param(world, name, marks=marks, id=f"{world}-{name}"))
     return found

@@ -22,9 +22,9 @@ PIPE = -1
 
 
 class Forked:
-    """Stands in for ``subprocess.Popen([python, "-m", MODULE])``."""
+    """Stands in for the process that ``processes.start(MODULE)`` makes."""
 
-    def __init__(self, args: list[str], *, env: dict[str, str], **_: Any) -> None:
+    def __init__(self, module: str, *, folder: Any, environ: dict[str, str], **_: Any) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         to_child, from_child = os.pipe(), os.pipe()
@@ -34,9 +34,10 @@ class Forked:
             os.dup2(from_child[1], 1)
             os.closerange(3, 1024)  # what a new program would not have: locks, pipes, the catalog
             os.environ.clear()
-            os.environ.update(env, EXPUNGE_TEST_ROLE="worker")
+            os.chdir(folder)
+            os.environ.update(environ, EXPUNGE_TEST_ROLE="worker")
             sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
-            leave(import_module(args[2]).main)
+            leave(import_module(module).main)
         os.close(to_child[0])
         os.close(from_child[1])
         with open(os.environ["EXPUNGE_TEST_PIDS"], "a") as file:
@@ -44,9 +45,6 @@ class Forked:
         self.stdin = os.fdopen(to_child[1], "w", encoding="utf-8")
         self.stdout = os.fdopen(from_child[0], encoding="utf-8")
         self.code: int | None = None
-
-    def __class_getitem__(cls, item: Any) -> type[Forked]:
-        return cls
 
     def wait(self) -> int:
         """Wait for its end; returns the exit code, negative after a signal."""
@@ -60,9 +58,9 @@ class Forked:
             os.kill(self.pid, 9)
 
 
-def forked_run(args: list[str], *, input: str, cwd: Any, env: dict[str, str], **_: Any) -> Any:
-    """Stands in for ``subprocess.run([python, "-m", MODULE])``."""
-    process = Forked(args, env=env)
+def forked_run(module: str, *, input: str, folder: Any, environ: dict[str, str], **_: Any) -> Any:
+    """Stands in for ``processes.run(MODULE)``."""
+    process = Forked(module, folder=folder, environ=environ)
     process.stdin.write(input)
     process.stdin.close()
     out = process.stdout.read()
@@ -143,8 +141,8 @@ def warm_up() -> None:
         verify(workspace, "m", Means(), quiet)
         workspace._engine.dispose()  # SQLite must not have a file open across a fork
     runner._parallel = original
-    workers.subprocess = SimpleNamespace(Popen=Forked, PIPE=PIPE)  # type: ignore[assignment]
-    replay.subprocess = SimpleNamespace(run=forked_run, PIPE=PIPE)  # type: ignore[assignment]
+    workers.processes = SimpleNamespace(start=Forked, PIPE=PIPE)  # type: ignore[assignment]
+    replay.processes = SimpleNamespace(run=forked_run, PIPE=PIPE)  # type: ignore[assignment]
 
 
 def main() -> None:

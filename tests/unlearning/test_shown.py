@@ -146,10 +146,11 @@ def probed(world: Trained, model: nn.Module) -> float:
 
 
 def test_features_give_members_away_in_the_original_alone(world: Trained) -> None:
-    assert probed(world, world.original) > 0.7
+    assert probed(world, world.original) > 0.65
     others = [probed(world, m) for m in (world.retrain, *world.references)]
-    assert max(others) < 0.58
-    assert min(others) > 0.42
+    assert 0.42 < np.mean(others) < 0.58
+    assert max(others) < 0.65
+    assert min(others) > 0.35
 
 
 def test_a_probe_of_noise_finds_nothing() -> None:

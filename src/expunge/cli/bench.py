@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
+from expunge import processes
 from expunge.cli.output import Context, common_options
 from expunge.errors import InputError
 
@@ -43,12 +43,12 @@ def bench(context: Context, suite: str | None, arguments: tuple[str, ...], quick
     root = checkout()
     if context.workspace_path is not None:
         raise click.UsageError("A benchmark makes its own data, and needs no workspace.")
-    command = [sys.executable, "-m", "benchmarks", *([suite] if suite else []), *arguments]
-    command += ["--quick"] if quick else []
-    command += ["--device", context.device] if context.device is not None else []
-    if suite is None and len(command) > 3:
+    words = [*([suite] if suite else []), *arguments]
+    words += ["--quick"] if quick else []
+    words += ["--device", context.device] if context.device is not None else []
+    if suite is None and words:
         raise click.UsageError("Which suite? Without options, `expunge bench` lists them.")
     stdout = sys.stderr.fileno() if context.json else None
-    code = subprocess.run(command, cwd=root, check=False, stdout=stdout).returncode
+    code = processes.run("benchmarks", *words, folder=root, paths=[root], stdout=stdout).returncode
     context.emit({"suite": suite, "exit_code": code})
     return code

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -99,6 +100,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # what libraries start must not import from the current folder either
     cli.main(prog_name="expunge")
 
 

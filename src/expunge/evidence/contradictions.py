@@ -11,7 +11,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from expunge.catalog.states import State
-from expunge.evidence.statement import GUARANTEES, Dates, Interim, Model, Predicate, Statement, claims_nothing_done, subjects
+from expunge.evidence.statement import (
+    GUARANTEES,
+    Dates,
+    Interim,
+    Model,
+    Predicate,
+    Statement,
+    claims_nothing_done,
+    subjects,
+)
 
 # Methods whose results are exact by construction; ``train``: the user trained the model again.
 EXACT_METHODS = frozenset({"exact", "retrain", "train"})

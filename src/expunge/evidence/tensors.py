@@ -8,11 +8,11 @@ back. A server that verifies certificates must not grow by that: it lets a child
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
 
+from expunge import processes
 from expunge.data.digest import file_digest
 from expunge.errors import InputError
 
@@ -35,13 +35,13 @@ def digest_apart(path: Path) -> str:
     Raises:
         InputError: If it is no file of weights, or the child came to no answer.
     """
-    return _told(str(path), file_digest(path))
+    return _told(str(path.absolute()), file_digest(path))
 
 
 @lru_cache(maxsize=256)
 def _told(path: str, _sha256: str) -> str:
-    command = [sys.executable, "-m", "expunge.evidence.tensors", path]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    reader = "expunge.evidence.tensors"
+    done = processes.run(reader, path, stdin=processes.DEVNULL, capture_output=True, text=True)
     try:
         told = json.loads(done.stdout)
     except ValueError:

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 from typing import Any
+
+from expunge.errors import EnvironmentChanged
 
 # Raised by hand whenever a change to the trainer changes the weights that come out.
 TRAINER_REVISION = 1
@@ -16,6 +22,15 @@ _ISA_VARIABLES = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
+
+# Variables by which the libraries choose their kernels, or the system its libraries.
+_CHOOSING = (
+    "ATEN_", "BLIS_", "DNNL_", "GLIBC_TUNABLES", "GOTO_", "JSIMD_", "KMP_", "LD_LIBRARY_PATH", "LD_PRELOAD",
+    "MKL_", "NPY_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENCV_", "TORCH_",
+)  # fmt: skip
+_NUMERIC_FLAGS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "neon", "sse", "ssse", "sve", "vnni")
+NAMED = ("cpu", "cpu_flags", "libc", "variables", "builds")
+MEASURED = "measured"
 
 
 def environment_variables(threads: int, isa: str) -> dict[str, str]:
@@ -43,6 +58,47 @@ def fingerprint(threads: int, isa: str) -> dict[str, Any]:
     }
 
 
+def named(threads: int, isa: str) -> dict[str, Any]:
+    """Describe what may choose other kernels, or none: the processor, variables, and builds of libraries.
+
+    Where only this differs, the arithmetic is measured (see :mod:`expunge.exact.probe`).
+    """
+    variables = {**os.environ, **environment_variables(threads, isa)}
+    model, flags = _cpu()
+    return {
+        "cpu": model,
+        "cpu_flags": " ".join(sorted(flag for flag in flags if flag.startswith(_NUMERIC_FLAGS))),
+        "libc": " ".join(platform.libc_ver()),
+        "variables": {name: variables[name] for name in sorted(variables) if name.startswith(_CHOOSING)},
+        "builds": {package: _build(package) for package in _PACKAGES},
+    }
+
+
+def _cpu() -> tuple[str, list[str]]:
+    """Return the processor's name and what it can do, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor(), []
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip().lower(), value.strip())
+    flags = found.get("flags", found.get("features", ""))
+    return found.get("model name", platform.processor()), flags.split()
+
+
+def _build(package: str) -> str:
+    """Return a digest over the shared libraries of an installed package, as its installer recorded them."""
+    try:
+        record = distribution(package).read_text("RECORD") or ""
+    except PackageNotFoundError:
+        return _build("opencv-python") if package == "opencv-python-headless" else "absent"
+    kinds = (".so", ".dylib", ".pyd", ".dll")
+    libraries = sorted(line for line in record.splitlines() if any(kind in line for kind in kinds))
+    return hashlib.sha256("\n".join(libraries).encode()).hexdigest()[:16]
+
+
 def _processor() -> str:
     """The instruction sets that numeric kernels choose by (not the model name: equal sets, equal kernels)."""
     import torch
@@ -50,7 +106,34 @@ def _processor() -> str:
     return str(torch.backends.cpu.get_cpu_capability())
 
 
-def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return the entries in which two fingerprints differ, as ``name: before -> now``."""
-    keys = sorted(before.keys() | now.keys())
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the entries in which two fingerprints differ for certain, as ``name: before -> now``."""
+    keys = sorted((before.keys() | now.keys()) - {*NAMED, MEASURED})
     return [f"{k}: {before.get(k)} -> {now.get(k)}" for k in keys if before.get(k) != now.get(k)]
+
+
+def named_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the entries that may mean another arithmetic, as ``name: before -> now``."""
+    found = []
+    for key in NAMED:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+            found += [f"{name}: {old.get(name, 'unset')} -> {new.get(name, 'unset')}" for name in names]
+        elif old != new:
+            found.append(f"{key}: {old} -> {new}")
+    return found
+
+
+def environment_changed(name: str, what: list[str]) -> EnvironmentChanged:
+    """Return the error for a model whose checkpoints were made in another environment."""
+    return EnvironmentChanged(
+        f"The checkpoints of {name!r} were made in another environment.",
+        f"What differs: {'; '.join(what)}. Equal bytes cannot be promised across this.",
+        "Run it in the old environment, or retrain all shards in this one: --method retrain.",
+    )
+
+
+def arithmetic(before: str, now: str) -> str:
+    """Return how a measured arithmetic differs, in the form of :func:`difference`."""
+    return f"results of a fixed small training: {before[:12]} -> {now[:12]}"

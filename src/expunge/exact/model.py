@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from expunge.catalog.datasets import count_left, get_version, load_samples, subj
 from expunge.catalog.models import Published
 from expunge.data.types import Sample, Version
 from expunge.errors import EnvironmentChanged, ExpungeError, InputError, Preempted, StorageError
+from expunge.exact import environment
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.composition import Composition, interim_candidates, weights_of
 from expunge.exact.damage import check_training_files
 from expunge.exact.evaluation import EvaluationSplit, evaluation_split
-from expunge.exact.fingerprint import difference, fingerprint
+from expunge.exact.fingerprint import MEASURED, fingerprint, named
 from expunge.exact.graph import Graph, build_graph
 from expunge.exact.hashing import tensor_digest
 from expunge.exact.plan import Plan, load_plan
@@ -134,27 +135,24 @@ class ErasableModel:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """The present environment."""
-        return fingerprint(self.plan.threads, self.plan.isa)
+        pins = self.plan.threads, self.plan.isa
+        return {**fingerprint(*pins), **named(*pins)}
 
     def missing_passes(self) -> int:
         """Image passes that are missing to the final model."""
         return sum(node.passes for node in missing(self.graph, self.store))
 
-    def check_environment(self, model_id: int) -> None:
-        """Refuse to mix checkpoints of another environment with new ones.
+    def check_environment(self, model_id: int, measure: bool = False) -> None:
+        """Refuse to mix checkpoints of another environment with new ones (see :mod:`.environment`).
+
+        Args:
+            model_id: The model's row in the catalog.
+            measure: Measure the arithmetic also where nothing that is named differs.
 
         Raises:
             EnvironmentChanged: With what differs.
         """
-        with self.workspace.session() as session:
-            recorded = [c.fingerprint for c in catalog.checkpoints(session, model_id)]
-        for before in recorded:
-            if changed := difference(before, self.fingerprint):
-                raise EnvironmentChanged(
-                    f"The checkpoints of {self.name!r} were made in another environment.",
-                    f"What differs: {'; '.join(changed)}. Equal bytes cannot be promised across this.",
-                    "Run it in the old environment, or retrain all shards in this one: --method retrain.",
-                )
+        environment.check(self, model_id, measure)
 
     def destroy_stale(
         self, model_id: int, everything: bool = False, besides: Set[str] = frozenset()
@@ -196,12 +194,34 @@ class ErasableModel:
                     path=str(self.store.path(done.node.key)),
                     size_bytes=done.size_bytes,
                     digest=done.digest,
-                    fingerprint=self.fingerprint,
+                    fingerprint={**self.fingerprint, MEASURED: done.measured},
                     cpu_seconds=done.cpu_seconds,
                     images=done.node.passes,
                 )
 
-        run = Training(
+        run = self.training(on_node=node_done, preempted=preempted)
+        total = sum(node.passes for node in missing(graph, self.store))
+        if not total:
+            return 0.0
+        self._check_initial()
+        self.check_files(graph)
+        environment.confirm_old(self, model_id, self.training(preempted=preempted))
+        run = replace(run, expected=environment.expected(self, model_id))
+        self.progress.begin(label, total)
+        try:
+            return sum(done.cpu_seconds for done in train(graph, run))
+        except (Preempted, EnvironmentChanged):
+            raise
+        except ExpungeError:
+            self._intact.clear()  # a file may have changed meanwhile: then that is the error to show
+            self.check_files(graph)
+            raise
+        finally:
+            self.progress.end()
+
+    def training(self, **callbacks: Any) -> Training:
+        """Return what a training of this model needs beside a graph."""
+        return Training(
             plan=self.plan,
             config=self.version.config,
             root=self.version.root,
@@ -211,25 +231,8 @@ class ErasableModel:
             fingerprint=self.fingerprint,
             forbidden=self.forbidden,
             on_images=self.progress.add,
-            on_node=node_done,
-            preempted=preempted,
+            **callbacks,
         )
-        total = sum(node.passes for node in missing(graph, self.store))
-        if not total:
-            return 0.0
-        self._check_initial()
-        self.check_files(graph)
-        self.progress.begin(label, total)
-        try:
-            return sum(done.cpu_seconds for done in train(graph, run))
-        except Preempted:
-            raise
-        except ExpungeError:
-            self._intact.clear()  # a file may have changed meanwhile: then that is the error to show
-            self.check_files(graph)
-            raise
-        finally:
-            self.progress.end()
 
     def check_files(self, graph: Graph) -> None:
         """Refuse to train what is missing of a graph if a file of it is not what the manifest records.

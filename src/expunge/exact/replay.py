@@ -11,7 +11,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge import processes
 from expunge.data.export import export_version
 from expunge.exact.composition import Composition
 from expunge.exact.leftovers import PREFIX
@@ -67,13 +67,13 @@ def replay(workspace: Workspace, model: ErasableModel, composition: Composition)
             "composition": composition.as_json(),
             "forbidden": [str(p) for p in _forbidden(workspace, model)],
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "expunge.exact.replay"],
+        done = processes.run(
+            "expunge.exact.replay",
+            folder=folder,
+            environ={k: v for k, v in os.environ.items() if k != "EXPUNGE_WORKSPACE"},
             input=json.dumps(job),
-            stdout=subprocess.PIPE,
+            stdout=processes.PIPE,
             text=True,
-            cwd=folder,
-            env={k: v for k, v in os.environ.items() if k != "EXPUNGE_WORKSPACE"},
         )
         answer = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
         if "digest" in answer:

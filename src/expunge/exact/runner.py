@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.data.types import DatasetConfig
-from expunge.errors import ExpungeError, Preempted
+from expunge.errors import EnvironmentChanged, ExpungeError, Preempted
 from expunge.exact.checkpoint import write_atomically
 from expunge.exact.composition import final, weights_of
 from expunge.exact.graph import Graph, Node
@@ -23,12 +23,13 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Finished:
-    """A node that was trained: its cost and the digest of its deployable weights."""
+    """A node that was trained: its cost, the digest of its deployable weights, the measured arithmetic."""
 
     node: Node
     cpu_seconds: float
     digest: str
     size_bytes: int
+    measured: str
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Training:
         initial: File of the initial weights.
         scratch: A folder for the start of the polish.
         fingerprint: Description of the environment, kept in every checkpoint.
+        expected: What was measured where the checkpoints were made; where a process measures otherwise, it
+            refuses.
         forbidden: Folders that the training processes must not read.
         jobs: Processes at once; 0: as many as the cores allow.
     """
@@ -54,6 +57,7 @@ class Training:
     initial: Path
     scratch: Path
     fingerprint: dict[str, Any]
+    expected: Sequence[str] = ()
     forbidden: Sequence[Path] = ()
     jobs: int = 0
     on_images: Callable[[int], None] = lambda count: None
@@ -106,7 +110,7 @@ def train(graph: Graph, run: Training) -> list[Finished]:
     for node in todo:
         if node.phase == "shard":
             chains.setdefault(node.shard, []).append(node)
-    with Workers(run.plan.threads, run.plan.isa) as workers:
+    with Workers(run.plan.threads, run.plan.isa, run.store.folder) as workers:
         for together in ([public] if public else [], list(chains.values())):
             finished += _parallel(together, run, workers, lambda chain: _parent_file(chain[0], run))
         if graph.polish and graph.polish in todo:
@@ -119,6 +123,33 @@ def train(graph: Graph, run: Training) -> list[Finished]:
             finally:
                 start.unlink(missing_ok=True)
     return finished
+
+
+def repeat(node: Node, run: Training, start: Path) -> Finished:
+    """Train one node from a given file, into the run's store."""
+    with Workers(run.plan.threads, run.plan.isa, run.store.folder) as workers:
+        return _parallel([[node]], run, workers, lambda chain: start)[0]
+
+
+def measure_here(run: Training) -> str:
+    """Return what a training process of this environment measures (see :mod:`expunge.exact.probe`).
+
+    Raises:
+        ExpungeError: If it failed.
+    """
+    with Workers(run.plan.threads, run.plan.isa, run.store.folder) as workers:
+        workers.give(_job([], run, run.initial))
+        while True:
+            event = workers.event(POLL_SECONDS)
+            if event is not None and event["event"] == "measured":
+                return str(event["digest"])
+            if event is not None and event["event"] == "error":
+                raise _error(event)
+
+
+def _error(event: dict[str, Any]) -> ExpungeError:
+    kind = EnvironmentChanged if event["changed"] else ExpungeError
+    return kind(event["error"], event["reason"], event["next"])
 
 
 def polish_start(scratch: Path, store: CheckpointStore) -> Path:
@@ -160,11 +191,12 @@ def _parallel(
         if event["event"] == "images":
             run.on_images(event["count"])
         elif event["event"] == "node":
-            done = Finished(nodes[event["key"]], event["cpu_seconds"], event["digest"], event["size_bytes"])
+            node, size = nodes[event["key"]], event["size_bytes"]
+            done = Finished(node, event["cpu_seconds"], event["digest"], size, event["measured"])
             finished.append(done)
             run.on_node(done)
         elif event["event"] == "error":
-            raise ExpungeError(event["error"], event["reason"], event["next"])
+            raise _error(event)
     return finished
 
 
@@ -179,12 +211,13 @@ def _job(chain: list[Node], run: Training, start: Path) -> dict[str, Any]:
     return {
         "plan": run.plan.model_dump(mode="json"),
         "config": {"kind": run.config.kind, "names": run.config.names, "extra": run.config.extra},
-        "root": str(run.root),
-        "folder": str(run.store.folder),
-        "start": str(start),
+        "root": os.path.abspath(run.root),
+        "folder": os.path.abspath(run.store.folder),
+        "start": os.path.abspath(start),
         "fingerprint": run.fingerprint,
+        "expected": list(run.expected),
         "parent": os.getpid(),
-        "forbidden": [str(p) for p in run.forbidden],
+        "forbidden": [os.path.abspath(p) for p in run.forbidden],
         "nodes": [
             {
                 "key": node.key,

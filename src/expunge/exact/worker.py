@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import ExpungeError
+from expunge.errors import EnvironmentChanged, ExpungeError
 from expunge.exact.lean import without_compiler
 
 PARTIAL_EVERY_SECONDS = 30.0
@@ -40,12 +40,11 @@ def main() -> int:
             run(job, report, job["parent"])
             report(event="done")
     except ExpungeError as error:
-        report(event="error", **error.as_json())
+        report(event="error", changed=isinstance(error, EnvironmentChanged), **error.as_json())
         return 2
     except MemoryError:
-        report(
-            event="error", error="Training ran out of memory.", reason="", next="Lower --batch or --imgsz."
-        )
+        text = {"error": "Training ran out of memory.", "reason": "", "next": "Lower --batch or --imgsz."}
+        report(event="error", changed=False, **text)
         return 2
     return 0
 
@@ -84,8 +83,10 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
 
     from expunge.data.types import DatasetConfig, Sample
     from expunge.exact.checkpoint import save_state
+    from expunge.exact.fingerprint import MEASURED, arithmetic, environment_changed
     from expunge.exact.hashing import tensor_digest
     from expunge.exact.plan import Plan
+    from expunge.exact.probe import measure
     from expunge.exact.schedule import Stage
     from expunge.exact.store import CheckpointStore
     from expunge.exact.trainer import Hooks, cpu_seconds, run_stage
@@ -95,15 +96,23 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
     torch.set_num_threads(plan.threads)
     task, store = get_task(plan.task), CheckpointStore(Path(job["folder"]))
     config = DatasetConfig(job["config"]["kind"], tuple(job["config"]["names"]), job["config"]["extra"])
+    _pin_opencv()
+    measured = measure(plan, config)
+    report(event="measured", digest=measured)
+    for other in job["expected"]:
+        if other != measured:
+            raise environment_changed(store.folder.name, [arithmetic(other, measured)])
+    fingerprint = {**job["fingerprint"], MEASURED: measured}
+    if not job["nodes"]:
+        return  # only the measurement was wanted
     state = _start(job["start"])
     task.build(plan)  # imports what it needs before the clock starts
-    _pin_opencv()
     for entry in job["nodes"]:
         before = cpu_seconds()
         samples = [Sample(*row) for row in entry["samples"]]
         schedule, key = Stage(*entry["schedule"]), entry["key"]
         partial = store.partial(key)
-        begun = _begun(partial, job["fingerprint"])
+        begun = _begun(partial, fingerprint)
         if begun is not None:
             state = begun
             report(event="images", count=(state.epoch - schedule.first_epoch) * len(samples))
@@ -118,18 +127,19 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
 
         def epoch(current: Callable[[], Any], partial: Path = partial, saved: list[float] = saved) -> None:
             if time.monotonic() - saved[0] > PARTIAL_EVERY_SECONDS:
-                save_state(partial, current(), {"fingerprint": job["fingerprint"]})
+                save_state(partial, current(), {"fingerprint": fingerprint})
                 saved[0] = time.monotonic()
 
         data = task.data(plan, config, Path(job["root"]), samples)
         state = run_stage(task, plan, state, schedule, data, [s.path for s in samples], Hooks(images, epoch))
-        save_state(store.path(key), state, {"key": key, "fingerprint": job["fingerprint"]})
+        save_state(store.path(key), state, {"key": key, "fingerprint": fingerprint})
         partial.unlink(missing_ok=True)
         report(
             event="node",
             key=key,
             cpu_seconds=cpu_seconds() - before,
             digest=tensor_digest(state.ema),
+            measured=measured,
             size_bytes=store.path(key).stat().st_size,
         )
 
@@ -137,11 +147,14 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
 def _begun(partial: Path, fingerprint: dict[str, Any]) -> Any:
     """Return the state in the midst of a stage, if there is one of this environment."""
     from expunge.exact.checkpoint import load_state
+    from expunge.exact.fingerprint import MEASURED, difference
 
     if not partial.is_file():
         return None
     state, about = load_state(partial)
-    return state if about.get("fingerprint") == fingerprint else None
+    before = about.get("fingerprint") or {}
+    same = not difference(before, fingerprint) and before.get(MEASURED) == fingerprint[MEASURED]
+    return state if same else None
 
 
 def _start(path: str) -> Any:

@@ -6,24 +6,33 @@ from __future__ import annotations
 import json
 import os
 import queue
-import subprocess
-import sys
 import threading
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from expunge import processes
 from expunge.errors import ExpungeError
 from expunge.exact.fingerprint import environment_variables
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Workers:
     """The processes of one command; used as a context manager, at the end of which none is left.
 
+    Args:
+        threads: Threads of each.
+        isa: Instruction set of each.
+        folder: Their current folder, one of ours.
+
     Attributes:
         busy: Numbers of those that have a job.
     """
 
-    def __init__(self, threads: int, isa: str) -> None:
+    def __init__(self, threads: int, isa: str, folder: Path) -> None:
+        self._folder = folder
         self._environment = {**os.environ, **environment_variables(threads, isa)}
         self._processes: list[subprocess.Popen[str]] = []
         self._events: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
@@ -65,13 +74,14 @@ class Workers:
         return event
 
     def _start(self) -> int:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "expunge.exact.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        process = processes.start(
+            "expunge.exact.worker",
+            folder=self._folder,
+            environ=self._environment,
+            stdin=processes.PIPE,
+            stdout=processes.PIPE,
             text=True,
             encoding="utf-8",
-            env=self._environment,
         )
         self._processes.append(process)
         number = len(self._processes) - 1

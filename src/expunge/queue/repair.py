@@ -108,7 +108,7 @@ def _repair_one(
             model_id = catalog.ensure_model(session, name, newest.task)
         elsewhere = False
         try:
-            model.check_environment(model_id)
+            model.check_environment(model_id, measure=retrain)
         except EnvironmentChanged:
             if not retrain:
                 raise

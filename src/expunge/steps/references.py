@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.errors import InputError
-from expunge.exact.checkpoint import write_atomically
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import json_digest, keyed_hash
 from expunge.progress import Progress
+from expunge.steps.reference_training import ReferenceJob, train_one, train_side_by_side
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.catalog.models import Published
-    from expunge.data.types import Sample
     from expunge.steps.audits import Case, Question
     from expunge.unlearning.partition import Partition
     from expunge.workspace import Workspace
@@ -52,21 +51,6 @@ class References:
         module = open_model(self.weights).module
         module.load_state_dict(load_file(str(self.folder / f"{number}.safetensors")))
         return module
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One training, as it is handed to a process of its own."""
-
-    weights: Path
-    root: Path
-    config: Any
-    rows: tuple[Sample, ...]
-    epochs: int
-    seed: int
-    device: str
-    threads: int
-    target: Path
 
 
 def references(
@@ -103,7 +87,7 @@ def references(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     weights = workspace.root / case.original.weights
     jobs = [
-        _Job(
+        ReferenceJob(
             weights,
             case.version.root,
             case.version.config,
@@ -121,12 +105,9 @@ def references(
     return References(folder, weights, f"{len(missing)} trained, {count - len(missing)} reused")
 
 
-def _train(jobs: Sequence[_Job], question: Question, progress: Progress) -> None:
+def _train(jobs: Sequence[ReferenceJob], question: Question, progress: Progress) -> None:
     if not jobs:
         return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
-
     from expunge.exact.runner import cores
 
     at_once = min(len(jobs), question.jobs or max(1, cores() // question.threads))
@@ -137,41 +118,11 @@ def _train(jobs: Sequence[_Job], question: Question, progress: Progress) -> None
     try:
         if at_once == 1:
             for job in jobs:
-                _train_one(job, progress.add)
+                train_one(job, progress.add)
             return
-        with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-            running = [pool.submit(_train_one, job) for job in jobs]
-            try:
-                for done in as_completed(running):
-                    done.result()
-                    progress.add(per_model)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        train_side_by_side(jobs, at_once, lambda: progress.add(per_model))
     finally:
         progress.end()
-
-
-def _train_one(job: _Job, images: Callable[[int], None] = lambda count: None) -> None:
-    import torch
-    from safetensors.torch import save
-
-    from expunge.tasks.yolo import open_model, samples_of, yolo_task
-
-    opened, before = open_model(job.weights), torch.get_num_threads()
-    torch.set_num_threads(job.threads)
-    try:
-        made = yolo_task(opened, job.device).retrain(
-            opened.module,
-            samples_of(opened, job.root, job.config, job.rows),
-            epochs=job.epochs,
-            generator=torch.Generator().manual_seed(job.seed),
-            images=images,
-        )
-    finally:
-        torch.set_num_threads(before)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in made.state_dict().items()}
-    write_atomically(job.target, save(tensors), "A reference")
 
 
 def calibrators(workspace: Workspace, candidate: Published, question: Question) -> list[nn.Module]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from expunge import processes
 from expunge.errors import ExpungeError
 from expunge.exact.fingerprint import environment_variables
 from expunge.tasks.quiet import environment, load_ultralytics
@@ -66,21 +66,22 @@ def train_plain(
         ExpungeError: If the training failed.
     """
     job = {
-        "data": str(data_yaml),
-        "out": str(out),
-        "weights": weights,
+        "data": str(data_yaml.absolute()),
+        "out": str(out.absolute()),
+        "weights": str(Path(weights).absolute()) if Path(weights).exists() else weights,
         "threads": threads,
         "settings": {"epochs": epochs, "imgsz": imgsz, "batch": batch, "seed": seed, **(overrides or {})},
     }
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "job.json"
+    path = (out / "job.json").absolute()
     path.write_text(json.dumps(job), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "expunge.tasks.baseline", str(path)],
-        env={**os.environ, **environment(), **environment_variables(threads, "native")},
+    done = processes.run(
+        "expunge.tasks.baseline",
+        str(path),
+        folder=out,
+        environ={**os.environ, **environment(), **environment_variables(threads, "native")},
         capture_output=True,
         text=True,
-        check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARKER)]
     if done.returncode or not lines:

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge import processes
 from expunge.errors import ExpungeError
 from expunge.web import jobs
 
 if TYPE_CHECKING:
+    import subprocess
+
     from expunge.workspace import Workspace
 
 FOLDER = "jobs"
@@ -103,11 +104,14 @@ def is_free(workspace: Workspace, slot: int) -> bool:
 
 def start_worker(workspace: Workspace, slot: int) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own: signals to the server, or its end, do not reach it."""
-    command = [sys.executable, "-m", "expunge.web.worker", str(workspace.root), str(slot)]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # an unexpected error's words may be personal; its kind is in the job
+    root = workspace.root.absolute()
+    return processes.start(
+        "expunge.web.worker",
+        str(root),
+        str(slot),
+        folder=root,
+        stdin=processes.DEVNULL,
+        stdout=processes.DEVNULL,
+        stderr=processes.DEVNULL,  # an unexpected error's words may be personal; its kind is in the job
         start_new_session=True,
     )

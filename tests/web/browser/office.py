@@ -20,12 +20,10 @@ import worlds
 from PIL import Image, ImageEnhance
 
 ROOT = Path(__file__).resolve().parents[3]
-AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = (
     "no Chromium on this machine: these tests need one, as Debian's package chromium (docs/install.md)"
 )
-NO_AXE = "no axe-core: npm install --prefix tests/web/browser --no-save axe-core@4 (docs/install.md)"
 PASSWORD = "correct horse battery staple"
 ALIKE = "images/train/somebody else.png"
 

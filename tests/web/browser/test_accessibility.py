@@ -7,10 +7,11 @@ The pages of every day are looked at each time, on a phone in the dark; all of t
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 import pytest
-from web.browser.office import ALIKE, AXE, NO_AXE, PASSWORD, Office
+from web.browser.office import ALIKE, PASSWORD, Office
 
 from expunge.evidence import certificate
 from expunge.queue.intake import Opening, approve, open_request
@@ -41,10 +42,8 @@ FOUND = """async () => (await axe.run(document)).violations.map(v =>
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """The source of axe-core; without it the tests are skipped."""
-    if not AXE.is_file():
-        pytest.skip(NO_AXE)
-    return AXE.read_text(encoding="utf-8")
+    """The source of axe-core, which a package for Playwright carries."""
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ from expunge.data.types import DatasetConfig, Sample
 from expunge.errors import InputError
 from expunge.methods.base import Budget, get_method
 from expunge.progress import Progress
+from expunge.tasks.class_map import check_fits, known_samples
 from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
 from expunge.unlearning.guard import Guard
 from expunge.unlearning.material import with_own_guard
 from expunge.unlearning.result import RETRAIN, Result
 from expunge.unlearning.run import ALLOWED_DROP
-from expunge.unlearning.yolo import Measure, check_fits, measure
+from expunge.unlearning.yolo import Measure, measure
 
 if TYPE_CHECKING:
     from expunge.unlearning.yolo import How
@@ -58,7 +59,8 @@ def retrain_rows(
     Raises:
         InputError: If the number of epochs is unknown, or model and data do not fit together.
     """
-    check_fits(opened, config)
+    train = [s for s in samples if s.split == "train"]
+    check_fits(opened, config, train)
     method, task = get_method(RETRAIN), yolo_task(opened, settings.device)
     values = dict(settings.hyperparameters)
     values.setdefault("epochs", epochs or opened.train_args.get("epochs"))
@@ -69,8 +71,9 @@ def retrain_rows(
             "Give it with --method retrain --set epochs=N.",
         )
     method.check(values)
-    retain = samples_of(opened, root, config, [s for s in samples if s.split == "train"])
-    held = samples_of(opened, root, config, [s for s in samples if s.split != "train"])
+    retain = samples_of(opened, root, config, train)
+    known = known_samples(opened, config, samples)
+    held = samples_of(opened, root, config, [s for s in known if s.split != "train"])
     watched = held if len(held) else with_own_guard(retain, settings.seed)[1]
     before = task.evaluate(task.clone(opened.module), watched)[task.metric]
     guard = Guard(task, watched, least_utility(before, ALLOWED_DROP, len(watched)), progress.add)
@@ -110,4 +113,4 @@ def retrain_rows(
         recommendation="" if utility.holds else "Train it longer: --method retrain --set epochs=N.",
         writer=lambda module: write_model(module, opened),
     )
-    return result, lambda module: measure(task, module, held)
+    return result, lambda module: measure(task, module, held, config)

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.catalog import ancestry, derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.models import Published
 from expunge.catalog.tables import DatasetRow
+from expunge.data.digest import file_digest
 from expunge.errors import InputError
-from expunge.evidence import certificate, log, manifest, statement
+from expunge.evidence import anchor, certificate, log, manifest, statement
 from expunge.evidence.check import Check
 from expunge.evidence.keys import PublicKey, public_keys, read_public
 from expunge.evidence.offline import Read, check_certificate, check_log, read_file
 from expunge.evidence.rotation import successors
 from expunge.evidence.tensors import digest_apart, digest_of
 from expunge.exact.composition import Composition
-from expunge.exact.model import ErasableModel
+from expunge.exact.model import ErasableModel, weight_files
 from expunge.exact.replay import replay as run_replay
 from expunge.progress import Progress
 
@@ -79,7 +81,7 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
                 f"The request {target} has no certificate.", "", "One is made when it is executed."
             )
     earlier = read_file(means.tree_head, "The tree head") if means.tree_head else None
-    checks: list[Check]
+    checks: list[Check] = []
     if path.is_file():
         named = path.stem if log.REQUEST.fullmatch(path.stem) else None
         read = check_certificate(path, trusted, named)
@@ -92,8 +94,20 @@ def verify(workspace: Workspace | None, target: str, means: Means, progress: Pro
         checks = _of_model(workspace, published, published.digest, means, progress)
         if means.log is not None or earlier is not None:
             checks += check_log(content, head, earlier, trusted, None)
+    checks = [*_restored(home), *checks]
     valid = all(c.ok is not False for c in checks) and any(c.ok for c in checks)
     return {"target": target, "valid": valid, "checks": [c.as_json() for c in checks]}
+
+
+def _restored(workspace: Workspace | None) -> list[Check]:
+    """A failed check where the workspace is older than what is known of it: it cannot vouch for anything."""
+    if workspace is None:
+        return []
+    try:
+        anchor.check(workspace)
+    except InputError as error:
+        return [Check("workspace", False, f"{error.what} {error.why}".strip())]
+    return []
 
 
 def _material(
@@ -232,6 +246,7 @@ def _of_model(
     ]
     path = workspace.root / published.weights
     checks.append(_weights(name, path, digest, means.apart))
+    checks += [*_bytes(workspace, published, path), *_lineage(workspace, published)]
     if published.plan_digest is None:
         return [*checks, Check(f"{name}: exact", None, "adopted: nothing is known of its training")]
     try:
@@ -252,6 +267,36 @@ def _of_model(
     if means.replay:
         checks.append(_replay(workspace, model, published, digest, clean))
     return checks
+
+
+def _bytes(workspace: Workspace, published: Published, path: Path) -> list[Check]:
+    """Whether the files are those that were published, to the last byte: a loader reads more than tensors."""
+    with workspace.session() as session:
+        known = derivatives.files_of(session, [published.id])
+    files = weight_files(path)
+    if not known or not files:
+        return []  # of an earlier release, or gone
+    changed = sum(file_digest(file) not in known for file in files)
+    word = "other bytes than were published" if changed else "the bytes that were published"
+    return [Check(f"{published.label}: bytes", not changed, f"{changed or len(files)} file(s) have {word}")]
+
+
+def _lineage(workspace: Workspace, published: Published) -> list[Check]:
+    """Whether the version holds what was erased through its start, or as a copy of another version."""
+    with workspace.session() as session:
+        known = ancestry.load(session)
+        found = known.held(ancestry.trained_on(session, known.versions)).get(published.id, {})
+    sources = known.named(known.starts[published.id])
+    links = [link for link in found.values() if link.kind != "data"]
+    if links:
+        source, word = known.versions[links[0].source].label, "is the same as"
+        word = "was trained from" if links[0].kind == "start" else word
+        detail = f"it {word} {source}, which holds what is erased"
+        return [Check(f"{published.label}: start", False, detail)]
+    if not sources:
+        return []
+    detail = f"it was trained from {sources[0].label}, which holds nothing that is erased"
+    return [Check(f"{published.label}: start", True, detail)]
 
 
 def _checkpoints(workspace: Workspace, name: str, model: ErasableModel) -> Check:

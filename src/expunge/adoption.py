@@ -32,9 +32,9 @@ def check(session: Session, origin: Origin, weights: Path, name: str) -> None:
         InputError: If so; nothing was changed.
     """
     check_start(session, origin.every, str(weights))
-    known = ancestry.load(session)
-    others = [p for p in known.named(origin.own) if p.name != name]
-    verdict = standings.judge(others, ancestry.requests_held(session))
+    known, held = ancestry.load(session), ancestry.requests_held(session)
+    others = [p for p in known.matching(origin.own, held) if p.name != name]
+    verdict = standings.judge(others, held)
     if verdict is not None and verdict.state == "superseded":
         raise InputError(
             f"{weights} is {verdict.version.label}, which is superseded.",

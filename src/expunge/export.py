@@ -132,6 +132,12 @@ def _format(form: str) -> Format:
 def _check_state(published: Published, ref: str, say: Callable[[str], None]) -> None:
     if published.state != "superseded":
         return
+    if published.withdrawn and parse_ref(ref)[1] is None:
+        raise InputError(
+            f"{published.label} is withdrawn.",
+            f"{published.withdrawn} erased what it holds through its start or a copy.",
+            f"Train it anew. To export this version all the same, name it: {published.label}",
+        )
     if parse_ref(ref)[1] is None:
         raise InputError(
             f"{published.label} is superseded.",

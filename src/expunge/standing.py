@@ -76,13 +76,14 @@ def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
         held = ancestry.requests_held(session)
         records = _records(workspace, session, digest, held)
         verdict = standings.judge(records, held)
-        copies = _copies(session, content)
-        similar = standings.judge([p for p in copies if p not in records], held)
+        similar = _copies(session, content, held) if not weights.is_dir() else []
+        every = {p.id: p for p in (*records, *similar)}
+        cautious = standings.judge(sorted(every.values(), key=lambda p: -p.id), held)
         changed = verdict is not None and _is_changed(session, records, weights)
-    if similar is not None and similar.state == "superseded":
-        verdict = similar
+    if cautious is not None and cautious.state == "superseded":
+        verdict = cautious
     if verdict is None or (verdict.state != "superseded" and changed):
-        known = verdict or similar
+        known = verdict or cautious
         text = CHANGED if verdict else ROUNDED
         return _answer(digest, None, reason=text.format(label=known.version.label) if known else None)
     return _answer(digest, verdict)
@@ -147,12 +148,12 @@ def _unrecorded_parts(workspace: Workspace, session: Session, digest: str) -> li
     return found
 
 
-def _copies(session: Session, content: _Content) -> list[Published]:
+def _copies(session: Session, content: _Content, held: dict[int, tuple[str, ...]]) -> list[Published]:
     """Versions of which a file holds the tensors rounded, or beside those that a loader takes."""
     digests = {rounded_digest(state) for state in content.states}
     digests |= {tensor_digest(state) for state in (*content.states, *content.others)}
     digests |= {rounded_digest(state) for state in content.others}
-    return ancestry.load(session).named(digests)
+    return ancestry.load(session).matching(digests, held)
 
 
 def _is_changed(session: Session, records: Sequence[Published], weights: Path) -> bool:

@@ -194,7 +194,7 @@ def _train(
         catalog.begin_training(session, model_id, version.dataset_id, version.number, model.plan.digest)
         before = {p.name: p for p in catalog.live(session)}.get(model.name)
     same = before and (before.plan_digest, before.retained_digest) == (model.plan.digest, model.retained)
-    if before and same and before.guarantee == "exact":
+    if before and same and before.guarantee == "exact" and not before.withdrawn:
         return before
     model.destroy_stale(model_id)
     model.check_environment(model_id)
@@ -317,7 +317,9 @@ def adopt(workspace: Workspace, weights: Path, ref: str, name: str, unsafe_trust
                 cpu_seconds=0.0,
                 request_id=None,
             )
-            ancestry.add_starts(session, origin.earlier, model_version_id=row_id)
+            # A raw model beside its EMA counts as a start: the file holds its tensors, too.
+            begun = origin.every - starts.digests([opened.module.state_dict()])
+            ancestry.add_starts(session, begun, model_version_id=row_id)
             remember_files(session, row_id, file, [opened.module.state_dict()])
         with workspace.session() as session:
             return catalog.find_model(session, f"{name}@{number}")

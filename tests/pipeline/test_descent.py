@@ -27,7 +27,6 @@ from expunge.evidence import certificate
 from expunge.evidence import verify as evidence
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options
-from expunge.progress import Progress
 from expunge.purge import run as purging
 from expunge.queue import batch
 from expunge.queue.batch import Chosen
@@ -155,6 +154,7 @@ def test_a_plan_says_so_before(family: Family) -> None:
     assert not any("of this workspace" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
 def test_an_erasure_of_others_repairs_it_as_ever(family: Family) -> None:
     """p3 is in both data sets: m saw p3, and gate through it; erased from ``other`` alone it is repaired."""
     ask = pipeline.Ask(subjects=("p3",), dataset="other")
@@ -162,6 +162,7 @@ def test_an_erasure_of_others_repairs_it_as_ever(family: Family) -> None:
     assert {name: m["guarantee"] for name, m in entries.items()} == {"gate": "exact", "lone": "exact"}
 
 
+@pytest.mark.slow
 def test_a_descendant_of_a_descendant(family: Family) -> None:
     family.train("porch", family.file("gate"))
     outcome = family.forget(defer=True)
@@ -171,6 +172,7 @@ def test_a_descendant_of_a_descendant(family: Family) -> None:
     assert family.status(family.file("porch")) == "superseded"
 
 
+@pytest.mark.slow
 def test_one_that_was_left_out_keeps_the_request_open(family: Family) -> None:
     outcome = family.forget(models=("m",))
     assert set(family.entries(outcome)) == {"m"}
@@ -184,6 +186,7 @@ def test_one_that_was_left_out_keeps_the_request_open(family: Family) -> None:
     assert holders(family.workspace, outcome["request"]) == []
 
 
+@pytest.mark.slow
 def test_a_killed_command_is_finished(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Withdrawal, "publish_interim", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -198,6 +201,7 @@ def test_a_killed_command_is_finished(family: Family, monkeypatch: pytest.Monkey
     assert family.newest("gate").withdrawn == request["request"]
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_left_after_a_purge(family: Family) -> None:
     before = state_of(family.file("m@1"))
     family.train("other-classes", family.file("m@1"), "shop")  # its plan has another start file
@@ -224,6 +228,7 @@ def tensors_of(root: Path, state: dict[str, torch.Tensor]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_an_erasure_while_it_is_trained(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = ErasableModel.weights
 
@@ -242,6 +247,7 @@ def test_an_erasure_while_it_is_trained(family: Family, monkeypatch: pytest.Monk
     assert not list((family.workspace.checkpoints / "late").iterdir())
 
 
+@pytest.mark.slow
 def test_no_training_begins_from_it_afterwards(family: Family) -> None:
     kept, halved = family.kept(), family.folder / "halved.pt"
     load_ultralytics().YOLO(kept).save(halved)
@@ -259,6 +265,11 @@ def test_no_training_begins_from_it_afterwards(family: Family) -> None:
 
 
 VARIANTS = ("copy", "halved", "renamed", "beside another EMA", "fine-tuned", "fine-tuned, its start is gone")
+
+
+def some(fast: str) -> list[Any]:
+    """All variants, of which one is tried in every run."""
+    return [kind if kind == fast else pytest.param(kind, marks=pytest.mark.slow) for kind in VARIANTS]
 
 
 def variant(family: Family, kind: str) -> Path:
@@ -290,7 +301,7 @@ def moved(module: Any) -> Any:
     return module
 
 
-@pytest.mark.parametrize("kind", VARIANTS)
+@pytest.mark.parametrize("kind", some("halved"))
 def test_adopted_before(family: Family, kind: str) -> None:
     training.adopt(family.workspace, variant(family, kind), "other", "taken")
     file = family.file("taken")
@@ -301,7 +312,7 @@ def test_adopted_before(family: Family, kind: str) -> None:
     assert not family.verify("taken")["valid"]
 
 
-@pytest.mark.parametrize("kind", VARIANTS)
+@pytest.mark.parametrize("kind", some("fine-tuned"))
 def test_adopted_after(family: Family, kind: str) -> None:
     file = variant(family, kind)
     family.forget()
@@ -318,6 +329,7 @@ def test_adopted_after(family: Family, kind: str) -> None:
     assert training.adopt(family.workspace, stranger, "other", "taken").state == "current"
 
 
+@pytest.mark.slow
 def test_a_safetensors_file_is_known_by_its_tensors(family: Family) -> None:
     file = family.folder / "m.safetensors"
     save_file({k: v.contiguous() for k, v in state_of(family.file("m@1")).items()}, file)
@@ -335,6 +347,7 @@ def test_a_copy_on_the_same_data_is_unlearned_like_any_other(family: Family) -> 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_data_erased_since_is_known_by_the_version_that_is_named(family: Family) -> None:
     """Nobody knows these weights: what they are said to have been trained on tells."""
     stranger = family.folder / "stranger.pt"
@@ -345,6 +358,7 @@ def test_data_erased_since_is_known_by_the_version_that_is_named(family: Family)
     assert training.adopt(family.workspace, stranger, "shop", "fine").state == "current"
 
 
+@pytest.mark.slow
 def test_superseded_under_one_name_is_not_current_under_another(family: Family) -> None:
     kept = family.kept("lone@1")
     family.train("lone", worlds.tiny_architecture(family.folder, "classify"), seed=5)
@@ -389,10 +403,3 @@ def test_right_tensors_in_a_changed_file(family: Family, kind: str) -> None:
     path.write_bytes(before)
     assert family.status(path) == "current"
     assert family.verify("lone")["valid"]
-
-
-def test_progress_names_what_is_withdrawn(family: Family, capsys: pytest.CaptureFixture[str]) -> None:
-    ask = pipeline.Ask(subjects=(WHO,), dataset="shop", defer=True)
-    outcome = pipeline.forget(family.workspace, ask, Progress())
-    assert "withdrew gate@1: its training began from m@1" in capsys.readouterr().err
-    assert "once m is repaired" in family.entries(outcome)["gate"]["next"]

@@ -52,6 +52,17 @@ class Ancestry:
         wanted = set(digests)
         return [self.versions[i] for i in sorted(self.versions, reverse=True) if self.keys[i] & wanted]
 
+    def matching(self, digests: Collection[str], held: Mapping[int, Collection[str]]) -> list[Published]:
+        """Return the same, without ensembles that hold what was erased where one that does not has the file.
+
+        Args:
+            digests: Of a file's tensors.
+            held: For each version the requests whose data it holds.
+        """
+        found = self.named(digests)
+        clean = any(p.parts and not held.get(p.id) for p in found)
+        return [p for p in found if not (clean and p.parts and held.get(p.id))]
+
     def held(self, seeds: Mapping[int, Collection[str]]) -> dict[int, dict[str, Link]]:
         """Return for each version the requests whose data it holds, and how it came to hold it.
 
@@ -147,7 +158,7 @@ def requests_of_start(session: Session, digests: Collection[str]) -> dict[str, P
     if not digests:
         return {}
     known, held = load(session), requests_held(session)
-    return {request: p for p in known.named(digests) for request in held[p.id]}
+    return {request: p for p in known.matching(digests, held) for request in held[p.id]}
 
 
 def check_plan(session: Session, plan_digest: str, model: str) -> None:

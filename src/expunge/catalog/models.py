@@ -23,6 +23,8 @@ from expunge.catalog.tables import (
 )
 from expunge.errors import InputError, NotFound
 
+WITHDRAW = "withdraw"  # in place of a method, where a model can only be withdrawn
+
 
 @dataclass(frozen=True)
 class Published:

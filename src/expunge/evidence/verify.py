@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import ancestry, derivatives
 from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.catalog.tables import DatasetRow
 from expunge.data.digest import file_digest
 from expunge.errors import InputError
@@ -153,6 +153,8 @@ def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progr
         return [Check(name, None, why) for name in ("request", "roots", *labels)]
     checks = [_request(workspace, said), _roots(workspace, said)]
     for entry in said.models:
+        if entry.method == WITHDRAW:
+            checks.append(_withdrawn(workspace, entry.model))
         for shown in (entry.interim, entry):
             if shown is None or not shown.digest:
                 continue
@@ -166,6 +168,17 @@ def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progr
             checks.append(_files(workspace, shown))
             checks += _of_model(workspace, published, shown.digest, means, progress)
     return checks
+
+
+def _withdrawn(workspace: Workspace, label: str) -> Check:
+    """Whether a model that the certificate calls withdrawn is."""
+    try:
+        with workspace.session() as session:
+            published = catalog.find_model(session, label)
+    except InputError as error:
+        return Check(f"{label}: withdrawn", False, error.what)
+    gone = published.withdrawn is not None and published.state == "superseded"
+    return Check(f"{label}: withdrawn", gone, f"the catalog {'agrees' if gone else 'does not know of that'}")
 
 
 def _request(workspace: Workspace, said: statement.Predicate) -> Check:

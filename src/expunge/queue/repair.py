@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
+from expunge.catalog.models import WITHDRAW
 from expunge.errors import EnvironmentChanged, Preempted
 from expunge.evidence import anchor
 from expunge.exact.model import ErasableModel
@@ -17,7 +18,6 @@ from expunge.progress import Progress
 from expunge.queue.attempts import held, how_of
 from expunge.queue.leftout import delete_originals, wants_no_originals
 from expunge.steps import descent
-from expunge.steps.affected import WITHDRAW
 from expunge.steps.approximation import Approximation, Settings
 from expunge.steps.descent import Descent
 from expunge.steps.execution import Execution

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog.datasets import get_version, load_samples
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.errors import InputError
 from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
@@ -18,7 +18,6 @@ from expunge.steps.descent import Descent
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
-WITHDRAW = "withdraw"  # in place of a method, where a model can only be withdrawn
 EXACT = ("auto", "exact", "retrain")
 
 

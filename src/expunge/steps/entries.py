@@ -7,11 +7,10 @@ from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.exact.fingerprint import fingerprint
 from expunge.exact.model import plan_file
 from expunge.exact.plan import load_plan
-from expunge.steps.affected import WITHDRAW
 from expunge.steps.withdrawal import withdrawn_entry
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from expunge.catalog import requests as queue
 from expunge.catalog.datasets import get_version, load_erased
 from expunge.catalog.decisions import forget_decisions
 from expunge.catalog.forgetting import forget_rows, scrub
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
 from expunge.duplicates import forget_hashes
@@ -26,7 +26,6 @@ from expunge.progress import Progress
 from expunge.queue import attempts
 from expunge.queue.originals import originals
 from expunge.steps import descent
-from expunge.steps.affected import WITHDRAW
 from expunge.steps.copies import copies
 from expunge.steps.entries import environment, finished, gather
 

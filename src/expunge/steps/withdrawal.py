@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import ancestry
 from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.errors import InputError
 from expunge.exact.model import plan_file
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.runner import polish_start
 from expunge.exact.store import CheckpointStore
 from expunge.progress import Progress
-from expunge.steps.affected import WITHDRAW
 from expunge.steps.descent import Descent
 
 if TYPE_CHECKING:

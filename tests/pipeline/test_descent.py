@@ -197,8 +197,8 @@ def test_a_killed_command_is_finished(family: Family, monkeypatch: pytest.Monkey
     assert {m["parent"].partition("@")[0]: m["method"] for m in done["models"]}["gate"] == "withdraw"
     (request,) = done["requests"]
     assert request["state"] == "executed"
-    assert {n: m["method"] for n, m in family.entries(request).items()}["gate"] == "withdraw"
     assert family.newest("gate").withdrawn == request["request"]
+    assert family.verify(request["request"])["valid"]
 
 
 @pytest.mark.slow
@@ -241,8 +241,6 @@ def test_an_erasure_while_it_is_trained(family: Family, monkeypatch: pytest.Monk
     monkeypatch.setattr(ErasableModel, "weights", erase_first)
     with pytest.raises(InputError, match="saw what was erased while the model was trained"):
         family.train("late", family.file("m@1"))
-    with pytest.raises(InputError, match="no model 'late'"):
-        family.newest("late")
     purging.purge(family.workspace, purging.Ask())
     assert not list((family.workspace.checkpoints / "late").iterdir())
 
@@ -256,11 +254,9 @@ def test_no_training_begins_from_it_afterwards(family: Family) -> None:
     for weights in (kept, halved, family.file("gate@1")):
         with pytest.raises(InputError, match="saw what was erased"):
             family.train("again", weights)
-    with pytest.raises(InputError, match="saw what was erased"):
-        training.train(family.workspace, "other", "again", from_plan=gate, progress=quiet())
-    copied = shutil.copytree(gate.parent, family.folder / "plan") / "plan.json"
-    with pytest.raises(InputError, match="saw what was erased"):
-        training.train(family.workspace, "other", "again", from_plan=copied, progress=quiet())
+    for plan in (gate, shutil.copytree(gate.parent, family.folder / "plan") / "plan.json"):
+        with pytest.raises(InputError, match="saw what was erased"):
+            training.train(family.workspace, "other", "again", from_plan=plan, progress=quiet())
     assert family.train("again", family.file("m@3")).state == "current"
 
 
@@ -380,14 +376,12 @@ def rest_changed(family: Family, kind: str) -> bytes:
             for name, inner in child.named_children():
                 if isinstance(inner, torch.nn.SiLU):
                     setattr(child, name, torch.nn.ReLU())
-    elif kind == "stride":
-        module.stride = module.stride * 2
     elif kind == "bytes at the end":
         return path.read_bytes() + b"payload"
     return pack(module, args)
 
 
-@pytest.mark.parametrize("kind", ["class names", "activation", "stride", "bytes at the end"])
+@pytest.mark.parametrize("kind", ["class names", "activation", "bytes at the end"])
 def test_right_tensors_in_a_changed_file(family: Family, kind: str) -> None:
     path, before = family.file("lone"), family.file("lone").read_bytes()
     changed = rest_changed(family, kind)

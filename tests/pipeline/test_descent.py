@@ -351,6 +351,7 @@ def test_data_erased_since_is_known_by_the_version_that_is_named(family: Family)
     stranger.write_bytes(pack(module, dict(module.args)))
     family.forget()
     assert training.adopt(family.workspace, stranger, "shop@1", "late").state == "superseded"
+    stranger.write_bytes(pack(moved(module), dict(module.args)))
     assert training.adopt(family.workspace, stranger, "shop", "fine").state == "current"
 
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.catalog import derivatives
+from expunge.catalog import ancestry, derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_samples, parse_ref
 from expunge.catalog.models import Published
+from expunge.catalog.standings import Standing, judge
 from expunge.catalog.tables import ModelVersionRow
 from expunge.data.digest import file_digest
 from expunge.errors import ExpungeError, InputError
@@ -98,6 +99,7 @@ def export(
         raise InputError(
             f"The weights of {published.label} are gone.", "A purge may have deleted them.", "Export another."
         )
+    _check_bytes(workspace, published, source)
     target = _target(workspace, published, chosen, out)
     folder = workspace.tmp / f"export-{os.getpid()}-{secrets.token_hex(4)}"
     with disk_errors("The export"):
@@ -130,6 +132,12 @@ def _format(form: str) -> Format:
 def _check_state(published: Published, ref: str, say: Callable[[str], None]) -> None:
     if published.state != "superseded":
         return
+    if published.withdrawn and parse_ref(ref)[1] is None:
+        raise InputError(
+            f"{published.label} is withdrawn.",
+            f"{published.withdrawn} erased what it holds through its start or a copy.",
+            f"Train it anew. To export this version all the same, name it: {published.label}",
+        )
     if parse_ref(ref)[1] is None:
         raise InputError(
             f"{published.label} is superseded.",
@@ -137,6 +145,17 @@ def _check_state(published: Published, ref: str, say: Callable[[str], None]) -> 
             f"Repair the model first. To export this version all the same, name it: {published.label}",
         )
     say(f"warning: {published.label} is superseded and must not be deployed; so is this export.")
+
+
+def _check_bytes(workspace: Workspace, published: Published, source: Path) -> None:
+    with workspace.session() as session:
+        known = derivatives.files_of(session, [published.id])
+    if known and file_digest(source) not in known:
+        raise InputError(
+            f"The file of {published.label} is not what was published.",
+            f"{source} has other bytes: class names, settings or code may have changed.",
+            "Restore it from a backup, or train the model again.",
+        )
 
 
 def _target(workspace: Workspace, published: Published, chosen: Format, out: Path | None) -> Path:
@@ -276,13 +295,14 @@ def exports_of(session: Session, published: Published) -> list[dict[str, Any]]:
     ]
 
 
-def known_file(workspace: Workspace, path: Path) -> tuple[Published, str | None] | None:
-    """Return the version that a file (or a folder's files) belongs to by its bytes, and as which format."""
+def known_export(workspace: Workspace, path: Path) -> tuple[Standing, str | None] | None:
+    """Return how a file (or a folder's files) stands by its bytes, and its format; None if unknown."""
     files = sorted(path.glob("*.xml")) or sorted(path.glob("*.bin")) if path.is_dir() else [path]
     for file in files:
         with workspace.session() as session:
             found = derivatives.by_file(session, f"sha256:{file_digest(file)}")
-        if found:
-            best = next((x for x in found if x[0].state != "superseded"), found[0])
-            return best[0], best[1].format if best[1] else None
+            verdict = judge([p for p, _ in found], ancestry.requests_held(session)) if found else None
+        if verdict is not None:
+            export = next(export for p, export in found if p.id == verdict.version.id)
+            return verdict, export.format if export else None
     return None

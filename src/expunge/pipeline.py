@@ -26,7 +26,8 @@ from expunge.queue.intake import Opening, actor_name, add_row, new_id, open_requ
 from expunge.queue.leftout import delete_originals, left_out, take_up, wants_no_originals
 from expunge.queue.leftout import preview as preview_left_out
 from expunge.queue.repair import repair
-from expunge.steps.affected import Adopted, Affected
+from expunge.steps import descent
+from expunge.steps.affected import Adopted, Affected, Descendant
 from expunge.steps.approximation import Approximation, Settings
 from expunge.steps.execution import Execution
 from expunge.steps.references import destroy_references
@@ -41,6 +42,7 @@ from expunge.steps.scoping import (
     scope_of,
 )
 from expunge.steps.settling import fail, settle, settle_executed
+from expunge.steps.withdrawal import Withdrawal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -137,7 +139,9 @@ def execute(
         EnvironmentChanged: If exactness cannot be promised here.
     """
     first = orders[0].ask
-    names = [p.name for p in concerned(workspace, first, scope_of(workspace, first))]
+    seen = [scope_of(workspace, order.ask) for order in orders]
+    every = frozenset().union(*(scope.taken for scope in seen))
+    names = [p.name for p in concerned(workspace, first, seen[0], every)]
     with ExitStack() as stack:
         locks = {
             name: stack.enter_context(model_lock(workspace.locks, name, "forget", urgent=True))
@@ -164,10 +168,10 @@ def execute(
 
 
 def _check_environments(
-    found: Sequence[Affected | Adopted], ids: dict[str, int], ask: Ask, progress: Progress
+    found: Sequence[Affected | Adopted | Descendant], ids: dict[str, int], ask: Ask, progress: Progress
 ) -> None:
     for a in found:
-        if isinstance(a, Adopted):
+        if not isinstance(a, Affected):
             continue
         a.after.progress = progress
         if ask.method != "retrain" and a.after.retained != a.published.retained_digest:
@@ -214,6 +218,7 @@ def _start(
     earlier = set(scope.selection.already_erased_by.values())
     number = current.number
     if scope.taken:
+        descent.record(workspace, session, current.dataset_id, scope.taken, row.id)
         version = erase(
             session,
             current,
@@ -242,7 +247,7 @@ def _start(
 def _execute_all(
     workspace: Workspace,
     started: Sequence[tuple[Order, Scope]],
-    found: Sequence[Affected | Adopted],
+    found: Sequence[Affected | Adopted | Descendant],
     ids: dict[str, int],
     locks: dict[str, ModelLock],
     progress: Progress,
@@ -286,18 +291,22 @@ def _execute_all(
 def _executions(
     workspace: Workspace,
     started: Sequence[tuple[Order, Scope]],
-    found: Sequence[Affected | Adopted],
+    found: Sequence[Affected | Adopted | Descendant],
     ids: dict[str, int],
     locks: dict[str, ModelLock],
     progress: Progress,
     began: float,
-) -> list[Execution | Approximation]:
+) -> list[Execution | Approximation | Withdrawal]:
     """One execution for each model, in the name of the last request of the batch."""
     last = started[-1][0]
     ask, subjects = last.ask, {s for _, scope in started for s in scope.selection.subjects}
-    executions: list[Execution | Approximation] = []
+    executions: list[Execution | Approximation | Withdrawal] = []
     for a in found:
         name = a.published.name
+        if isinstance(a, Descendant):
+            request = last.request_id
+            executions.append(Withdrawal(workspace, a.published, a.descent, ids[name], request, progress))
+            continue
         if isinstance(a, Adopted):
             executions.append(
                 Approximation(
@@ -329,7 +338,7 @@ def _waiting(workspace: Workspace, models: Container[str], but: Container[str]) 
     return [w.id for w in waiting if w.id not in but and all(name in models for name in w.models)]
 
 
-def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted]) -> dict[str, int]:
+def _model_ids(workspace: Workspace, found: Sequence[Affected | Adopted | Descendant]) -> dict[str, int]:
     with workspace.session(write=True) as session:
         return {
             a.published.name: catalog.ensure_model(session, a.published.name, a.published.task) for a in found

@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.catalog import derivatives
+from expunge import adoption, starts
+from expunge.catalog import ancestry
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import get_version, load_samples, parse_ref, subject_risks
 from expunge.catalog.locks import model_lock
@@ -20,16 +21,19 @@ from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import DataErased, ErasableModel, counts, plan_file, states_digest
+from expunge.exact.model import DataErased, ErasableModel, counts, plan_file, remember_files
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.planner import Options, initial_weights, make_plan
 from expunge.exact.runner import write_weights
 from expunge.progress import Progress
+from expunge.standing import status
 from expunge.tasks.base import get_task
 
 if TYPE_CHECKING:
     from expunge.data.types import Sample, Version
     from expunge.workspace import Workspace
+
+__all__ = ["adopt", "as_json", "describe", "plan", "status", "train"]
 
 CHECKPOINT_FACTOR = 4  # live weights, EMA and two moments of AdamW, each as large as the weights
 
@@ -45,6 +49,7 @@ def plan(workspace: Workspace, ref: str, options: Options, requests: int) -> tup
         samples = load_samples(session, version, without_erased=True)
         risks = subject_risks(session, version)
     made, initial = make_plan(options, version, samples, risks)
+    made, _ = _with_start(workspace, made, options.weights)
     _check_fits(made, version, samples)
     price = predict(made, samples, risks, requests)
     size = sum(v.numel() * v.element_size() for v in initial.values())
@@ -100,8 +105,10 @@ def train(
         made = load_plan(from_plan)
         _check_kind(made, version)
         initial = _initial_of(made, from_plan, weights)
+        made, began = _with_start(workspace, made, weights, initial)
     elif options is not None:
         made, initial = make_plan(options, version, samples, risks)
+        made, began = _with_start(workspace, made, options.weights)
     else:
         raise InputError("Nothing says how to train.", "", "Give --weights or --plan.")
     _check_fits(made, version, samples)
@@ -115,7 +122,7 @@ def train(
     with model_lock(workspace.locks, name, "train"):
         while True:
             try:
-                return _train(model, initial, composition)
+                return _train(model, initial, began, composition)
             except DataErased:
                 progress.say("Some of the data was erased meanwhile: what saw it is trained anew.")
                 with workspace.session() as session:
@@ -154,20 +161,46 @@ def _check_fits(made: Plan, version: Version, samples: list[Sample]) -> None:
         ) from error
 
 
-def _train(model: ErasableModel, initial: dict[str, Any], composition: Composition | None) -> Published:
+def _with_start(
+    workspace: Workspace, made: Plan, weights: str | None, initial: dict[str, Any] | None = None
+) -> tuple[Plan, frozenset[str]]:
+    """Return a plan with a note where it starts from a model of this workspace, and its start's digests.
+
+    Raises:
+        InputError: If the start saw what was erased.
+    """
+    began: frozenset[str] = frozenset()
+    if weights is not None and not weights.endswith(starts.ARCHITECTURES):
+        began = starts.origin(workspace, Path(weights)).every
+    if initial is not None and not made.initial.source.endswith(starts.ARCHITECTURES):
+        began |= starts.digests([initial])
+    with workspace.session() as session:
+        began |= ancestry.starts_of_plan(session, made.digest)
+        note = starts.note_of(starts.check_start(session, began, f"The start {made.initial.source}"))
+    if note is not None and note not in made.notes:
+        made = made.model_copy(update={"notes": (*made.notes, note)})
+    return made, began
+
+
+def _train(
+    model: ErasableModel, initial: dict[str, Any], began: frozenset[str], composition: Composition | None
+) -> Published:
     file = plan_file(model.workspace, model.plan.digest)
     whole = composition or final(model.graph)
     with model.workspace.session() as session:
         before = {p.name: p for p in catalog.live(session)}.get(model.name)
     same = before and (before.plan_digest, before.retained_digest) == (model.plan.digest, model.retained)
-    known = before if before and same and before.guarantee == "exact" else None
+    usable = before and same and before.guarantee == "exact" and not before.withdrawn
+    known = before if usable else None
     if known is None:
         model.check_files(restrict(model.graph, whole))  # before anything is written
     with model.workspace.session(write=True) as session:
+        starts.check_start(session, began, f"The start {model.plan.initial.source}")
         model_id = catalog.ensure_model(session, model.name, model.plan.task)
         write_weights(model.initial, initial)
         model.plan.save(file)
         catalog.record_plan(session, model.plan.digest, str(file.relative_to(model.workspace.root)))
+        ancestry.add_starts(session, began, plan_digest=model.plan.digest)
         version = model.version
         catalog.begin_training(session, model_id, version.dataset_id, version.number, model.plan.digest)
     if known is not None:
@@ -245,7 +278,8 @@ def adopt(
         say: Receives what the training settings on record mean for the data.
 
     Raises:
-        InputError: If the weights cannot be loaded safely, or do not fit the dataset.
+        InputError: If the weights cannot be loaded safely, do not fit the dataset, or are known to have seen
+            what was erased.
     """
     from expunge.exact.checkpoint import write_atomically
     from expunge.tasks.class_map import check_fits, settings_notes
@@ -264,14 +298,19 @@ def adopt(
     task = opened.task
     # What the user vouched for is written anew, so that nobody has to vouch for it again.
     content = write_model(opened.module, opened) if unsafe_trust else weights.read_bytes()
+    origin = starts.origin(workspace, weights, unsafe_trust=unsafe_trust)
+    frozen = opened.train_args.get("freeze")
     with model_lock(workspace.locks, name, "adopt"):
         with workspace.session(write=True) as session:
+            adoption.check(session, origin, weights, name)
             model_id = catalog.ensure_model(session, name, task)
             number = catalog.next_number(session, model_id)
         file = workspace.models / name / f"{name}-{number}.pt"
         write_atomically(file, content, "The model")
         with workspace.session(write=True) as session:
-            catalog.publish(
+            adoption.check(session, origin, weights, name)
+            state = adoption.state_of(session, version)
+            row_id = catalog.publish(
                 session,
                 model_id,
                 number=number,
@@ -283,15 +322,23 @@ def adopt(
                 plan_digest=None,
                 method="adopt",
                 guarantee="none",
-                state="current",
+                state=state,
                 digest=tensor_digest(opened.module.state_dict()),
                 weights=str(file.relative_to(workspace.root)),
-                composition={"retrain_epochs": opened.train_args.get("epochs"), "forgotten": []},
+                composition={
+                    "retrain_epochs": opened.train_args.get("epochs"),
+                    "forgotten": [],
+                    **({"frozen": frozen} if frozen else {}),
+                },
                 metrics=None,
                 cost=None,
                 cpu_seconds=0.0,
                 request_id=None,
             )
+            # A raw model beside its EMA counts as a start: the file holds its tensors, too.
+            begun = origin.every - starts.digests([opened.module.state_dict()])
+            ancestry.add_starts(session, begun, model_version_id=row_id)
+            remember_files(session, row_id, file, [opened.module.state_dict()])
         with workspace.session() as session:
             return catalog.find_model(session, f"{name}@{number}")
 
@@ -309,58 +356,6 @@ def as_json(workspace: Workspace, published: Published) -> dict[str, Any]:
         "guarantee": published.guarantee,
         "state": published.state,
     }
-
-
-def status(workspace: Workspace, weights: Path) -> dict[str, Any]:
-    """Say whether weights are current, interim, superseded or unknown; by tensors, an export by its bytes.
-
-    Args:
-        workspace: Where models are known.
-        weights: A file, an ensemble's folder, one file of an ensemble, or an export.
-    """
-    from expunge.export import WEIGHTS, known_file
-    from expunge.tasks.weights import states_of
-
-    form = None
-    if (weights.is_file() and weights.suffix not in WEIGHTS) or (
-        weights.is_dir() and any(weights.glob("*.xml"))  # OpenVINO writes a folder
-    ):
-        known = known_file(workspace, weights)
-        found, form = ([known[0]], known[1]) if known else ([], None)
-        digest = known[0].digest if known else None
-    else:
-        digest = states_digest(states_of(weights))
-        with workspace.session() as session:
-            found = catalog.by_digest(session, digest) + catalog.by_part(session, digest)
-        if all(p.state == "superseded" for p in found):  # an interim of one shard is also a part of others
-            found += _ensembles_with(workspace, digest)
-    best = next((p for p in found if p.state != "superseded"), found[0] if found else None)
-    return {
-        "digest": digest,
-        "status": best.state if best else "unknown",
-        "model": best.label if best else None,
-        "guarantee": best.guarantee if best else None,
-        "export": form,
-    }
-
-
-def _ensembles_with(workspace: Workspace, digest: str) -> list[Published]:
-    """Return the ensembles of which one file has a digest, newest first."""
-    from expunge.tasks.weights import states_of
-
-    with workspace.session() as session:
-        old = [p for p in catalog.history(session) if p.parts is None]  # of an earlier revision
-        known = derivatives.by_file(session, f"tensors:{digest.removeprefix('sha256:')}")
-    folders = [p for p in old if (workspace.root / p.weights).is_dir()]
-    found = [published for published, _ in known]  # purged since
-    for published in reversed(folders):
-        try:
-            states = states_of(workspace.root / published.weights)
-        except InputError:
-            continue  # damaged: `expunge verify` says so
-        if any(tensor_digest(state) == digest for state in states):
-            found.append(published)
-    return found
 
 
 def describe(workspace: Workspace, name: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 from proof import Story, old, once, quiet
 from sqlalchemy import select
 
-from expunge import pipeline
+from expunge import pipeline, training
 from expunge.catalog import models as catalog
 from expunge.catalog.tables import ModelVersionRow, RequestRow
 from expunge.errors import InputError
@@ -30,12 +30,13 @@ def test_unlearned_judged_and_left_open(story: Story) -> None:
     assert entry["verdict"] in ("fail", "no-power")  # a dozen pictures prove nothing
     assert entry["accepted"] is False
     assert outcome["state"] == "running"
-    assert (after.number, after.guarantee, after.state) == (2, "none", "interim")
+    assert (after.number, after.guarantee, after.state) == (2, "none", "superseded")
     assert entry["digest"] == after.digest != before.digest
     assert entry["method"] == "finetune"
     assert entry["metrics_before"]["images"] == entry["metrics_after"]["images"]
     with story.workspace.session() as session:
-        assert [p.state for p in catalog.history(session, "old")] == ["superseded", "interim"]
+        assert [p.state for p in catalog.history(session, "old")] == ["superseded", "superseded"]
+    assert training.status(story.workspace, story.workspace.root / after.weights)["status"] == "superseded"
     statement = certificate.predicate_of(Path(outcome["certificate"]))
     assert statement["models"][0]["verdict"] == entry["verdict"]
     assert statement["models"][0]["audit"]["reasons"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from purge.conftest import World
 
-from expunge import training
+from expunge import standing
 from expunge.catalog import derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
@@ -368,4 +368,6 @@ def test_a_purged_file_of_an_ensemble_is_still_known(world: World, monkeypatch: 
     }
     run.purge(world.workspace, Ask())
     assert not folder.exists()
-    assert [p.label for p in training._ensembles_with(world.workspace, "sha256:" + "ab" * 32)] == ["m@1"]
+    with world.workspace.session() as session:
+        found = standing._unrecorded_parts(world.workspace, session, "sha256:" + "ab" * 32)
+    assert [p.label for p in found] == ["m@1"]

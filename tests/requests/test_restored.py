@@ -29,7 +29,7 @@ from expunge.queue.batch import Chosen
 from expunge.queue.repair import repair
 from expunge.sanitized import export_data
 from expunge.steps.scoping import Ask
-from expunge.training import adopt, train
+from expunge.training import adopt, status, train
 from expunge.workspace import Workspace
 
 WHO, LATER = PEOPLE[0], PEOPLE[1]
@@ -99,6 +99,7 @@ STEPS: dict[str, Callable[[Workspace, Path], object]] = {
     ),
     "adopt": lambda w, p: adopt(w, p / "weights.pt", "shop", "n"),
     "export": lambda w, p: export(w, "m", "torchscript"),
+    "status": lambda w, p: status(w, p / "weights.pt"),
     "export data": lambda w, p: export_data(w, "shop", p / "tree"),
     "append": lambda w, p: log.append(w, [log.Event("0" * 64, "anything")]),
 }
@@ -117,6 +118,20 @@ def test_nothing_trains_or_is_published(aged: Workspace, tmp_path: Path, step: s
     assert "expunge restored" in caught.value.next_step
     assert WHO not in str(caught.value)
     assert state() == before
+
+
+@pytest.mark.parametrize("target", ["m", "the request of LATER"])
+def test_nothing_is_valid_in_it(aged: Workspace, target: str) -> None:
+    if target != "m":
+        (target,) = [row["id"] for row in aged.query("SELECT id FROM request")]
+    found = verify(aged, target, Means(), QUIET)
+    assert not found["valid"]
+    (check,) = [c for c in found["checks"] if c["name"] == "workspace"]
+    assert check["ok"] is False
+    assert "restored from a backup" in check["detail"]
+    restored.erase_again(aged, QUIET, "ann")
+    again = verify(aged, target, Means(), QUIET)
+    assert "workspace" not in {c["name"] for c in again["checks"]}, "the negative control"
 
 
 def test_the_command_line_says_so(aged: Workspace, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from expunge.errors import InputError, StorageError
 
-HEAD = "0009"  # the newest revision under migrations/versions
+HEAD = "0010"  # the newest revision under migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
 EVENTS = "events"  # in the ``info`` of a session in which something happened to a request
 BUSY_TIMEOUT_MS = 30_000

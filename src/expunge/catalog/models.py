@@ -23,6 +23,8 @@ from expunge.catalog.tables import (
 )
 from expunge.errors import InputError, NotFound
 
+WITHDRAW = "withdraw"  # in place of a method, where a model can only be withdrawn
+
 
 @dataclass(frozen=True)
 class Published:
@@ -53,6 +55,7 @@ class Published:
     request_id: str | None
     created: str
     judged: dict[str, Any] | None = None
+    withdrawn: str | None = None
 
     @property
     def label(self) -> str:
@@ -169,11 +172,13 @@ def next_number(session: Session, model_id: int) -> int:
     return (session.scalar(query) or 0) + 1
 
 
-def publish(session: Session, model_id: int, **columns: Any) -> None:
-    """Record a new version and mark all earlier ones superseded."""
+def publish(session: Session, model_id: int, **columns: Any) -> int:
+    """Record a new version and mark all earlier ones superseded; returns the id of its row."""
     supersede(session, model_id)
-    session.add(ModelVersionRow(model_id=model_id, **columns))
+    row = ModelVersionRow(model_id=model_id, **columns)
+    session.add(row)
     session.flush()
+    return row.id
 
 
 def supersede(session: Session, model_id: int) -> None:
@@ -181,6 +186,15 @@ def supersede(session: Session, model_id: int) -> None:
     session.execute(
         update(ModelVersionRow).where(ModelVersionRow.model_id == model_id).values(state="superseded")
     )
+
+
+def withdraw(session: Session, version_id: int, request_id: str) -> None:
+    """Mark a model's newest version withdrawn by a request, and all of its versions superseded."""
+    row = session.get_one(ModelVersionRow, version_id)
+    supersede(session, row.model_id)
+    session.refresh(row)
+    row.withdrawn = row.withdrawn or request_id
+    session.flush()
 
 
 def set_metrics(session: Session, name: str, number: int, metrics: dict[str, Any]) -> None:

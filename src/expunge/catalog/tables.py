@@ -211,7 +211,8 @@ class ModelVersionRow(Base):
     that is merged in; of an adopted model the requests that it forgot, and the epochs of a retrain.
     ``retained_digest``: digest of the sample rows it is a function of. ``parts``: of an ensemble the digest
     of each file, by which a file is known when the others are gone. ``judged``: verdict and audit of a result
-    that was unlearned.
+    that was unlearned. ``withdrawn``: the request that withdrew it, because its start, or another file with
+    the same tensors, had seen what the request erased.
     """
 
     __tablename__ = "model_version"
@@ -239,6 +240,30 @@ class ModelVersionRow(Base):
     request_id: Mapped[str | None] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(default=now)
     judged: Mapped[dict[str, Any] | None]
+    withdrawn: Mapped[str | None] = mapped_column(String(64))
+
+
+class StartRow(Base):
+    """A digest of the weights from which a plan's training, or an adopted model, began.
+
+    There is a row for the tensors of the start, for the same rounded to fp16, and for each earlier start that
+    the training record of the start leads to.
+    """
+
+    __tablename__ = "weights_start"
+    __table_args__ = (Index("weights_start_digest", "digest"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plan_digest: Mapped[str | None] = mapped_column(ForeignKey("plan.digest"))
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"))
+    digest: Mapped[str] = mapped_column(String(80))
+
+
+class SawRow(Base):
+    """A model version was trained on data that a request erased. Written with the erasure, never changed."""
+
+    __tablename__ = "model_version_saw"
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id"), primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
 class CheckpointRow(Base):

@@ -184,7 +184,9 @@ def _preview_table(preview: dict[str, Any]) -> Table:
         places = ", ".join(_place(c) for c in again) or "nothing"
         if model["public_data"]:
             places = "everything: the data is public, all shards start from it"
-        if not model["map"] and model["saw"]:
+        if model["method"] == "withdraw":
+            places = "withdrawn: it descends from a model that saw it"
+        elif not model["map"] and model["saw"]:
             places = f"unlearned by {model['method']}"
         cost = model["cost_predicted"]
         price = "unknown" if cost is None else f"{cost:.1%} of a retrain"
@@ -244,6 +246,11 @@ def _models_table(models: list[dict[str, Any]]) -> Table:
     for m in models:
         interim = m["interim"]
         waits = "waits" if m["digest"] is None else "unknown"
+        if m["method"] == "withdraw":
+            table.add_row(
+                f"{m['model']} (withdrawn)", "none", "–", "–", _figure(m["metrics_before"]), "–", "–"
+            )
+            continue
         cost = f"{m['cost_measured']:.1%}" if m["cost_measured"] is not None else waits
         promise = "exact" if m["digest"] and m["verdict"] is None and m["plan"] else m["guarantee"]
         table.add_row(

@@ -153,12 +153,15 @@ def status(context: Context, weights: Path) -> int:
     from expunge import training
 
     result = training.status(context.workspace(), weights)
-    context.emit(result, lambda: f"{result['status']}" + (f": {result['model']}" if result["model"] else ""))
+    said = result["model"] or result["reason"]
+    context.emit(result, lambda: f"{result['status']}" + (f": {said}" if said else ""))
     return 1 if result["status"] == "superseded" else 0
 
 
 _LIST = """
-SELECT model.name || '@' || version.number AS model, model.task AS task, version.state AS state,
+SELECT model.name || '@' || version.number AS model, model.task AS task,
+       CASE WHEN version.state = 'interim' AND version.guarantee = 'none' THEN 'superseded'
+            ELSE version.state END AS state,
        version.guarantee AS guarantee, version.method AS method, version.parent AS parent,
        dataset.name || '@' || version.dataset_version AS dataset, version.samples AS samples,
        version.subjects AS subjects, version.digest AS digest, version.weights AS weights,

@@ -120,6 +120,8 @@ def _can(row: RequestRow) -> list[str]:
 def _model(workspace: Workspace, entry: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of an outcome; files by their path within the workspace."""
     shown = {**entry, "weights": _within(workspace, entry.get("weights"))}
+    if entry.get("next"):
+        shown["next"] = str(entry["next"]).replace(str(workspace.root), workspace.root.name)
     if entry.get("interim"):
         interim = dict(entry["interim"])
         shown["interim"] = {**interim, "weights": _within(workspace, interim.get("weights"))}

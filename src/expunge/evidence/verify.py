@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.catalog import ancestry, derivatives
 from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.catalog.tables import DatasetRow
+from expunge.data.digest import file_digest
 from expunge.errors import InputError
 from expunge.evidence import anchor, certificate, log, manifest, statement
 from expunge.evidence.check import Check
@@ -18,7 +20,7 @@ from expunge.evidence.offline import Read, check_certificate, check_log, read_fi
 from expunge.evidence.tensors import digest_apart, digest_of
 from expunge.evidence.trust import chained, is_signers, trusted_keys
 from expunge.exact.composition import Composition
-from expunge.exact.model import ErasableModel
+from expunge.exact.model import ErasableModel, weight_files
 from expunge.exact.replay import replay as run_replay
 from expunge.progress import Progress
 
@@ -151,6 +153,8 @@ def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progr
         return [Check(name, None, why) for name in ("request", "roots", *labels)]
     checks = [_request(workspace, said), _roots(workspace, said)]
     for entry in said.models:
+        if entry.method == WITHDRAW:
+            checks.append(_withdrawn(workspace, entry.model))
         for shown in (entry.interim, entry):
             if shown is None or not shown.digest:
                 continue
@@ -164,6 +168,17 @@ def _of_certificate(workspace: Workspace | None, read: Read, means: Means, progr
             checks.append(_files(workspace, shown))
             checks += _of_model(workspace, published, shown.digest, means, progress)
     return checks
+
+
+def _withdrawn(workspace: Workspace, label: str) -> Check:
+    """Whether a model that the certificate calls withdrawn is."""
+    try:
+        with workspace.session() as session:
+            published = catalog.find_model(session, label)
+    except InputError as error:
+        return Check(f"{label}: withdrawn", False, error.what)
+    gone = published.withdrawn is not None and published.state == "superseded"
+    return Check(f"{label}: withdrawn", gone, f"the catalog {'agrees' if gone else 'does not know of that'}")
 
 
 def _request(workspace: Workspace, said: statement.Predicate) -> Check:
@@ -245,6 +260,7 @@ def _of_model(
     ]
     path = workspace.root / published.weights
     checks.append(_weights(name, path, digest, means.apart))
+    checks += [*_bytes(workspace, published, path), *_lineage(workspace, published)]
     if published.plan_digest is None:
         return [*checks, Check(f"{name}: exact", None, "adopted: nothing is known of its training")]
     try:
@@ -265,6 +281,36 @@ def _of_model(
     if means.replay:
         checks.append(_replay(workspace, model, published, digest, clean))
     return checks
+
+
+def _bytes(workspace: Workspace, published: Published, path: Path) -> list[Check]:
+    """Whether the files are those that were published, to the last byte: a loader reads more than tensors."""
+    with workspace.session() as session:
+        known = derivatives.files_of(session, [published.id])
+    files = weight_files(path)
+    if not known or not files:
+        return []  # of an earlier release, or gone
+    changed = sum(file_digest(file) not in known for file in files)
+    word = "other bytes than were published" if changed else "the bytes that were published"
+    return [Check(f"{published.label}: bytes", not changed, f"{changed or len(files)} file(s) have {word}")]
+
+
+def _lineage(workspace: Workspace, published: Published) -> list[Check]:
+    """Whether the version holds what was erased through its start, or as a copy of another version."""
+    with workspace.session() as session:
+        known = ancestry.load(session)
+        found = known.held(ancestry.trained_on(session, known.versions)).get(published.id, {})
+    sources = known.named(known.starts[published.id])
+    links = [link for link in found.values() if link.kind != "data"]
+    if links:
+        source, word = known.versions[links[0].source].label, "is the same as"
+        word = "was trained from" if links[0].kind == "start" else word
+        detail = f"it {word} {source}, which holds what is erased"
+        return [Check(f"{published.label}: start", False, detail)]
+    if not sources:
+        return []
+    detail = f"it was trained from {sources[0].label}, which holds nothing that is erased"
+    return [Check(f"{published.label}: start", True, detail)]
 
 
 def _checkpoints(workspace: Workspace, name: str, model: ErasableModel) -> Check:

@@ -61,3 +61,8 @@ def tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
             digest.update(part.encode() + b"\0")
         digest.update(array.tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def rounded_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return :func:`tensor_digest` of the tensors rounded to fp16, as Ultralytics saves them."""
+    return tensor_digest({k: v.half() if v.is_floating_point() else v for k, v in tensors.items()})

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
+from expunge.catalog import ancestry
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
 from expunge.errors import BusyError, InputError
@@ -28,18 +29,20 @@ def destroy_unpublished(workspace: Workspace, held: Container[str] = ()) -> None
     """
     with workspace.session() as session:
         begun = catalog.unpublished(session)
+        tainted = ancestry.tainted_plans(session) if begun else set()
     for training in begun:
         if training.name in held:
-            _clean(workspace, training)
+            _clean(workspace, training, training.plan_digest in tainted)
             continue
         try:
             with model_lock(workspace.locks, training.name, "forget"):
-                _clean(workspace, training)
+                _clean(workspace, training, training.plan_digest in tainted)
         except BusyError:
             continue
 
 
-def _clean(workspace: Workspace, training: catalog.Begun) -> None:
+def _clean(workspace: Workspace, training: catalog.Begun, tainted: bool) -> None:
+    """Destroy its checkpoints that saw what is erased: all of them where its start did."""
     ref = training.dataset, training.dataset_version
     try:
         model = ErasableModel.of_plan(
@@ -52,7 +55,10 @@ def _clean(workspace: Workspace, training: catalog.Begun) -> None:
         )
         store.destroy([key for key in store.stored() if key not in needed])
     else:
-        model.destroy_stale(training.model_id, besides=_published(workspace, training))
+        needed = _published(workspace, training)
+        model.destroy_stale(training.model_id, besides=needed)
+        if tainted:
+            model.store.destroy([key for key in model.store.stored() if key not in needed])
 
 
 def _published(workspace: Workspace, training: catalog.Begun) -> set[str]:

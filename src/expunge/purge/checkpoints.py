@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from expunge.catalog import ancestry
 from expunge.catalog import models as catalog
 from expunge.errors import InputError
 from expunge.exact.model import ErasableModel
@@ -27,6 +28,7 @@ def checkpoints(at: Look) -> Iterator[Leftover]:
     with at.workspace.session() as session:
         live = {p.name: p for p in catalog.live(session)}
         begun = {b.name: b for b in catalog.unpublished(session)}
+        tainted = ancestry.tainted_plans(session)
     try:
         folders = listing(at.root, (b"checkpoints",)).folders
     except (OSError, Changed):
@@ -38,13 +40,13 @@ def checkpoints(at: Look) -> Iterator[Leftover]:
         needed: set[str] = set()
         why = "no live model needs it"
         try:
-            if name in live and live[name].plan_digest:
+            if name in live and live[name].plan_digest and not live[name].withdrawn:
                 needed |= _keys(at, ErasableModel.open(at.workspace, live[name], Progress(quiet=True)))
         except InputError:
             at.left.append(Left(f"checkpoints of {name}", "its plan is missing or changed: restore it first"))
             continue
         try:
-            if name in begun:
+            if name in begun and begun[name].plan_digest not in tainted:
                 b = begun[name]
                 ref = b.dataset, b.dataset_version
                 begun_model = ErasableModel.of_plan(

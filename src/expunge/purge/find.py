@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.catalog import derivatives
+from expunge.catalog import ancestry, derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.erasures import any_erased
 from expunge.catalog.models import Published
@@ -72,13 +72,14 @@ def survey(workspace: Workspace, include: Sequence[Path] = (), busy: Collection[
     """
     named = named_roots(include)
     with workspace.session() as session:
-        versions, seen = catalog.history(session), derivatives.requests_seen(session)
+        versions, seen = catalog.history(session), ancestry.requests_held(session)
         roots = sorted({str(root) for _, root in all_roots(session)})
         erased = any_erased(session)
     at = Look(workspace, Root.of(workspace.root), versions, seen, busy)
     found = [
         *_weights(at),
         *_unrecorded(at),
+        *_starts(at),
         *checkpoints(at),
         *_temporary(at),
         *model_exports(at),
@@ -107,10 +108,12 @@ def _is_searched(folder: str, named: Sequence[Root]) -> bool:
 
 def _weights(at: Look) -> Iterator[Leftover]:
     """Superseded weights, but for those that a pending repair starts from or is compared with."""
-    kept = {p.id for p in {p.name: p for p in at.versions}.values()}
+    newest = {p.name: p for p in at.versions}
+    kept = {p.id for p in newest.values()}
     with at.workspace.session() as session:
         for name in {p.name for p in at.versions if p.plan_digest is None}:
             kept.add(catalog.last_accepted(session, name).id)
+    kept -= {p.id for p in at.versions if newest[p.name].withdrawn}
     for p in at.superseded:
         names = names_of(p.weights)
         entry = look(at.root, names)
@@ -157,6 +160,19 @@ def _unrecorded(at: Look) -> Iterator[Leftover]:
             if entry.names not in recorded and ours.fullmatch(entry.name):
                 for part in _tree(at, entry.names, entry):
                     yield Leftover(part, "folder" if part.folder else "unpublished", "no version names it")
+
+
+def _starts(at: Look) -> Iterator[Leftover]:
+    """Initial weights of plans that begin from a version that saw what is erased."""
+    with at.workspace.session() as session:
+        tainted = ancestry.tainted_plans(session)
+        begun = {b.plan_digest for b in catalog.unpublished(session) if b.name in at.busy}
+    live = {p.name: p for p in at.versions}.values()
+    needed = begun | {p.plan_digest for p in live if not p.withdrawn}
+    for digest in sorted(tainted - needed):
+        entry = look(at.root, (b"plans", digest.encode(), b"initial.weights"))
+        if entry is not None:
+            yield Leftover(entry, "start", "a start that saw what was erased")
 
 
 def _folders(at: Look, *names: bytes) -> list[Entry]:

@@ -17,6 +17,7 @@ KINDS = {
     "checkpoint": "a training state that no live model needs",
     "unpublished": "what a killed command left unfinished",
     "temporary": "a draft of a command that is gone",
+    "start": "initial weights of trainings from a superseded version",
     "export": "an export of a superseded version",
     "copy": "a copy of a superseded version, byte for byte",
     "data-export": "a tree of samples some of which were erased since",

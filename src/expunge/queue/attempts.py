@@ -206,7 +206,7 @@ def held(session: Session, limit: int) -> dict[str, Held]:
     waiting = catalog.unfinished(session)
     for published in catalog.live(session):
         mine = [w for w in waiting if published.name in w.models]
-        if published.plan_digest is not None or not mine:
+        if published.plan_digest is not None or published.withdrawn or not mine:
             continue
         method, settings = how_of(mine[-1])
         try:

@@ -22,6 +22,7 @@ from expunge.queue.attempts import Held, How, Other, held, other_way
 from expunge.queue.intake import actor_name, approve
 from expunge.queue.leftout import delete_originals, left_out, take_up
 from expunge.queue.repair import repair
+from expunge.steps.entries import finished
 from expunge.steps.outcome import Request
 from expunge.steps.scoping import Ask
 from expunge.steps.settling import fail, settle
@@ -186,7 +187,7 @@ def _choose(workspace: Workspace, chosen: Chosen) -> _Queue:
 def _only_held(row: RequestRow, on_hold: Container[str]) -> bool:
     """Whether nothing of a request is left to do but what is held."""
     entries = (row.result or {}).get("models", [])
-    done = {m["model"].partition("@")[0] for m in entries if m["digest"] and m.get("accepted", True)}
+    done = {m["model"].partition("@")[0] for m in entries if finished(m)}
     left = set(row.selection["models"]) - done
     return bool(left) and all(name in on_hold for name in left)
 

@@ -117,6 +117,7 @@ def waiting(workspace: Workspace) -> list[dict[str, Any]]:
     ``together`` of one batch now, ``one_by_one`` of executing them in turn, in the order of their receipt.
     """
     from expunge.catalog import models
+    from expunge.steps.descent import descents
     from expunge.steps.scoping import Ask, concerned, scope_in
 
     found: list[tuple[_Waiting, Ask, Scope]] = []
@@ -132,8 +133,10 @@ def waiting(workspace: Workspace) -> list[dict[str, Any]]:
         live = {p.name: p for p in models.live(session)}
     by_model: dict[str, list[_Waiting]] = {}
     for request, ask, scope in found:
+        with workspace.session() as session:
+            heirs = descents(workspace, session, scope.selection.version.dataset_id, scope.taken)
         for published in concerned(workspace, ask, scope):
-            if published.plan_digest is not None:
+            if published.plan_digest is not None and published.name not in heirs:
                 by_model.setdefault(published.name, []).append(request)
     return [_savings(workspace, live[name], requests) for name, requests in sorted(by_model.items())]
 

@@ -15,6 +15,8 @@ from expunge.catalog.tables import RequestRow
 from expunge.progress import Progress
 from expunge.queue import originals
 from expunge.queue.decoded import remember_decoded
+from expunge.steps.affected import Descendant
+from expunge.steps.descent import descents_of
 from expunge.steps.settling import holders
 
 if TYPE_CHECKING:
@@ -92,7 +94,12 @@ def preview(
     """Say what that would mean for each model, in the form of ``models`` in ``forget --dry-run --json``."""
     found = []
     with workspace.session() as session:
+        dataset_id = catalog.get_request(session, request_id).dataset_id
+        heirs = descents_of(workspace, session, dataset_id, request_id)
         for name in names:
+            if name in heirs:
+                found.append(Descendant(heirs[name].model, heirs[name]).preview(method))
+                continue
             published = catalog.find_model(session, name)
             version = get_version(session, published.dataset, published.dataset_version)
             rows = load_erased(session, version)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
 from expunge.catalog.locks import model_lock
+from expunge.catalog.models import WITHDRAW
 from expunge.errors import EnvironmentChanged, InputError, Preempted
 from expunge.evidence import anchor
 from expunge.exact.damage import DamagedData
@@ -17,11 +18,16 @@ from expunge.exact.unpublished import destroy_unpublished
 from expunge.progress import Progress
 from expunge.queue.attempts import held, how_of
 from expunge.queue.leftout import delete_originals, wants_no_originals
+from expunge.steps import descent
 from expunge.steps.approximation import Approximation, Settings
+from expunge.steps.descent import Descent
 from expunge.steps.execution import Execution
 from expunge.steps.settling import fail, settle, settle_executed
+from expunge.steps.withdrawal import Withdrawal
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from expunge.workspace import Workspace
 
 
@@ -51,14 +57,18 @@ def repair(
         chosen = [catalog.find_model(session, n.partition("@")[0]) for n in names] or catalog.live(session)
         waiting = catalog.unfinished(session)
         on_hold = {} if names else held(session, workspace.settings.audit.attempts)
+        heirs = _heirs(workspace, session, waiting)
     for hold in on_hold.values():
         progress.say(f"{hold.reason} {hold.next_step}")
     chosen = [p for p in chosen if p.name not in on_hold]
     anew = {name for w in waiting if w.method == "retrain" for name in w.models}
     destroy_unpublished(workspace)
+    withdrawals = [_withdraw(workspace, *heirs[p.name], progress) for p in chosen if p.name in heirs]
     entries = []
     trouble: dict[str, InputError] = {}
     for published in chosen:
+        if published.withdrawn or published.name in heirs:
+            continue
         try:
             if published.plan_digest is None:
                 entry = _unlearn_again(workspace, published.name, waiting, progress, how)
@@ -72,7 +82,8 @@ def repair(
             entries.append(entry)
             if entry.get("preempted"):
                 raise Preempted("The repair gave way to another erasure.", "", "That command finishes it.")
-    adopted = [entry for entry in entries if entry["plan"] is None]
+    entries += [withdrawal.repair() for withdrawal in withdrawals]
+    adopted = [entry for entry in entries if entry["plan"] is None or entry["method"] == WITHDRAW]
     for w in waiting:
         if wants_no_originals(workspace, w.id):
             delete_originals(workspace, w.id, progress)
@@ -119,6 +130,31 @@ def _repair_one(
         )
         execution.publish_interim()
         return execution.repair()
+
+
+def _heirs(
+    workspace: Workspace, session: Session, waiting: Sequence[catalog.Waiting]
+) -> dict[str, tuple[Descent, str]]:
+    """The models that a waiting request concerns and that can only be withdrawn, each with that request."""
+    found: dict[str, tuple[Descent, str]] = {}
+    for w in waiting:
+        dataset_id = catalog.get_request(session, w.id).dataset_id
+        for name, heir in descent.descents_of(workspace, session, dataset_id, w.id).items():
+            if name in w.models:
+                found.setdefault(name, (heir, w.id))
+    return found
+
+
+def _withdraw(workspace: Workspace, heir: Descent, request_id: str, progress: Progress) -> Withdrawal:
+    """Withdraw a model that a killed command had not come to, or that was left out before."""
+    name = heir.model.name
+    with model_lock(workspace.locks, name, "repair"):
+        with workspace.session(write=True) as session:
+            newest = catalog.find_model(session, name)
+            model_id = catalog.ensure_model(session, name, newest.task)
+        withdrawal = Withdrawal(workspace, newest, heir, model_id, request_id, progress)
+        withdrawal.publish_interim()
+        return withdrawal
 
 
 def _unlearn_again(

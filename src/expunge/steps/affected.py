@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog.datasets import get_version, load_samples
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.errors import InputError
 from expunge.exact.model import ErasableModel
 from expunge.exact.runner import missing
 from expunge.progress import Progress
+from expunge.steps.descent import Descent
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -92,6 +93,35 @@ class Adopted:
             "cost_predicted": self.cost(method),
             "public_data": False,
             "map": [],
+        }
+
+
+@dataclass
+class Descendant:
+    """A model that holds what goes through its start, or as a copy: it is withdrawn."""
+
+    published: Published
+    descent: Descent
+
+    @property
+    def saw(self) -> int:
+        """How many of the samples the version had from which it comes."""
+        return self.descent.saw
+
+    def cost(self, method: str) -> float | None:
+        """Nothing is trained: the cost of training it anew is for its user to decide on."""
+        return None
+
+    def preview(self, method: str) -> dict[str, Any]:
+        """What erasing will mean for this model."""
+        return {
+            "model": self.published.label,
+            "saw": self.saw,
+            "method": WITHDRAW,
+            "cost_predicted": None,
+            "public_data": False,
+            "map": [],
+            "reason": f"{self.published.label}: {self.descent.reason}",
         }
 
 

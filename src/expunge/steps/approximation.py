@@ -20,7 +20,7 @@ from expunge.exact.checkpoint import write_atomically
 from expunge.exact.evaluation import named
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import plain_json, tensor_digest
-from expunge.exact.model import counts
+from expunge.exact.model import counts, remember_files
 from expunge.progress import Progress
 from expunge.queue.attempts import key_of
 from expunge.steps.audits import Case, Question, judge_case
@@ -334,7 +334,7 @@ class Approximation:
         kept = {**(self.start.composition or {}), "forgotten": done}
         seen = rows if accepted else [*rows, *self.pending]
         with self.workspace.session(write=True) as session:
-            catalog.publish(
+            row_id = catalog.publish(
                 session,
                 self.model_id,
                 number=number,
@@ -346,7 +346,7 @@ class Approximation:
                 plan_digest=None,
                 method=result.method,
                 guarantee="audited" if accepted else "none",
-                state="current" if accepted else "interim",
+                state="current" if accepted else "superseded",  # rejected: not to be deployed
                 digest=tensor_digest(result.model.state_dict()),
                 weights=str(file.relative_to(self.workspace.root)),
                 composition=kept,
@@ -356,5 +356,6 @@ class Approximation:
                 request_id=self.request_id,
                 judged=plain_json({"verdict": result.verdict, "audit": result.as_json()}),
             )
+            remember_files(session, row_id, file, [result.model.state_dict()])
         with self.workspace.session() as session:
             return catalog.find_model(session, f"{self.before.name}@{number}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import select
 
-from expunge.catalog import derivatives
+from expunge.catalog import ancestry, derivatives
 from expunge.catalog import models as catalog
 from expunge.catalog.tables import RequestRow
 from expunge.evidence import certificate, journal, log
@@ -44,7 +44,7 @@ class Said(NamedTuple):
 
 def copies(workspace: Workspace, session: Session, request_ids: Iterable[str]) -> dict[str, Said]:
     """Return what is known of the copies of each request."""
-    seen, purges = derivatives.requests_seen(session), derivatives.purges(session)
+    seen, purges = ancestry.requests_held(session), derivatives.purges(session)
     versions = {p.id: p for p in catalog.history(session)}
     exports = [
         (

@@ -7,16 +7,22 @@ from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import models as catalog
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.evidence.statement import claims_nothing_done
 from expunge.exact.fingerprint import fingerprint
 from expunge.exact.model import plan_file
 from expunge.exact.plan import load_plan
+from expunge.steps.withdrawal import withdrawn_entry
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 FINAL = ("exact", "audited")
+
+
+def finished(entry: dict[str, Any]) -> bool:
+    """Whether nothing is left to be done for a model: its result is accepted, or it is withdrawn."""
+    return entry["method"] == WITHDRAW or bool(entry["digest"] and entry.get("accepted", True))
 
 
 def gather(
@@ -70,8 +76,7 @@ def _name(label: str) -> str:
 
 def _refreshed(workspace: Workspace, entry: dict[str, Any], now: Published | None) -> dict[str, Any]:
     """An entry whose repair was pending, once a later training has published the final model."""
-    waits = not entry["digest"] or not entry.get("accepted", True)
-    if not waits or now is None:
+    if finished(entry) or now is None:
         return entry
     measured = (now.cost or {}).get("measured")
     final = {"cost_measured": measured, "metrics_after": now.metrics, "accepted": True, "method": now.method}
@@ -99,6 +104,8 @@ def _untouched(now: Published) -> dict[str, Any]:
 
 def _recovered(workspace: Workspace, now: Published) -> dict[str, Any]:
     """The entry of a request whose command was killed before it could record one."""
+    if now.withdrawn:
+        return withdrawn_entry(workspace, now)
     with workspace.session() as session:
         versions = {p.number: p for p in catalog.history(session, now.name)}
     parent = made_from(now, versions)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ from expunge.catalog import models as catalog
 from expunge.catalog.datasets import Selection, resolve_selection, rows_taken
 from expunge.catalog.models import Published
 from expunge.errors import InputError
-from expunge.steps.affected import EXACT, Adopted, Affected, affected
+from expunge.steps import descent
+from expunge.steps.affected import EXACT, Adopted, Affected, Descendant, affected
 from expunge.steps.affordable import check_affordable
 from expunge.steps.approximation import Settings
+from expunge.steps.descent import Descent
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -152,19 +154,51 @@ def scope_in(session: Session, key: bytes, ask: Ask) -> Scope:
     return Scope(selection, frozenset((row.path, row.arrived) for row in rows.values()))
 
 
-def concerned(workspace: Workspace, ask: Ask, scope: Scope) -> list[Published]:
-    """The models named, or all live ones of the dataset."""
+def concerned(
+    workspace: Workspace, ask: Ask, scope: Scope, gone: Set[tuple[str, int]] | None = None
+) -> list[Published]:
+    """The models named, or all live ones of the dataset and those that descend from one that saw it.
+
+    Args:
+        workspace: Where they are known.
+        ask: What names them.
+        scope: What goes.
+        gone: All that goes, where other requests go with this one.
+    """
+    return [p for p, _ in _concerned(workspace, ask, scope, gone)]
+
+
+def _concerned(
+    workspace: Workspace,
+    ask: Ask,
+    scope: Scope,
+    gone: Set[tuple[str, int]] | None,
+    locked: Container[str] = (),
+) -> list[tuple[Published, Descent | None]]:
+    """Those of the dataset first; models that are withdrawn already need nothing more."""
+    dataset_id = scope.selection.version.dataset_id
     with workspace.session() as session:
-        found = catalog.live(session, scope.selection.version.dataset_id)
+        heirs = descent.descents(workspace, session, dataset_id, scope.taken if gone is None else gone)
+        live = catalog.live(session, dataset_id)
         named = {catalog.find_model(session, ref.partition("@")[0]).name for ref in ask.models}
-    strangers = named - {p.name for p in found}
+    found: list[tuple[Published, Descent | None]]
+    found = [(p, None) for p in live if not p.withdrawn and p.name not in heirs]
+    found += [(heir.model, heir) for heir in heirs.values()]
+    strangers = {name for name in named - {p.name for p, _ in found} if name not in locked}
+    for p in live:
+        if p.name in strangers and p.withdrawn:
+            raise InputError(
+                f"{p.label} is withdrawn.",
+                f"{p.withdrawn} withdrew it: nothing of it is in use that could forget.",
+                "Leave it out. To use a model of that name again, train or adopt one.",
+            )
     if strangers:
         raise InputError(
             f"The model {sorted(strangers)[0]!r} was not trained on {scope.selection.version.name!r}.",
             "A request concerns one dataset and the models that saw it.",
             "Leave out --model to reach all models concerned.",
         )
-    return [p for p in found if not named or p.name in named]
+    return [(p, heir) for p, heir in found if not named or p.name in named]
 
 
 def affected_by(
@@ -172,8 +206,8 @@ def affected_by(
     ask: Ask,
     scope: Scope,
     locked: Sequence[str] = (),
-    gone: Container[tuple[str, int]] | None = None,
-) -> list[Affected | Adopted]:
+    gone: Set[tuple[str, int]] | None = None,
+) -> list[Affected | Adopted | Descendant]:
     """What erasing means for the models concerned, or for those that were locked.
 
     Args:
@@ -188,12 +222,14 @@ def affected_by(
     ask = replace(ask, models=tuple(locked)) if locked else ask
     how = ask.settings
     compares = how.level != "quick" and how.references != 0 and ask.class_name is None
-    models = concerned(workspace, ask, scope)
+    models = _concerned(workspace, ask, scope, taken, locked)
     found = [
-        affected(workspace, p, taken, ask.method, p.name in named, how.hyperparameters, compares)
-        for p in models
+        Descendant(p, heir)
+        if heir is not None
+        else affected(workspace, p, taken, ask.method, p.name in named, how.hyperparameters, compares)
+        for p, heir in models
     ]
-    check_budgets(workspace, ask, scope, models, taken)
+    check_budgets(workspace, ask, scope, [p for p, heir in models if heir is None], taken)
     return found
 
 
@@ -217,7 +253,7 @@ def check_budgets(
             check_affordable(workspace, published, gone, ask.method, ask.settings, subjects, ask.class_name)
 
 
-def preview(ask: Ask, scope: Scope, found: Sequence[Affected | Adopted]) -> dict[str, Any]:
+def preview(ask: Ask, scope: Scope, found: Sequence[Affected | Adopted | Descendant]) -> dict[str, Any]:
     """What erasing would do, in the form of ``forget --dry-run --json``."""
     selection = scope.selection
     return {

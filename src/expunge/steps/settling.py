@@ -15,7 +15,7 @@ from expunge.catalog import requests as queue
 from expunge.catalog.datasets import get_version, load_erased
 from expunge.catalog.decisions import forget_decisions
 from expunge.catalog.forgetting import forget_rows, scrub
-from expunge.catalog.models import Published
+from expunge.catalog.models import WITHDRAW, Published
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
 from expunge.duplicates import forget_hashes
@@ -25,8 +25,9 @@ from expunge.exact.model import ErasableModel
 from expunge.progress import Progress
 from expunge.queue import attempts
 from expunge.queue.originals import datasets_with_same_bytes, originals, unknown_roots
+from expunge.steps import descent
 from expunge.steps.copies import copies
-from expunge.steps.entries import environment, gather
+from expunge.steps.entries import environment, finished, gather
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -64,7 +65,7 @@ def settle(
     held = holders(workspace, request_id)
     models = gather(workspace, asked["models"], stored.get("models", []), entries or [], current, held)
     left = sum(1 for _ in originals(workspace, request_id))
-    done = all(m["digest"] and m.get("accepted", True) for m in models)
+    done = all(finished(m) for m in models)
     outcome = {
         "request": request_id,
         "dataset": f"{name}@{after}",
@@ -141,22 +142,27 @@ def _record(
         if resumed and (cut_short or row.state == State.FAILED):
             queue.move(session, row, State.RESUMED, at, ACTOR)
         models = outcome["models"]
-        finished = {m["model"] for m in (row.result or {}).get("models", []) if m["digest"]}
+        before = (row.result or {}).get("models", [])
+        known = {m["model"] for m in before if m["digest"] or finished(m)}
         for m in models:
-            if m["digest"] and m.get("accepted", True) and m["model"] not in finished:
+            if finished(m) and m["model"] not in known:
                 told = {k: m[k] for k in ("model", "method", "guarantee")}
                 queue.note(session, row, at, ACTOR, "model", told)
         mine = [m for m in tried if m["parent"].partition("@")[0] in row.selection["models"]]
         attempts.record(session, row, mine, at, ACTOR, workspace.settings.audit.attempts)
         if outcome["state"] != "running":
             target = State.CLOSED if outcome["state"] == "closed" else State.EXECUTED
-            verdicts = {m["model"]: m["verdict"] or "exact" for m in models}
+            verdicts = {m["model"]: m["verdict"] or _short_verdict(m) for m in models}
             details: dict[State, dict[str, Any]] = {
                 State.EXECUTED: {"originals": outcome["originals_left"]},
                 State.AUDITED: {"verdicts": verdicts},
             }
             queue.advance(session, row, target, at, ACTOR, details)
         row.result = outcome
+
+
+def _short_verdict(entry: dict[str, Any]) -> str:
+    return "withdrawn" if entry["method"] == WITHDRAW else "exact"
 
 
 def settle_executed(workspace: Workspace, besides: Container[str] = ()) -> None:
@@ -179,13 +185,17 @@ def settle_executed(workspace: Workspace, besides: Container[str] = ()) -> None:
 def holders(workspace: Workspace, request_id: str) -> list[str]:
     """Return the live models that still hold what a request erased: those that its user left out, say.
 
+    A model that descends from one that saw it holds it too, whatever its own data.
+
     As long as there is one, the catalog must know the rows: how else could that model forget them?
     """
     with workspace.session() as session:
         row = catalog.get_request(session, request_id)
         after = row.version_after or 0
         live = [p for p in catalog.live(session, row.dataset_id) if p.dataset_version < after]
-    return [p.name for p in live if _holds(workspace, p, request_id)]
+        heirs = descent.descents_of(workspace, session, row.dataset_id, request_id)
+    own = [p for p in live if not p.withdrawn and p.name not in heirs]
+    return [p.name for p in own if _holds(workspace, p, request_id)] + list(heirs)
 
 
 def _rows_left(session: Session, request_id: str) -> bool:

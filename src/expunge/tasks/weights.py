@@ -97,6 +97,17 @@ def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
     Raises:
         InputError: See :func:`open_source`.
     """
+    checkpoint = _checkpoint(path, unsafe_trust)
+    candidate: Any = checkpoint.get("ema") or checkpoint.get("model")
+    # Ultralytics keeps the training record beside the model, and in detectors within it, too.
+    within = getattr(candidate, "args", None) or {}
+    within = within if isinstance(within, Mapping) else vars(within)
+    cast(Any, candidate).args = {**within, **(checkpoint.get("train_args") or {})}
+    return candidate.float()
+
+
+def _checkpoint(path: Path, unsafe_trust: bool) -> dict[str, Any]:
+    """Return what a ``.pt`` file holds: a dict with a model in it."""
     load_ultralytics()
     from ultralytics.nn import tasks as library
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
@@ -119,11 +130,7 @@ def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
             "It holds no Ultralytics model.",
             "Use a checkpoint that Ultralytics wrote, or one that expunge wrote.",
         )
-    # Ultralytics keeps the training record beside the model, and in detectors within it, too.
-    within = getattr(candidate, "args", None) or {}
-    within = within if isinstance(within, Mapping) else vars(within)
-    cast(Any, candidate).args = {**within, **(checkpoint.get("train_args") or {})}
-    return candidate.float()
+    return dict(checkpoint)
 
 
 def _reason(error: Exception) -> str:
@@ -209,6 +216,37 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
     if not state:
         raise ExpungeError(f"{path} holds no tensors.", "", "Train the model again.")
     return state
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is in a weights file.
+
+    Attributes:
+        states: The fp32 state of each model in it, that which is loaded first: EMA, raw model.
+        starts: Where its training began, as its training record names it: files, or names of models.
+    """
+
+    states: tuple[dict[str, torch.Tensor], ...]
+    starts: tuple[str, ...]
+
+
+def look_inside(path: Path, *, unsafe_trust: bool = False) -> Inside:
+    """Return every model in a ``.pt`` file, and what the training record says of its start.
+
+    Raises:
+        InputError: See :func:`open_source`.
+    """
+    checkpoint = _checkpoint(path, unsafe_trust)
+    found = [checkpoint.get(key) for key in ("ema", "model")]
+    modules = [module.float() for module in found if isinstance(module, nn.Module)]
+    states = [dict(module.state_dict()) for module in modules]
+    within = [getattr(module, "args", None) or {} for module in modules]
+    record = [checkpoint.get("train_args") or {}, *within]
+    plain = [args if isinstance(args, Mapping) else vars(args) for args in record]
+    named = [args.get(key) for args in plain for key in ("model", "pretrained", "resume")]
+    starts = dict.fromkeys(str(name) for name in named if isinstance(name, (str, Path)) and str(name))
+    return Inside(tuple(states), tuple(starts))
 
 
 def states_of(path: Path) -> list[dict[str, torch.Tensor]]:

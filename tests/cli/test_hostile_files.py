@@ -51,7 +51,10 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for i, split in enumerate(("train", "val")):
         image = folder / "d" / "images" / split / "a.png"
         image.parent.mkdir(parents=True)
-        Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8)).save(image)
+        Image.fromarray(np.full((12, 12, 3), 50 * i, np.uint8)).save(image)
+        label = folder / "d" / "labels" / split / "a.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text("0 0.5 0.5 0.2 0.2\n")
     (folder / "d" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
     for name in ("pipe", "pipe.yaml", "pipe.pt"):
         os.mkfifo(name)

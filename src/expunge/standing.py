@@ -20,7 +20,8 @@ from expunge.data.digest import file_digest
 from expunge.errors import InputError
 from expunge.evidence import anchor
 from expunge.exact.hashing import rounded_digest, tensor_digest
-from expunge.exact.model import states_digest, weight_files
+from expunge.exact.model import states_digest
+from expunge.exact.weight_files import weight_files
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

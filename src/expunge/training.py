@@ -21,10 +21,11 @@ from expunge.exact.composition import Composition, final, restrict
 from expunge.exact.cost import predict
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import tensor_digest
-from expunge.exact.model import DataErased, ErasableModel, counts, plan_file, remember_files
+from expunge.exact.model import DataErased, ErasableModel, counts, plan_file
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.planner import Options, initial_weights, make_plan
 from expunge.exact.runner import write_weights
+from expunge.exact.weight_files import remember_files
 from expunge.progress import Progress
 from expunge.standing import status
 from expunge.tasks.base import get_task

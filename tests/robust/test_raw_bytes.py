@@ -52,21 +52,6 @@ class House(Shop):
         }
 
 
-def train_stock(data: str, model: str, project: str) -> str:
-    """Train with plain Ultralytics; returns the weights' path."""
-    from expunge.tasks.quiet import load_ultralytics
-
-    load_ultralytics()
-    from ultralytics import YOLO
-
-    yolo = YOLO(model)
-    yolo.train(
-        data=data, epochs=2, imgsz=32, batch=8, device="cpu", workers=0, project=project, name="run",
-        exist_ok=True, cache="disk", verbose=False,
-    )  # fmt: skip
-    return str(Path(project) / "run" / "weights" / "last.pt")
-
-
 def needles(shop: Shop) -> dict[str, bytes]:
     """Everything by which the person could be found: id, paths, digests, salts, pixels, label, free text."""
     found = {"id": WHO.encode(), "id in UTF-16": WHO.encode("utf-16-le"), "note": NOTE.encode()}
@@ -134,7 +119,8 @@ def live_through(shop: House, *init: str) -> tuple[dict[str, bytes], str]:
     shop.ok("plan", "shop", "--weights", "nano.yaml", "--epochs", "2", "--imgsz", "32", "--out", "plan.json")
     shop.ok(*world.TRAIN)
     running = shop.start_call(
-        __file__, "train_stock", env=shop.env(), data=str(shop.data / "data.yaml"), model="nano.yaml",
+        str(Path(__file__).with_name("stock_training.py")), "train_stock", env=shop.env(),
+        data=str(shop.data / "data.yaml"), model="nano.yaml",
         project=str(shop.folder / "runs"),
     )  # fmt: skip
     assert running.wait().code == 0, running.wait().err

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -124,6 +124,12 @@ def scrub(workspace: Workspace) -> None:
     if busy:
         raise _busy()
     marker.unlink(missing_ok=True)
+
+
+def try_scrub(workspace: Workspace) -> None:
+    """Overwrite what was deleted; while somebody reads the catalog, leave the marker for a later command."""
+    with suppress(BusyError):
+        scrub(workspace)
 
 
 def _scrub_postgres(engine: Engine) -> None:

@@ -20,8 +20,9 @@ from expunge.evidence.offline import Read, check_certificate, check_log, read_fi
 from expunge.evidence.tensors import digest_apart, digest_of
 from expunge.evidence.trust import chained, is_signers, trusted_keys
 from expunge.exact.composition import Composition
-from expunge.exact.model import ErasableModel, weight_files
+from expunge.exact.model import ErasableModel
 from expunge.exact.replay import replay as run_replay
+from expunge.exact.weight_files import weight_files
 from expunge.progress import Progress
 
 if TYPE_CHECKING:

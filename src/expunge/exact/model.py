@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.catalog import ancestry, derivatives
+from expunge.catalog import ancestry
 from expunge.catalog import models as catalog
 from expunge.catalog.datasets import count_left, get_version, load_samples, subject_risks
 from expunge.catalog.models import Published
-from expunge.data.digest import file_digest
 from expunge.data.types import Sample, Version
 from expunge.errors import EnvironmentChanged, ExpungeError, InputError, Preempted, StorageError
 from expunge.exact import environment
@@ -23,16 +22,15 @@ from expunge.exact.damage import check_training_files
 from expunge.exact.evaluation import EvaluationSplit, evaluation_split
 from expunge.exact.fingerprint import MEASURED, fingerprint, named
 from expunge.exact.graph import Graph, build_graph
-from expunge.exact.hashing import rounded_digest, tensor_digest
+from expunge.exact.hashing import tensor_digest
 from expunge.exact.plan import Plan, load_plan
 from expunge.exact.runner import Finished, Training, missing, polish_start, train
 from expunge.exact.store import CheckpointStore
+from expunge.exact.weight_files import remember_files
 from expunge.progress import Progress
 from expunge.tasks.base import get_task
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from expunge.workspace import Workspace
 
 INTERIM_JUDGES = 64  # public validation images that choose between two interim candidates
@@ -360,22 +358,6 @@ class ErasableModel:
         for i, state in enumerate(states):
             write_atomically(folder / f"shard{i}.pt", task.deployable(state, self.plan), "The model")
         return folder
-
-
-def remember_files(session: Session, version_id: int, file: Path, states: Sequence[Any]) -> None:
-    """Record the SHA-256 of a version's files, and the digests of their tensors rounded to fp16."""
-    files = weight_files(file)
-    for path, state in zip(files, states, strict=True):
-        derivatives.remember_file(session, version_id, f"sha256:{file_digest(path)}")
-        rounded = rounded_digest(state).removeprefix("sha256:")
-        derivatives.remember_file(session, version_id, f"{ancestry.ROUNDED}{rounded}")
-
-
-def weight_files(path: Path) -> list[Path]:
-    """Return the file of a model, or those of an ensemble, shard by shard; none where they are gone."""
-    if path.is_dir():
-        return sorted(path.glob("*.pt"), key=lambda file: (len(file.name), file.name))
-    return [path] if path.is_file() else []
 
 
 def counts(samples: Sequence[Sample]) -> dict[str, int]:

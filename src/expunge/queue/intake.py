@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import secrets
 from collections.abc import Callable, Sequence
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import clock, states
 from expunge.catalog import requests as catalog
-from expunge.catalog.forgetting import mark_for_scrub, scrub
+from expunge.catalog.forgetting import mark_for_scrub, try_scrub
 from expunge.catalog.models import get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
-from expunge.errors import BusyError, Conflict, InputError
+from expunge.errors import Conflict, InputError
 from expunge.evidence import journal
 from expunge.queue.docket import describe
 from expunge.queue.next_step import next_step
@@ -224,8 +223,7 @@ def refuse(
             mark_for_scrub(workspace)
 
     shown = _change(workspace, request_id, change)
-    with contextlib.suppress(BusyError):  # the marker stays: the next command that closes a request does it
-        scrub(workspace)
+    try_scrub(workspace)
     return shown
 
 

@@ -20,7 +20,8 @@ from expunge.exact.checkpoint import write_atomically
 from expunge.exact.evaluation import named
 from expunge.exact.graph import retained_digest
 from expunge.exact.hashing import plain_json, tensor_digest
-from expunge.exact.model import counts, remember_files
+from expunge.exact.model import counts
+from expunge.exact.weight_files import remember_files
 from expunge.progress import Progress
 from expunge.queue.attempts import key_of
 from expunge.steps.audits import Case, Question, judge_case

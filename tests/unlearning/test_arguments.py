@@ -29,10 +29,12 @@ DATA = TensorDataset(X, Y)
 
 
 class Untouchable(nn.Sequential):
-    """A model that must not be asked."""
+    """A model that must not be asked about more than the few samples that show what its outputs are."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        raise AssertionError("work was done before the arguments were checked")
+        if len(x) > 4:
+            raise AssertionError("work was done before the arguments were checked")
+        return super().forward(x)
 
 
 def network(kind: type[nn.Sequential] = nn.Sequential) -> nn.Module:

@@ -32,4 +32,6 @@ def test_what_no_number_of_its_kind_can_be_is_refused(method: str, name: str, de
 def test_a_batch_has_a_sample() -> None:
     with pytest.raises(InputError, match="at least 1"):
         all_methods()["finetune"].check_known({"batch": 0})
-    all_methods()["finetune"].check_known({"epochs": 0, "lr": 0})
+    for nothing in ({"epochs": 0}, {"lr": 0}):
+        with pytest.raises(InputError, match="cannot be 0"):
+            all_methods()["finetune"].check_known(nothing)

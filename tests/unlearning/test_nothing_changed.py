@@ -127,7 +127,7 @@ def test_steps_that_change_nothing(model: nn.Module, name: str, goal: str, tmp_p
 def test_no_step_is_refused_before_work(name: str, goal: str) -> None:
     class Untouchable(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if len(x) > 1:  # one sample says how many classes there are
+            if len(x) > 4:  # a few samples say what outputs and classes there are
                 raise AssertionError("work was done before the arguments were checked")
             return super().forward(x)
 

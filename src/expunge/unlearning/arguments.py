@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import ConcatDataset, Subset
 
@@ -118,7 +119,7 @@ def check_classes(
     Args:
         task: Collates samples and asks the model.
         model: The original; it is not changed.
-        forget: The forget set, all of whose samples must show one of the classes.
+        forget: The forget set, which must show each of the classes.
         goal: ``class``, or another goal, which takes no classes.
         classes: As the caller gave them.
 
@@ -170,28 +171,28 @@ def _check_known(task: Task, model: nn.Module, forget: Samples, classes: tuple[i
 
 
 def _check_shown(task: Task, forget: Samples, classes: tuple[int, ...]) -> None:
-    """Refuse classes that the forget set does not show, and samples that show none of them."""
-    shown, without, known = set[int](), 0, 0
-    for start in range(0, len(forget), BATCH):
-        batch = task.collate([forget[i] for i in range(start, min(start + BATCH, len(forget)))])
-        present = _present(batch, classes)
-        if present is None:
-            return  # the targets do not say which classes a sample shows
-        shown |= {c for c, column in zip(classes, present.unbind(1), strict=True) if bool(column.any())}
-        without += int((~present.any(1)).sum())
-        known += len(present)
-    if missing := [c for c in classes if c not in shown]:
+    """Refuse classes that no sample of the forget set shows."""
+    present = shown_classes(task, forget, classes)
+    if present is None:
+        return
+    if missing := [c for c, column in zip(classes, present.T, strict=True) if not column.any()]:
         raise InputError(
             f"The forget set does not show the class {missing[0]}.",
-            f"None of its {known} samples has this target.",
+            f"None of its {len(present)} samples has this target.",
             "Give the samples of the class that is to be removed.",
         )
-    if without:
-        raise InputError(
-            f"{without} of the forget samples show none of the classes.",
-            "Absence is judged on samples that show the class.",
-            "Take them out of the forget set, or name their classes, too.",
-        )
+
+
+def shown_classes(task: Task, data: Samples, classes: Sequence[int]) -> NDArray[np.bool_] | None:
+    """Return for every sample and class (n, C) whether its target names it; None: targets do not say."""
+    found = list[NDArray[np.bool_]]()
+    for start in range(0, len(data), BATCH):
+        batch = task.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])
+        present = _present(batch, tuple(classes))
+        if present is None:
+            return None
+        found.append(present.numpy())
+    return np.concatenate(found) if found else None
 
 
 def _present(batch: Batch, classes: tuple[int, ...]) -> torch.Tensor | None:

@@ -16,6 +16,7 @@ from expunge.audit.gate import Losses, judge, judge_absence
 from expunge.audit.scores import Scores
 from expunge.audit.verdict import Utility, Verdict
 from expunge.tasks.protocol import Batch, Samples, Task
+from expunge.unlearning.arguments import shown_classes
 from expunge.unlearning.halves import Judging
 from expunge.unlearning.material import group_numbers
 
@@ -85,6 +86,10 @@ class Judge:
             "test": judging.unseen,
         }
         self.original = self.score(original)
+        self._rows = list(judging.rows)
+        if judging.goal == "class":  # absence is judged where the class is shown
+            shown = shown_classes(task, judging.forget, judging.classes)
+            self._rows = [row for row in self._rows if shown is None or shown[row].any()]
         self._named = self._named_by(original) if judging.goal == "class" else None
 
     def score(self, model: nn.Module) -> Scored:
@@ -137,7 +142,7 @@ class Judge:
         """For every judged sample of the forget set, whether a model names one of the classes."""
         judging = self._judging
         named = named_of(self._task, model, judging.forget, judging.classes)
-        return named[list(judging.rows)]
+        return named[self._rows]
 
     def _losses(
         self, scored: Scored, part: str, groups: Sequence[str] | None, rows: NDArray[np.int64]

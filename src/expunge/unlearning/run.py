@@ -89,7 +89,9 @@ class Terms:
             )
         if not is_whole(self.seed, 0):
             raise InputError(
-                f"The seed {self.seed} does not fit.", "It is a whole number.", "Give a seed of 0 or more."
+                "The seed is no whole number of 0 or more.",
+                f"It is {self.seed!r}.",
+                "Give a whole number of 0 or more.",
             )
 
 

@@ -121,6 +121,28 @@ class Tied(nn.Module):
         return found
 
 
+class Scaled(nn.Module):
+    """A model with a number as a parameter, and one layer that is used twice, under one name or two."""
+
+    def __init__(self, names: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.first = nn.Linear(WIDTH, WIDTH)
+            self.head = nn.Linear(WIDTH, CLASSES)
+        self.scale = nn.Parameter(torch.ones(()))
+        if names == 2:
+            self.second = self.first
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        second = getattr(self, "second", self.first)
+        found: torch.Tensor = self.scale * self.head(torch.relu(second(torch.relu(self.first(x)))))
+        return found
+
+
 class Adapted(nn.Module):
     """A frozen layer with a low-rank adapter."""
 

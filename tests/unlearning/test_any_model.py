@@ -143,6 +143,15 @@ def test_every_method_keeps_tied_weights_tied(method: str) -> None:
     assert len(list(result.model.parameters())) == 5
 
 
+@pytest.mark.parametrize("method", sorted(all_methods()))
+def test_every_method_takes_layers_with_two_names_and_parameters_that_are_a_number(method: str) -> None:
+    one, two = (
+        run(Kind(lambda n=n: a.Scaled(n)), method, **needed(method, a.Scaled(n))).model for n in (1, 2)
+    )
+    assert two.first is two.second
+    assert same(list(one.parameters()), list(two.parameters()))
+
+
 def test_tied_weights_and_buffers_stay_tied_in_other_precisions() -> None:
     def tied() -> nn.Module:
         model = a.Tied().half()
@@ -385,6 +394,7 @@ REFUSED: dict[str, tuple[Kind, str]] = {
         "indexed",
     ),
     "a number": (Kind(net, lambda: {**sets(pair), "forget": 5}), "cannot be indexed"),
+    "nothing": (Kind(net, lambda: {**sets(pair), "retain": None}), "retain set cannot be indexed"),
     "a dict of tensors": (Kind(net, lambda: {**sets(pair), "forget": {"x": a.X, "y": a.Y}}), "indexed"),
     "tensors": (Kind(net, lambda: {**sets(pair), "forget": (a.X[:9], a.Y[:9])}), "holds no samples"),
     "a weighted loader": (
@@ -640,6 +650,20 @@ def test_references_of_dicts_are_those_of_pairs() -> None:
         net(), retain=[{"pixels": x, "label": y} for x, y in retain], loss=CE, count=2, epochs=2
     )
     assert all(same(weights(one), weights(two)) for one, two in zip(expected, dicts, strict=True))
+
+
+@pytest.mark.parametrize("model", [lambda: a.Scaled(2), a.Tied])
+def test_references_with_tied_weights_are_trained_at_once(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retain, seen = sets(pair)["retain"], []
+    single = train_references(model(), retain=retain, loss=CE, count=1, epochs=2)[0]
+    monkeypatch.setattr(ModuleTask, "retrain", lambda *_, **__: seen.append(1))
+    found = train_references(model(), retain=retain, loss=CE, count=2, epochs=2)[0]
+    assert not seen
+    for x, y in zip(found.parameters(), single.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+    assert found.first.weight is found.second.weight
 
 
 class Branches(nn.Module):

@@ -20,6 +20,7 @@ from torch.utils import _pytree as tree
 from expunge.errors import InputError
 from expunge.methods.base import Loop
 from expunge.tasks.protocol import Batch, Samples, Task
+from expunge.tasks.working_copy import places
 
 Value = Callable[[nn.Module, Batch], torch.Tensor]
 """Gives a number for every sample of a batch (B,), differentiable: ``Task.loss``, for instance."""
@@ -51,9 +52,11 @@ def _batched(task: Task, model: nn.Module, value: Value, names: list[str]) -> Ca
     wrapped = _Valued(model, value)
     all_weights = dict(model.named_parameters())
     weights = {f"inner.{name}": all_weights[name].detach() for name in names}
+    placed = {place: name for place, name in places(wrapped).items() if name in weights}
 
     def one(changed: Gradients, sample: Batch) -> torch.Tensor:
-        return functional_call(wrapped, changed, (_single(sample),)).sum()  # type: ignore[no-any-return]
+        given = {place: changed[name] for place, name in placed.items()}
+        return functional_call(wrapped, given, (_single(sample),), tie_weights=False).sum()  # type: ignore[no-any-return]
 
     every = vmap(one, in_dims=(0, 0))
 

@@ -147,7 +147,7 @@ def influence(
     gradients = direction.new_empty((len(some), direction.numel()))
     row = 0
     for found in per_sample_gradients(loop, student, some, task.loss):
-        flat = torch.cat([g.flatten(1) for g in found.values()], 1)
+        flat = torch.cat([g.reshape(len(g), -1) for g in found.values()], 1)
         gradients[row : row + len(flat)] = flat
         row += len(flat)
     if not row:

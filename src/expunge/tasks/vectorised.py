@@ -20,6 +20,7 @@ from expunge.errors import InputError
 from expunge.tasks.module import DECAY, ModuleTask, cuts_of, retrain_settings
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.working_copy import places
 
 SMALL = 1_000_000  # parameters; above, one model alone keeps the processor busy
 UNFIT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase)
@@ -67,6 +68,7 @@ def retrain_many(
     stacked, buffers = stack_module_state(students)
     values = {k: v.detach().clone().requires_grad_(k in learn) for k, v in stacked.items()}
     fixed = {k: v for k, v in values.items() if k not in learn}
+    where = places(students[0])
     base = copy.deepcopy(students[0]).to("meta")
     optimizer = adamw([values[k] for k in learn], lr, DECAY)
     cuts = cuts_of(len(retain), size)
@@ -87,8 +89,10 @@ def retrain_many(
         x: torch.Tensor,
         y: torch.Tensor,
     ) -> torch.Tensor:
+        tensors = {**trained, **rest}
+        placed = {place: tensors[name] for place, name in where.items()}
         return task.batch_loss(
-            lambda given: functional_call(base, {**trained, **rest}, (given,)), x, y
+            lambda given: functional_call(base, placed, (given,), tie_weights=False), x, y
         ).mean()
 
     gradient = vmap(grad(loss))

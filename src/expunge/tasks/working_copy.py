@@ -123,6 +123,23 @@ def convert(module: nn.Module, dtypes: dict[str, torch.dtype]) -> None:
             module.get_submodule(path)._buffers[key] = new
 
 
+def places(model: nn.Module) -> dict[str, str]:
+    """Return for each place of a parameter or buffer the first name of the tensor that is there.
+
+    Tied weights have several places, a module with several names has one. ``functional_call`` puts a tensor
+    into such a module once for each name, and cannot restore it; so it must be given places, and
+    ``tie_weights=False``.
+    """
+    found: dict[str, str] = {}
+    names: dict[int, str] = {}
+    for path, module in model.named_modules():
+        for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                place = f"{path}.{key}" if path else key
+                found[place] = names.setdefault(id(tensor), place)
+    return found
+
+
 def holds_tensors(model: nn.Module) -> bool:
     """Whether a module keeps tensors that are no parameters or buffers, such as its last activations.
 

@@ -127,7 +127,8 @@ def unlearn(
         tune=tune if tune is not None else TRIES if method == AUTO else 1,
     )
     with own_randomness(seed, device, [model]):
-        given = {"forget": forget, "retain": retain, "validation": validation, "unseen": unseen}
+        optional = {"validation": validation, "unseen": unseen}
+        given = {"forget": forget, "retain": retain, **{k: v for k, v in optional.items() if v is not None}}
         ready = prepare(model, given, loss, reading=reading, fresh=fresh, evaluate=evaluate, device=device)
         refuse_unsuited_goal(ready.task, goal)
         sets = ready.sets

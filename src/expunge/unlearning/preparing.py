@@ -76,7 +76,7 @@ def prepare(
 
     Args:
         model: As the caller gave it.
-        sets: Data sets by name, as the caller gave them; None is left out.
+        sets: Data sets by name, as the caller gave them.
         loss, fresh, evaluate, device: See :class:`~expunge.tasks.module.ModuleTask`.
         reading: Of samples and outputs.
         gradients: Whether weights must be able to learn.
@@ -95,7 +95,7 @@ def prepare(
         )
     if thaw:
         thaw_frozen(own.module)
-    taken = {name: take_samples(data, name) for name, data in sets.items() if data is not None}
+    taken = {name: take_samples(data, name) for name, data in sets.items()}
     batches = Batches(
         signature_of(own.module),
         common_collate({name: collate for name, (_, collate) in taken.items()}),

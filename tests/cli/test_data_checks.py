@@ -92,13 +92,16 @@ def test_only_new_images_are_decoded(shop: Path, monkeypatch: pytest.MonkeyPatch
     assert [add("--trust-images"), add(), add()] == [0, 1, 0]
 
 
-def test_unreadable_files_of_val_are_told_each_time(shop: Path) -> None:
+def test_unreadable_files_of_val_are_refused_or_kept_when_asked(shop: Path) -> None:
+    """Kept, they are found by an erasure; what measures a model leaves them out."""
     (shop / "images/val/e.png").write_bytes(b"no picture")
+    error = result_of("data", "add", "shop", shop, code=2)
+    assert "images/val/e.png: It is not an image" in error["reason"]
+    assert "--skip-unreadable" in error["next"]
     for _ in range(2):
-        done = run("data", "add", "shop", shop)
+        done = run("data", "add", "shop", shop, "--skip-unreadable")
         assert done.exit_code == 0
         assert "1 samples of val cannot be read" in done.stderr
-        assert "images/val/e.png: It is not an image" in done.stderr
     assert result_of("data", "show", "shop")["samples"] == 6
 
 

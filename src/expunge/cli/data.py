@@ -71,7 +71,9 @@ def data() -> None:
 @click.option("--full", is_flag=True, help="PATH is all there is: what is missing leaves the dataset.")
 @click.option("--new-consent", is_flag=True, help="Erased people in PATH agreed anew: take them in again.")
 @click.option("--skip-erased", is_flag=True, help="Leave out of PATH what was erased.")
-@click.option("--skip-unreadable", is_flag=True, help="Leave out of PATH what cannot be trained on.")
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Leave out of train what cannot be used; never measure on it."
+)
 @click.option("--trust-images", is_flag=True, help="Do not decode the images to see whether they are whole.")
 @common_options
 def add(
@@ -249,7 +251,15 @@ def _read(
     subjects = read_subjects(table) if table is not None else None
     known = read_digests(digests) if digests is not None else None
     with _progress(context) as progress:
-        found = scan(path, known, progress, context.threads, checks=checks, skip_unreadable=skip_unreadable)
+        found = scan(
+            path,
+            known,
+            progress,
+            context.threads,
+            checks=checks,
+            skip_unreadable=skip_unreadable,
+            strict=True,
+        )
     del known
     if regex is not None:
         subjects = subjects_from_regex((sample.path for sample in found.samples), regex)

@@ -64,25 +64,22 @@ class ReadingTotals:
     empty_labels: set[str] = field(default_factory=set)
     done: int = 0
 
-    def add(self, reading: Reading, skip_unreadable: bool) -> None:
-        """Take in a reading; what cannot be trained on is left out, kept (outside of train) or refused."""
+    def add(self, reading: Reading, skip_unreadable: bool, strict: bool) -> None:
+        """Take in a reading; what cannot be used is refused, left out, or kept outside of train."""
         self.done += 1
         for name, count in reading.counts:
             self.counts[name] = self.counts.get(name, 0) + count
-        problem = reading.problem
-        if problem is not None and skip_unreadable:
-            self.left_out.append(problem)
-            return
-        if problem is not None and problem.split == "train":
+        problem, sample = reading.problem, reading.sample
+        if problem is not None and not skip_unreadable and (strict or problem.split == "train"):
             self.refused.append(problem)
             return
-        if reading.sample is None:
-            assert problem is not None
+        if problem is not None and (sample is None or problem.split == "train"):
             self.left_out.append(problem)
             return
+        assert sample is not None
         if problem is not None:
             self.problems.append(problem)
-        self.samples.append(reading.sample)
+        self.samples.append(sample)
         self.undecoded += reading.undecoded
         if reading.empty_label:
             self.empty_labels.add(reading.empty_label)

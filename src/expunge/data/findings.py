@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from expunge.errors import InputError
 
@@ -17,7 +19,7 @@ PREFIX = "expunge-unreadable-"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A sample that cannot be trained on.
+    """A sample that cannot be used.
 
     Attributes:
         path: The sample's path.
@@ -123,20 +125,20 @@ def describe(what: str, problems: Sequence[Problem]) -> str:
 
 
 def refuse(problems: Sequence[Problem], total: int) -> None:
-    """Raise an error for samples that cannot be trained on, if there are any.
+    """Raise an error for samples that cannot be used, if there are any.
 
     Raises:
         InputError: With the first ones, their number, and a file that lists all of them.
     """
     if not problems:
         return
-    kind = "images cannot be read" if all(p.of_image for p in problems) else "samples cannot be trained on"
+    kind = "images cannot be read" if all(p.of_image for p in problems) else "samples cannot be used"
     named = ", ".join(p.place for p in problems[:NAMED])
     raise InputError(
         f"{len(problems)} of {total} {kind}: {named}{' …' if len(problems) > NAMED else ''}",
         "\n".join(_first(problems)),
         "Repair or remove these files, or add the rest with: expunge data add … --skip-unreadable."
-        " Nothing was changed.",
+        " That keeps those of val and test for erasures, and measures without them. Nothing was changed.",
     )
 
 
@@ -147,6 +149,13 @@ def _first(problems: Sequence[Problem]) -> Iterator[str]:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.writelines(f"{problem}\n" for problem in problems)
         yield f"… and {len(problems) - LISTED} more. All of them: {file}"
+
+
+def delete_lists() -> None:
+    """Delete the files in which unusable files were listed: they hold paths."""
+    for file in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.txt"):
+        with contextlib.suppress(OSError):  # another user's
+            file.unlink()
 
 
 def _splits(problems: Sequence[Problem]) -> str:

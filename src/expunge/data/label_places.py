@@ -39,12 +39,12 @@ class LabelPlaces:
         return tuple(label_path(f"{target}/{name}") for target in self._linked[folder])
 
     def existing(self, path: str) -> list[str]:
-        """Return the label files of an image that exist, each file once."""
+        """Return what stands in the place of an image's label, each file once; a broken link or a pipe as well."""
         linked = self.linked(path)
         places = (self.plain(path), *linked)
         if not linked:
-            return [place for place in places if os.path.isfile(place)]
-        files = {os.path.realpath(place): place for place in reversed(places) if os.path.isfile(place)}
+            return [place for place in places if os.path.lexists(place)]
+        files = {os.path.realpath(place): place for place in reversed(places) if os.path.lexists(place)}
         return [place for place in places if files.get(os.path.realpath(place)) == place]
 
     def _targets(self, folder: str) -> tuple[str, ...]:

@@ -35,10 +35,11 @@ def scan(
     *,
     checks: ImageChecks | None = None,
     skip_unreadable: bool = False,
+    strict: bool = False,
 ) -> Scan:
     """Read a dataset: a ``data.yaml``, a folder with one, or an image-classification folder.
 
-    Images of val and test that cannot be used are kept, and are in the findings.
+    Images of val and test that cannot be used are kept, and are in the findings, unless ``strict``.
 
     Args:
         path: The file or folder.
@@ -46,10 +47,11 @@ def scan(
         progress: Called now and then with the files done and the files in all.
         threads: Threads that read.
         checks: How far images are checked; None: all of them are decoded.
-        skip_unreadable: Leave out what cannot be used.
+        skip_unreadable: Leave out of train what cannot be used.
+        strict: Refuse unusable images of val and test as well.
 
     Raises:
-        InputError: If something cannot be trained on: all such files at once.
+        InputError: If something cannot be used: all such files at once.
     """
     listing = _list(Path(path))
     known = digests or {}
@@ -66,7 +68,7 @@ def scan(
                 _ = reader.known_good  # read once, before the threads ask for it
                 results = pool.map(reader.read, batch)
             for reading in results:
-                totals.add(reading, skip_unreadable)
+                totals.add(reading, skip_unreadable, strict)
             if progress is not None:
                 progress(totals.done, len(listing.files))
     refuse(totals.refused, totals.done)

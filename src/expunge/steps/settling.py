@@ -18,6 +18,7 @@ from expunge.catalog.forgetting import forget_rows, scrub
 from expunge.catalog.models import WITHDRAW, Published
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRow, RequestRow, SampleRow
+from expunge.data.findings import delete_lists
 from expunge.duplicates import forget_hashes
 from expunge.errors import BusyError, ExpungeError, InputError
 from expunge.evidence import certificate, journal
@@ -81,6 +82,7 @@ def settle(
         _record(workspace, request_id, outcome, resumed)
         forget_rows(workspace, request_id)
         forget_hashes(workspace)
+        delete_lists()
         with workspace.session(write=True) as session:
             forget_decisions(session)
         with contextlib.suppress(BusyError):  # somebody reads what is to be overwritten: not closed yet

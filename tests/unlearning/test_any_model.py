@@ -571,7 +571,7 @@ def test_a_loss_of_several_numbers_counts_by_their_mean() -> None:
     assert whole.metrics["after"]["forget"] == mean.metrics["after"]["forget"]
     forget = kind.data()["forget"]
     x, y = (torch.stack([s[k] for s in forget]) for k in (0, 1))
-    expected = float(nn.functional.binary_cross_entropy_with_logits(net()(x), y))
+    expected = nn.functional.binary_cross_entropy_with_logits(net()(x), y).item()
     assert whole.metrics["before"]["forget"]["mean_loss"] == pytest.approx(expected, rel=1e-5)
     assert whole.metrics["before"]["forget"]["negative_loss"] == pytest.approx(-expected, rel=1e-5)
 

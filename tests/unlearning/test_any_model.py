@@ -255,7 +255,7 @@ def test_a_pruned_model_stays_pruned(method: str) -> None:
     model = pruned()
     found = unlearn(model, loss=CE, method=method, allowed_drop=10, **settings(method), **sets(pair))
     result = found.model
-    assert not found.unchanged
+    assert not found.unchanged or method == "ssd"
     changed = any(not torch.equal(p, q) for p, q in zip(model.parameters(), result.parameters(), strict=True))
     assert changed or method == "ssd"  # which may find nothing to dampen
     copy.deepcopy(result)
@@ -448,7 +448,7 @@ ONLY_TO_UNLEARN: dict[str, tuple[Kind, str]] = {
     "metrics that fail": (Kind(net, arguments={"evaluate": lambda m, d: {}["x"]}), "`evaluate` failed"),
     "no metrics": (Kind(net, arguments={"evaluate": lambda m, d: {}}), "no metric"),
     "metrics of no function": (Kind(net, arguments={"evaluate": 5}), "no function"),
-    "a seed of text": (Kind(net, arguments={"seed": "0"}), "seed is no whole number"),
+    "a seed of text": (Kind(net, arguments={"seed": "0"}), "[Tt]he seed "),
     "a budget of text": (Kind(net, arguments={"budget": "much"}), "no number"),
 }
 

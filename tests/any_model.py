@@ -21,6 +21,8 @@ Sample = Callable[[int], Any]
 
 _draws = torch.Generator().manual_seed(0)
 X = torch.randn(40, WIDTH, generator=_draws)
+_first = ((X[:, 0] > 0) != (X[:, 1] > 0.5)).nonzero().flatten()[:6]  # the forget set is of class 1
+X = torch.cat([X[_first], X[[i for i in range(len(X)) if i not in _first]]])
 Y = (X[:, 0] > 0).long() + (X[:, 1] > 0.5).long()
 
 

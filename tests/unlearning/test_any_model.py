@@ -255,7 +255,7 @@ def test_a_pruned_model_stays_pruned(method: str) -> None:
     model = pruned()
     found = unlearn(model, loss=CE, method=method, allowed_drop=10, **settings(method), **sets(pair))
     result = found.model
-    assert not found.unchanged
+    assert not found.unchanged or method == "ssd"
     changed = any(not torch.equal(p, q) for p, q in zip(model.parameters(), result.parameters(), strict=True))
     assert changed or method == "ssd"  # which may find nothing to dampen
     copy.deepcopy(result)
@@ -448,7 +448,7 @@ ONLY_TO_UNLEARN: dict[str, tuple[Kind, str]] = {
     "metrics that fail": (Kind(net, arguments={"evaluate": lambda m, d: {}["x"]}), "`evaluate` failed"),
     "no metrics": (Kind(net, arguments={"evaluate": lambda m, d: {}}), "no metric"),
     "metrics of no function": (Kind(net, arguments={"evaluate": 5}), "no function"),
-    "a seed of text": (Kind(net, arguments={"seed": "0"}), "seed is no whole number"),
+    "a seed of text": (Kind(net, arguments={"seed": "0"}), "[Tt]he seed "),
     "a budget of text": (Kind(net, arguments={"budget": "much"}), "no number"),
 }
 
@@ -571,7 +571,7 @@ def test_a_loss_of_several_numbers_counts_by_their_mean() -> None:
     assert whole.metrics["after"]["forget"] == mean.metrics["after"]["forget"]
     forget = kind.data()["forget"]
     x, y = (torch.stack([s[k] for s in forget]) for k in (0, 1))
-    expected = float(nn.functional.binary_cross_entropy_with_logits(net()(x), y))
+    expected = nn.functional.binary_cross_entropy_with_logits(net()(x), y).item()
     assert whole.metrics["before"]["forget"]["mean_loss"] == pytest.approx(expected, rel=1e-5)
     assert whole.metrics["before"]["forget"]["negative_loss"] == pytest.approx(-expected, rel=1e-5)
 

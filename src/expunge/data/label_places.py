@@ -39,7 +39,7 @@ class LabelPlaces:
         return tuple(label_path(f"{target}/{name}") for target in self._linked[folder])
 
     def existing(self, path: str) -> list[str]:
-        """Return what stands in the place of an image's label, each file once; a broken link or a pipe as well."""
+        """Return what stands where an image's label would be, each file once; a broken link too."""
         linked = self.linked(path)
         places = (self.plain(path), *linked)
         if not linked:

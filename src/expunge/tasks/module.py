@@ -9,7 +9,7 @@ raise a clear error.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,6 +34,7 @@ from expunge.tasks.device import resolve_device
 from expunge.tasks.faults import blame
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Outputs, Samples
+from expunge.tasks.retrain_batches import cuts_of, retrain_settings
 from expunge.tasks.sample_loss import Loss, SampleLoss, class_scores
 from expunge.tasks.sets import CheckedSamples
 from expunge.tasks.untrained import reset_layers, untrained
@@ -395,23 +396,3 @@ def _first(batch: Pair) -> Pair:
         return leaf[:1] if isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (size,) else leaf
 
     return map_leaves(cut, batch[0]), map_leaves(cut, batch[1])
-
-
-def cuts_of(count: int, batch: int) -> list[tuple[int, int]]:
-    """Return the bounds of the batches; a remainder of one sample joins the batch before it."""
-    starts = list(range(0, count, batch))
-    if len(starts) > 1 and count - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], count], strict=True))
-
-
-def retrain_settings(settings: Mapping[str, Any]) -> tuple[float, int]:
-    """Return learning rate and batch size of a retrain.
-
-    Raises:
-        InputError: If there is a setting that a retrain does not have.
-    """
-    unknown = sorted(set(settings) - {"lr", "batch"})
-    if unknown:
-        raise InputError(f"A retrain has no setting '{unknown[0]}'.", "It has lr and batch.", "Correct it.")
-    return float(settings.get("lr", 1e-3)), int(settings.get("batch", 32))

@@ -17,9 +17,10 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from expunge.errors import InputError
-from expunge.tasks.module import DECAY, ModuleTask, cuts_of, retrain_settings
+from expunge.tasks.module import DECAY, ModuleTask
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.retrain_batches import cuts_of, retrain_settings
 from expunge.tasks.working_copy import places
 
 SMALL = 1_000_000  # parameters; above, one model alone keeps the processor busy

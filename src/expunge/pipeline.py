@@ -21,7 +21,6 @@ from expunge.evidence import anchor, journal
 from expunge.exact.damage import DamagedData, forget_lists
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.progress import Progress
-from expunge.queue.decoded import remember_decoded
 from expunge.queue.intake import Opening, actor_name, add_row, new_id, open_request
 from expunge.queue.leftout import delete_originals, left_out, take_up, wants_no_originals
 from expunge.queue.leftout import preview as preview_left_out
@@ -260,8 +259,6 @@ def _execute_all(
         execution.publish_interim()
     destroy_unpublished(workspace, locks)
     destroy_references(workspace)
-    for order, _ in started:
-        remember_decoded(workspace, order.request_id)
     forget_lists(workspace)
     entries: list[dict[str, Any]] = []
     trouble: list[InputError] = []

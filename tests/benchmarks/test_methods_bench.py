@@ -213,7 +213,7 @@ def test_memory_fails_beyond_twice_a_training(
     peaks = {"retrain": 100, "modest": 200, "greedy": 201}
     monkeypatch.setattr(memory, "all_methods", lambda: dict.fromkeys(peaks))
     monkeypatch.setattr(
-        memory.subprocess,
+        memory.processes,
         "run",
         lambda command, **_: SimpleNamespace(stdout=json.dumps({"bytes": peaks[command[4]]}) + "\n"),
     )

@@ -271,7 +271,7 @@ def test_an_empty_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize("story", ["detect"], indirect=True)
 def test_boxes_lie_where_the_label_file_says(story: Story) -> None:
     search = Search("m", "errors")
-    ground = _ground(story.workspace, search)
+    ground = _ground(story.workspace, search, Progress(quiet=True))
     samples = [s for s in ground.train if s.label_digest][:4]
     for sample, said in zip(samples, _of_boxes(ground, samples, search), strict=True):
         rows = read_boxes(label_file(ground.version.root, sample.path).read_text(), 3, "")

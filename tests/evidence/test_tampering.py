@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -295,6 +296,12 @@ def test_replay_finds_other_weights(erased: Any) -> None:
     replace_weights(shop)
     ((wrong,),) = shop.sql("SELECT digest FROM model_version WHERE number = 1")
     shop.sql("UPDATE model_version SET digest = ? WHERE number = 3", wrong)
+    published = f"sha256:{hashlib.sha256((shop.root / 'models/m/m-3.pt').read_bytes()).hexdigest()}"
+    shop.sql(
+        "UPDATE published_file SET digest = ? WHERE digest LIKE 'sha256:%' AND model_version_id ="
+        " (SELECT id FROM model_version WHERE number = 3)",
+        published,
+    )
     assert checks(shop, "m")[0] is True
     valid, answers = checks(shop, "m", "--replay")
     assert not valid

@@ -20,7 +20,7 @@ from proof import add
 
 from expunge.catalog.models import find_model, get_request
 from expunge.catalog.states import State
-from expunge.catalog.tables import DatasetRow, RequestRow
+from expunge.catalog.tables import DatasetRootRow, DatasetRow, RequestRow
 from expunge.cli.main import cli
 from expunge.evidence import verify as evidence
 from expunge.progress import Progress
@@ -62,6 +62,7 @@ def workspace(adopted: Path, tmp_path: Path) -> Workspace:
     workspace = Workspace.open(folder)
     with workspace.session(write=True) as session:
         session.query(DatasetRow).one().root = str(folder / "data")
+        session.query(DatasetRootRow).one().path = str(folder / "data")
     return workspace
 
 

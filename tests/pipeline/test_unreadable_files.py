@@ -14,7 +14,7 @@ from proof import Story, add, quiet, train_inline
 from expunge import training
 from expunge.catalog.datasets import add_version
 from expunge.catalog.models import find_model
-from expunge.catalog.tables import DatasetRow
+from expunge.catalog.tables import DatasetRootRow, DatasetRow
 from expunge.data.scan import scan
 from expunge.errors import InputError
 from expunge.evidence import verify as evidence
@@ -85,6 +85,7 @@ def story(trained: Path, tmp_path: Path) -> Story:
     made.reopen()
     with made.workspace.session(write=True) as session:
         session.query(DatasetRow).one().root = str(root)
+        session.query(DatasetRootRow).one().path = str(root)
     return made
 
 

@@ -96,15 +96,18 @@ def test_copy_is_found_after_the_originals_went(shop: Shop, tmp_path: Path, kind
     assert kinds["valid"]
 
 
-def test_found_after_the_originals_were_deleted_by_hand(shop: Shop, tmp_path: Path) -> None:
-    """The pixels are recorded when the request runs, not when the originals go."""
+def test_copies_by_name_and_bytes_where_the_originals_were_deleted_by_hand(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """Pixels are recorded when `--delete-originals` opens the pictures: forgetting itself opens none."""
     (tmp_path / "x").mkdir()
+    shutil.copy(picture(shop), tmp_path / "x" / "copy.png")
     save_decoded(picture(shop), tmp_path / "x" / "copy.npy")
     shop.ok(*FORGET)
     for file in [*shop.data.rglob(f"{WHO}_*")]:
         file.unlink()
     assert shop.ok(*FORGET)["state"] == "closed"
-    assert purged(shop, tmp_path / "x") == {"copy.npy": "decoded"}
+    assert purged(shop, tmp_path / "x") == {"copy.png": "picture"}
 
 
 def test_what_is_somebody_elses_stays(shop: Shop, tmp_path: Path) -> None:

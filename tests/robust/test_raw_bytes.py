@@ -136,7 +136,7 @@ def live_through(shop: House, *init: str) -> tuple[dict[str, bytes], str]:
     judged.append(shop.run("bias", "measure", "m", "--data", "shop", "--split", "val", "--group", "light",
                            "--groups", "data/groups.csv", "--draws", "100"))  # fmt: skip
     shop.ok("export", "m", "--format", "torchscript")
-    how = ("--method", "finetune", "--set", "lr=0.01", "--accept", "no-power")
+    how = ("--method", "finetune", "--set", "lr=0.01", "--accept", "no-power", "--budget", "2")
     why = ("--note", NOTE, "--key", "k-1", "--ground", "consent-withdrawn")
     opened = shop.ok("request", "open", "--subject", WHO, *how, *why)
     request = opened["request"]

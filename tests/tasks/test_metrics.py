@@ -90,10 +90,12 @@ def test_weights_load_in_plain_ultralytics_and_train_on(tmp_path: Path, task: st
 
 def test_boxes_are_read_row_by_row() -> None:
     polygon, pose = "0 0.1 0.1 0.3 0.1 0.2 0.5", "0 .5 .5 .2 .2 .5 .5 2 .6 .6 1"
-    text = f"\ufeff1 0.5 0.5 0.2 0.4\n\n{polygon}\n1 0.5 0.5 0.2 0.4\n{pose}\n"
-    boxes = read_boxes(text, 2, "l.txt", keypoint_values=6)
-    expected = [[1, 0.5, 0.5, 0.2, 0.4], [0, 0.2, 0.3, 0.2, 0.4], [0, 0.5, 0.5, 0.2, 0.2]]
-    assert np.allclose(boxes, expected)
+    boxes = read_boxes("\ufeff1 0.5 0.5 0.2 0.4\n\n1 0.5 0.5 0.2 0.4\n0 .5 .5 .2 .2\n", 2, "l.txt")
+    assert np.allclose(boxes, [[1, 0.5, 0.5, 0.2, 0.4], [0, 0.5, 0.5, 0.2, 0.2]])
+    assert np.allclose(read_boxes(polygon, 2, "l.txt"), [[0, 0.2, 0.3, 0.2, 0.4]])
+    assert np.allclose(read_boxes(pose, 2, "l.txt", keypoint_values=6), [[0, 0.5, 0.5, 0.2, 0.2]])
+    with pytest.raises(InputError, match="box, and other rows"):  # Ultralytics leaves such a picture out
+        read_boxes(f"1 0.5 0.5 0.2 0.4\n{polygon}\n", 2, "l.txt")
     for bad in ("2 .5 .5 .1 .1", "0 .5 .5 .1", "x .5 .5 .1 .1", "0 1.5 .5 .1 .1", "0.5 .5 .5 .1 .1"):
         with pytest.raises(InputError, match="Line 1 of"):
             read_boxes(bad, 2, "l.txt")

@@ -215,7 +215,9 @@ def test_memory_fails_beyond_twice_a_training(
     monkeypatch.setattr(
         memory.processes,
         "run",
-        lambda command, **_: SimpleNamespace(stdout=json.dumps({"bytes": peaks[command[4]]}) + "\n"),
+        lambda _module, _one, name, *_rest, **_: SimpleNamespace(
+            stdout=json.dumps({"bytes": peaks[name]}) + "\n", check_returncode=lambda: None
+        ),
     )
     monkeypatch.setattr("sys.argv", ["memory", "--out", str(tmp_path / "memory.json")])
     assert memory.main() == 1

@@ -30,6 +30,7 @@ from expunge.exact.model import ErasableModel
 from expunge.harm.finding import Search, _ground, find
 from expunge.harm.models import FINAL_ONLY, STAGES, states_of, total_rate
 from expunge.harm.sheet import LABELLED, _box, _of_boxes, _share
+from expunge.progress import Progress
 from expunge.tasks.yolo import open_model, yolo_task
 
 TASKS = ("classify", "detect")

@@ -96,13 +96,11 @@ def test_copy_is_found_after_the_originals_went(shop: Shop, tmp_path: Path, kind
     assert kinds["valid"]
 
 
-def test_copies_by_name_and_bytes_where_the_originals_were_deleted_by_hand(
-    shop: Shop, tmp_path: Path
-) -> None:
-    """Pixels are recorded when `--delete-originals` opens the pictures: forgetting itself opens none."""
+def test_originals_that_were_deleted_by_hand(shop: Shop, tmp_path: Path) -> None:
+    """Copies are known by bytes; pixels are recorded only when `--delete-originals` opens the pictures."""
     (tmp_path / "x").mkdir()
     shutil.copy(picture(shop), tmp_path / "x" / "copy.png")
-    save_decoded(picture(shop), tmp_path / "x" / "copy.npy")
+    save_decoded(picture(shop), tmp_path / "x" / "array.npy")
     shop.ok(*FORGET)
     for file in [*shop.data.rglob(f"{WHO}_*")]:
         file.unlink()

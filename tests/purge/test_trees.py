@@ -214,7 +214,7 @@ def test_what_changed_in_between_stops_it(
 def test_a_folder_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "named/runs").mkdir(parents=True)
     (tmp_path / "named/runs/train_batch0.jpg").write_bytes(b"mosaic")
-    found = list(in_folders(named_roots([tmp_path / "named"]), [], True, {}))
+    found = list(in_folders(named_roots([tmp_path / "named"]), [], True, {}, NO_PICTURES))
     os.rename(tmp_path / "named/runs", tmp_path / "moved")
     os.symlink(tmp_path / "moved", tmp_path / "named/runs")  # the very same file, now behind a link
     (outcome,) = delete([x.entry for x in found])
@@ -246,7 +246,7 @@ def test_a_file_is_overwritten_before_its_name_goes(tmp_path: Path, monkeypatch:
 def test_other_names_are_told_and_keep_their_content(tmp_path: Path) -> None:
     (tmp_path / "mine.jpg").write_bytes(b"a face")
     os.link(tmp_path / "mine.jpg", tmp_path / "train_batch0.jpg")
-    (found,) = in_folders(named_roots([tmp_path]), [], True, {})
+    (found,) = in_folders(named_roots([tmp_path]), [], True, {}, NO_PICTURES)
     assert found.as_json()["other_names"] == 1
     (outcome,) = delete([found.entry])
     assert (outcome.deleted, outcome.overwritten) == (True, False)

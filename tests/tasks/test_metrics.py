@@ -90,7 +90,7 @@ def test_weights_load_in_plain_ultralytics_and_train_on(tmp_path: Path, task: st
 
 def test_boxes_are_read_row_by_row() -> None:
     polygon, pose = "0 0.1 0.1 0.3 0.1 0.2 0.5", "0 .5 .5 .2 .2 .5 .5 2 .6 .6 1"
-    boxes = read_boxes("\ufeff1 0.5 0.5 0.2 0.4\n\n1 0.5 0.5 0.2 0.4\n0 .5 .5 .2 .2\n", 2, "l.txt")
+    boxes = read_boxes("1 0.5 0.5 0.2 0.4\n\n1 0.5 0.5 0.2 0.4\n0 .5 .5 .2 .2\n", 2, "l.txt")
     assert np.allclose(boxes, [[1, 0.5, 0.5, 0.2, 0.4], [0, 0.5, 0.5, 0.2, 0.2]])
     assert np.allclose(read_boxes(polygon, 2, "l.txt"), [[0, 0.2, 0.3, 0.2, 0.4]])
     assert np.allclose(read_boxes(pose, 2, "l.txt", keypoint_values=6), [[0, 0.5, 0.5, 0.2, 0.2]])

@@ -113,7 +113,8 @@ def load(session: Session) -> Ancestry:
         PublishedFileRow.digest.startswith(ROUNDED) | PublishedFileRow.digest.startswith("tensors:")
     )
     for version, digest in session.execute(query):
-        keys[version].add(f"sha256:{digest.partition(':')[2]}")
+        if version in keys:  # else somebody deleted the version by hand; `verify` reports that
+            keys[version].add(f"sha256:{digest.partition(':')[2]}")
     plans: dict[str, set[str]] = defaultdict(set)
     adopted: dict[int, set[str]] = defaultdict(set)
     for row in session.scalars(select(StartRow)):

@@ -112,7 +112,11 @@ def by_file(session: Session, digest: str) -> list[tuple[Published, Exported | N
     )
     found = session.execute(query).all()
     versions = {p.id: p for p in history(session)} if found else {}
-    return [(versions[row.model_version_id], _exported(export) if export else None) for row, export in found]
+    return [
+        (versions[row.model_version_id], _exported(export) if export else None)
+        for row, export in found
+        if row.model_version_id in versions
+    ]
 
 
 def files_of(session: Session, version_ids: Iterable[int]) -> dict[str, int]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 WATCH_SECONDS = 0.5
+DELETE_SECONDS = 60.0
+RETRY_SECONDS = 0.1
 BLANK = "blank.expunge.png"
 
 
@@ -133,22 +135,33 @@ def main() -> int:
     job = json.load(sys.stdin)
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    threading.Thread(target=_watch, args=(job["parent"], job["folder"]), daemon=True).start()
+    watch = threading.Thread(target=_watch, args=(job["parent"], Path(job["folder"])), daemon=True)
+    watch.start()
     forbid(job["forbidden"])
     try:
         answer = {"digest": _train(job)}
     except ExpungeError as error:
         answer = error.as_json()
+    finally:
+        if os.getppid() != job["parent"]:
+            watch.join()  # it ends the process, once the folder is gone
     channel.write(json.dumps(answer) + "\n")
     channel.flush()
     return 0 if "digest" in answer else 2
 
 
-def _watch(parent: int, folder: str) -> None:
-    """Leave nothing behind when the command is killed that asked for the replay."""
+def _watch(parent: int, folder: Path) -> None:
+    """Delete the folder and end the process when the command that asked for the replay is killed.
+
+    The training may still be writing there, so one pass over the folder need not be enough.
+    """
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
+    deadline = time.monotonic() + DELETE_SECONDS
     shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(RETRY_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(3)
 
 

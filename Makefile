@@ -21,7 +21,7 @@ demo: setup
 	@$(BIN)/expunge demo --out demo $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 arithmetics: setup
 	$(BIN)/python scripts/arithmetics.py $(ARGS)

@@ -28,7 +28,18 @@ ARITHMETICS = (
     ("avx2", "AVX2", "2"),
     ("default", NATIVE, "2"),
 )
-SUITE = ("-m", "pytest", "-n", "auto", "--dist", "loadfile", "-q", "--no-header", "--tb=short")
+SUITE = (
+    "-m",
+    "pytest",
+    "-n",
+    "auto",
+    "--dist",
+    "loadfile",
+    "--no-loadscope-reorder",
+    "-q",
+    "--no-header",
+    "--tb=short",
+)
 
 
 @dataclass(frozen=True)

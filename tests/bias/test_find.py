@@ -36,7 +36,7 @@ from expunge.tasks.yolo import open_model, yolo_task
 TASKS = ("classify", "detect")
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=["detect", pytest.param("classify", marks=pytest.mark.slow)])
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """A workspace with an erasable model ``m`` and an adopted one, ``old``."""
     folder, task = tmp_path_factory.mktemp(request.param), request.param

@@ -50,7 +50,7 @@ def samples(people: int, each: int = 1) -> list[Sample]:
     ]
 
 
-@pytest.mark.parametrize("slices", [1, 2, 4, 8])
+@pytest.mark.parametrize("slices", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 4, 8))])
 def test_slicing_alone_saves_what_the_paper_says(slices: int) -> None:
     """(2R+1)/(3R) of a retrain at equal passes (SISA, section 4.4), here with many subjects."""
     predicted = predict(plan(1, slices, 240), samples(600), {}).one

@@ -182,6 +182,7 @@ def test_nothing_exact_is_published_from_two_arithmetics(story: Story, tmp_path:
     assert story.from_nothing("m", tmp_path / "again") == story.newest().digest
 
 
+@pytest.mark.slow
 def test_a_retrain_in_another_arithmetic_is_exact_there(story: Story, tmp_path: Path) -> None:
     with elsewhere():
         story.forget("p1", method="retrain")
@@ -216,7 +217,8 @@ def test_a_name_that_changes_nothing_is_no_other_environment(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ONEDNN_MAX_CPU_ISA", "SSE41"), ("ATEN_CPU_CAPABILITY", "default")]
+    ("name", "value"),
+    [("ONEDNN_MAX_CPU_ISA", "SSE41"), pytest.param("ATEN_CPU_CAPABILITY", "default", marks=pytest.mark.slow)],
 )
 def test_a_variable_that_chooses_kernels_is_seen_before_anything_is_done(
     story: Story, monkeypatch: pytest.MonkeyPatch, name: str, value: str

@@ -31,7 +31,7 @@ def check(story: Story, outcome: dict[str, object], folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("inline")
-@pytest.mark.parametrize("task", ["detect", "classify"])
+@pytest.mark.parametrize("task", ["detect", pytest.param("classify", marks=pytest.mark.slow)])
 def test_a_sequence_of_requests(task: str, tmp_path: Path) -> None:
     """A subject, a group photo's two, a deferred one repaired with the next, one sample."""
     world = WORLDS[task](tmp_path / "data")
@@ -56,8 +56,9 @@ def test_a_sequence_of_requests(task: str, tmp_path: Path) -> None:
     assert story.newest().guarantee == "exact"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
-@pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.slow), "classify"])
+@pytest.mark.parametrize("task", ["detect", "classify"])
 def test_confluence(task: str, tmp_path: Path) -> None:
     """Permuted, batched and deferred requests with the same end give one digest: that of a plan's own run."""
     digests = []

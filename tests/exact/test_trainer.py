@@ -71,7 +71,9 @@ class Setting:
         return run_stage(self.task, self.plan, start, stage, self.data, paths, hooks or Hooks())
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "MuSGD", "SGD"])
+@pytest.mark.parametrize(
+    "optimizer", ["AdamW", *(pytest.param(name, marks=pytest.mark.slow) for name in ("MuSGD", "SGD"))]
+)
 def test_a_resumed_stage_ends_like_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
     setting = Setting(tmp_path, optimizer=optimizer, mosaic="0.5")
     files: list[Path] = []
@@ -211,6 +213,7 @@ def test_a_replay_may_not_look_at_the_original(tmp_path: Path) -> None:
     assert callable(worker.forbid)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inline")
 def test_a_whole_shard_leaves_the_merge(tmp_path: Path) -> None:
     story = Story(tmp_path, worlds.detection(tmp_path / "data"), "detect", shards=3, slices=1)

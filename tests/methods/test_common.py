@@ -117,7 +117,13 @@ JUDGED = [
 FIGURES = {"retain": lost, "toward": left, "beyond": left, "absent": recognised}
 
 
-@pytest.mark.parametrize(("check", "world", "method"), JUDGED)
+EXPENSIVE = {"amun"}  # a minute each
+
+
+@pytest.mark.parametrize(
+    ("check", "world", "method"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[2] in EXPENSIVE else []) for case in JUDGED],
+)
 def test_it_ends_where_it_does_on_every_machine(runs: Runs, check: str, world: str, method: str) -> None:
     """The retain metric holds; it moves toward the reference, and not beyond it; a class is gone."""
     assert complaint(check, world, method, FIGURES[check](full(runs, world, method))) == ""

@@ -19,7 +19,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     train_inline(monkeypatch)
 
 
-@pytest.fixture(params=["detect", "classify"])
+@pytest.fixture(params=["detect", pytest.param("classify", marks=pytest.mark.slow)])
 def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
     """A workspace with the model ``old``, which was trained elsewhere (and one, ``m``, trained here)."""
     task = request.param

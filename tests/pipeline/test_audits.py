@@ -65,6 +65,7 @@ def test_what_cannot_be_audited_is_refused(story: Story) -> None:
         asked(story, request)
 
 
+@pytest.mark.slow
 def test_shards_calibrate_an_erasable_model(tmp_path: Path) -> None:
     tale = Story(tmp_path, worlds.classification(tmp_path / "data"), "classify", shards=2, slices=1, epochs=1)
     tale.begin()

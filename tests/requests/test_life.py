@@ -101,6 +101,11 @@ class Salts(dict[str, dict[str, bytes]]):
             self[row["name"]][f"{row['path']} salt"] = bytes(row["salt"])
 
 
+def test_twelve_requests() -> None:
+    lived(seed=20, requests=12)
+
+
+@pytest.mark.slow
 def test_fifty_requests() -> None:
     lived(seed=20, requests=50)
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import traceback
 from pathlib import Path
 
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, in_child, told_once
 
 from expunge.catalog import requests as catalog
+from expunge.catalog.ancestry import trained_on
 from expunge.catalog.models import history
 from expunge.catalog.states import LEGAL, State
 from expunge.catalog.tables import RequestEventRow
@@ -155,9 +157,17 @@ def test_two_at_once(prepared: Path, tmp_path: Path) -> None:
                 try:
                     run_all(root)
                 except BaseException:
+                    traceback.print_exc()
                     os._exit(1)
                 os._exit(0)
             pids.append(pid)
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0]
         run_all(root)
         assert story(root) == wanted
+
+
+def test_a_version_published_between_two_reads_is_left_to_the_next(prepared: Path) -> None:
+    """Reads of one session see what other processes commit in between."""
+    with Workspace(prepared, Clock()).session() as session:
+        assert [p.label for p in history(session)] == ["m@1"]
+        assert trained_on(session, {}) == {}

@@ -149,6 +149,8 @@ def trained_on(session: Session, versions: Mapping[int, Published]) -> dict[int,
         recorded[version].add(request)
     known = set[str]().union(*recorded.values())
     for version, requests in requests_seen(session).items():
+        if version not in versions:
+            continue  # published by another process since the versions were read
         adopted = versions[version].plan_digest is None
         recorded[version] |= {request for request in requests if adopted or request not in known}
     return dict(recorded)

@@ -192,10 +192,11 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
             select(VersionRow.request_id, VersionRow.created).where(VersionRow.request_id.is_not(None))
         ).all()
     )
+    versions = history(session)  # first: what another process publishes meanwhile has a date in any case
     created = dict(session.execute(select(ModelVersionRow.id, ModelVersionRow.created)).all())
     seen: dict[int, tuple[str, ...]] = {}
     made_for: dict[str, set[str]] = {}  # by model: the requests that this or an earlier version was made for
-    for p in history(session):
+    for p in versions:
         mine = made_for.setdefault(p.name, set())
         if p.request_id and p.guarantee != "none":
             mine.add(p.request_id)

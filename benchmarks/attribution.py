@@ -27,11 +27,11 @@ from scipy.stats import spearmanr
 from torch.utils.data import Subset, TensorDataset
 
 from benchmarks.leave_out import Problem, Recipe, module_of, problem, task, train, truth
-from expunge.bias.checkpoints import features_of
-from expunge.bias.gradients import gradients_of, sketch_for
-from expunge.bias.label_errors import cross_validated, self_confidence
-from expunge.bias.tracin import Visit, tracin
-from expunge.bias.trak import trak
+from expunge.bias.attribution.checkpoints import features_of
+from expunge.bias.attribution.gradients import gradients_of, sketch_for
+from expunge.bias.attribution.label_errors import cross_validated, self_confidence
+from expunge.bias.attribution.tracin import Visit, tracin
+from expunge.bias.attribution.trak import trak
 
 RECIPES = {
     "softmax regression": (Recipe(hidden=0, steps=200), 1),
@@ -60,7 +60,7 @@ def estimates(
     weights, kept = train(drawn, whole, recipe, init, at)
     how = task()
     model = how.clone(module_of(weights))
-    mistaken = how.mistaken(model, (drawn.held_x, drawn.held_y)).numpy()
+    mistaken = how.misclassified(model, (drawn.held_x, drawn.held_y)).numpy()
     data = TensorDataset(drawn.x, drawn.y)
     held = TensorDataset(drawn.held_x, drawn.held_y)
     sketch = sketch_for(count)
@@ -72,13 +72,13 @@ def estimates(
 
     visits = [visit(state, state is kept[-1]) for state in kept]
     labels = drawn.y.numpy()
-    said = cross_validated(features_of(how, model, data), labels, classes=10, seed=init)
+    probabilities = cross_validated(features_of(how, model, data), labels, classes=10, seed=init)
     found = {
         "trak": trak(visits, count),
         "trak, with R": trak(visits, count, weighted=True),
         "tracin": tracin(visits, count),
         "tracin, final model alone": tracin(visits[-1:], count),
-        "label errors": 1 - self_confidence(labels, said),
+        "label errors": 1 - self_confidence(labels, probabilities),
     }
     if mistaken.any():
         rows = Subset(held, np.flatnonzero(mistaken).tolist())
@@ -146,11 +146,11 @@ def precision(seeds: int, quick: bool) -> list[dict[str, Any]]:
             drawn = problem(100 + seed, 100 if quick else 400, bad=bad, share=share)
             harm, _, accuracy = estimates(drawn, RECIPES["network"][0], seed)
             labels = drawn.y.numpy()
-            said = cross_validated(drawn.x.double().numpy(), labels, classes=10, seed=seed)
+            probabilities = cross_validated(drawn.x.double().numpy(), labels, classes=10, seed=seed)
             found: dict[str, Floats] = {
                 **harm,
-                "label errors, on pixels": 1 - self_confidence(labels, said),
-                "cleanlab's margin, on pixels": -get_normalized_margin_for_each_label(labels, said),
+                "label errors, on pixels": 1 - self_confidence(labels, probabilities),
+                "cleanlab's margin, on pixels": -get_normalized_margin_for_each_label(labels, probabilities),
                 "a random ranking": np.random.default_rng(seed).random(len(labels)),
             }
             top = int(drawn.wrong.sum())

@@ -5,7 +5,8 @@
 
 Process CPU time of one thread, the least of three (64 models one by one: once), on a small classifier
 (digits) and a tiny YOLO26 detector. References of the detector cost as many trainings as there are of them;
-its level ``full`` is computed: the time of ``standard`` for 4 models, times 21 / 4, for all are asked alike.
+its level ``full`` is computed: the time of ``standard`` for 4 models, times 21 / 4, since all
+models are scored alike.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from torch import nn
 
 from benchmarks.audits.detectors import Detectors
 from benchmarks.audits.worlds import Digits, Sizes
+from expunge.audits.audit_model import Audit
+from expunge.audits.unlearning_data import UnlearningData
 from expunge.tasks.protocol import Samples
 from expunge.tasks.vectorised import retrain_many
-from expunge.unlearning.auditing import Audit
-from expunge.unlearning.material import Material
 
 SIZES: dict[str, Sizes] = {
     "digits": Sizes(forget=100, retain=400, unseen=300, guard=200, epochs=40, lr=3e-3, batch=64, noise=0.4),
@@ -76,10 +77,10 @@ def together(world: Digits, part: Samples, count: int, epochs: int) -> list[nn.M
     )  # fmt: skip
 
 
-def asked(world: Any, models: Sequence[nn.Module], level: str, probes: Sequence[str] = ()) -> float:
+def seconds_of(world: Any, models: Sequence[nn.Module], level: str, probes: Sequence[str] = ()) -> float:
     """Return the CPU seconds of an audit with these models: original, candidate, references."""
     original, candidate, *references = models
-    material = Material(world.forget, world.retain, world.guard, world.unseen)
+    material = UnlearningData(world.forget, world.retain, world.guard, world.unseen)
 
     def work() -> None:
         audit = Audit(world.task, world.task.clone(original), references, material, level, probes=probes)
@@ -101,7 +102,7 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
         for level, count in REFERENCES.items():
             measured = small or count <= len(others)
             if measured:
-                audit = asked(world, [*models, *others[:count]], level)
+                audit = seconds_of(world, [*models, *others[:count]], level)
             else:
                 audit = levels["standard"]["audit_seconds"] * (2 + count) / 4
             making = count * training
@@ -116,7 +117,7 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
                 "trainings_without_references": round(audit / training, 2),
             }
         plain = levels["quick"]["audit_seconds"]
-        probes = {p: round(asked(world, models, "quick", [p]) - plain, 3) for p in PROBES}
+        probes = {p: round(seconds_of(world, models, "quick", [p]) - plain, 3) for p in PROBES}
         found: dict[str, Any] = {
             "sizes": {**vars(sizes), "epochs": epochs},
             "training_seconds": round(training, 3),

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from expunge.exact import placement
-from expunge.exact.plan import Epochs, Initial, Plan, Recipe
-from expunge.exact.planner import AUGMENT, GAINS
+from expunge.training.plan import Epochs, Initial, Plan, Recipe
+from expunge.training.recipe import AUGMENT, GAINS
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def make_plan(suite: Suite, config: Config, names: tuple[str, ...], seed: int) -
     augment = dict(AUGMENT[suite.task])
     augment |= {"mosaic": config.mosaic, "scale": config.scale} if suite.task == "detect" else LIGHT
     slices = config.slices
-    places = placement.uniform(config.shards, slices)
+    places = placement.uniform_placement(config.shards, slices)
     if config.risk:
-        places = placement.by_risk(config.shards, slices, (0.5,), (1 - config.risk, config.risk))
+        places = placement.risk_placement(config.shards, slices, (0.5,), (1 - config.risk, config.risk))
     return Plan(
         task=suite.task,
         names=names,

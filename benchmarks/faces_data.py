@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
 from expunge.data.types import Scan
 from expunge.demo.faces import Faces, fetch
 from expunge.demo.scenes import Cast, build
@@ -38,4 +38,4 @@ def prepare(root: Path, share: str, without: tuple[str, ...] = ()) -> Scan:
         build(root, Faces(fetch()), chosen)
     found = scan(root / "data.yaml")
     table = read_subjects(root / "subjects.csv")
-    return attach(found, table, [str(root / "public.txt")])
+    return attach_subjects(found, table, [str(root / "public.txt")])

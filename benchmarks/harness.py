@@ -16,14 +16,14 @@ from typing import Any
 from benchmarks.configs import Config, Suite, make_plan
 from expunge.data.types import Sample, Scan
 from expunge.exact import runner
-from expunge.exact.checkpoint import load_part
-from expunge.exact.composition import final, weights_of
-from expunge.exact.fingerprint import fingerprint
+from expunge.exact.composition import complete_composition, weights_of
 from expunge.exact.graph import Graph, Node, build_graph, rows_digest
-from expunge.exact.hashing import json_digest
-from expunge.exact.plan import Plan
 from expunge.exact.store import CheckpointStore
+from expunge.storage.hashing import json_digest
 from expunge.tasks.base import get_task
+from expunge.training.checkpoint import load_part
+from expunge.training.fingerprint import fingerprint
+from expunge.training.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Cache:
                 known[key] = float(json.loads(note.read_text())["cpu_seconds"])
         return known
 
-    def add(self, keys: dict[str, str], finished: runner.Finished, store: CheckpointStore) -> None:
+    def add(self, keys: dict[str, str], finished: runner.TrainedNode, store: CheckpointStore) -> None:
         """Keep a checkpoint that was just trained."""
         content = keys[finished.node.key]
         shutil.copyfile(store.path(finished.node.key), self._folder / f"{content}.safetensors")
@@ -126,7 +126,7 @@ def train(suite: Suite, config: Config, found: Scan, seed: int, work: Path, cach
         seconds[done.node.key] = done.cpu_seconds
         if cache:
             cache.add(keys, done, store)
-    published = weights_of(graph, final(graph), store, initial, plan)
+    published = weights_of(graph, complete_composition(graph), store, initial, plan)
     public = load_part(store.path(graph.public.key), "ema") if graph.public else {}
     size = sum(path.stat().st_size for path in store.folder.iterdir())
     shutil.rmtree(folder)

@@ -15,15 +15,15 @@ from expunge.exact.graph import Node
 
 def in_turn(
     chains: list[list[Node]], run: runner.Training, workers: object, start: Any
-) -> list[runner.Finished]:
+) -> list[runner.TrainedNode]:
     """Train chains one after the other."""
-    finished: list[runner.Finished] = []
+    finished: list[runner.TrainedNode] = []
     for chain in chains:
         nodes = {node.key: node for node in chain}
 
         def report(event: str, nodes: dict[str, Node] = nodes, **values: Any) -> None:
             if event == "node":
-                finished.append(runner.Finished(nodes[values.pop("key")], **values))
+                finished.append(runner.TrainedNode(nodes[values.pop("key")], **values))
                 run.on_node(finished[-1])
 
         worker.run(runner._job(chain, run, start(chain)), report, os.getppid())

@@ -19,15 +19,15 @@ import time
 from pathlib import Path
 
 from expunge import processes
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import add_version, get_version, load_samples
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import add_version, get_version, load_samples
 from expunge.data.types import DatasetConfig, Sample, Scan
-from expunge.exact.checkpoint import State, save_state
-from expunge.exact.composition import final
+from expunge.exact.composition import complete_composition
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options, make_plan
 from expunge.exact.runner import write_weights
 from expunge.progress import Progress
+from expunge.training.checkpoint import State, save_state
 from expunge.workspace import Workspace
 
 PER_SUBJECT = 10
@@ -54,18 +54,18 @@ def build(folder: Path, images: int, weights: str, shards: int, slices: int) -> 
     write_weights(model.initial, initial)
     plan.save(plan_file(workspace, plan.digest))
     with workspace.session(write=True) as session:
-        model_id = catalog.ensure_model(session, "m", plan.task)
-        catalog.record_plan(session, plan.digest, str(plan_file(workspace, plan.digest)))
+        model_id = model_store.ensure_model(session, "m", plan.task)
+        model_store.record_plan(session, plan.digest, str(plan_file(workspace, plan.digest)))
     moments = {f"{i}.{name}": v.clone() for i, v in enumerate(initial.values()) for name in ("exp_avg", "sq")}
     for node in model.graph.nodes:
         save_state(model.store.path(node.key), State(initial, initial, moments), {})
         with workspace.session(write=True) as session:
-            catalog.record_checkpoint(
+            model_store.record_checkpoint(
                 session, key=node.key, model_id=model_id, phase=node.phase, shard=node.shard,
                 stage=node.stage, path="", size_bytes=0, digest="", fingerprint=model.fingerprint,
                 cpu_seconds=1.0, images=node.passes,
             )  # fmt: skip
-    whole = final(model.graph)
+    whole = complete_composition(model.graph)
     model.publish(
         model_id, whole, model.weights(whole), parent=None, method="train", guarantee="exact",
         state="current", metrics=None, cost=None, cpu_seconds=1.0, request_id=None,

@@ -21,16 +21,16 @@ from benchmarks.configs import SUITES, Config, Suite
 from benchmarks.frontier import data
 from benchmarks.grid import INTERIM, SEEDS
 from benchmarks.harness import Cache, append, content_keys, records, split, train, workplace
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import add_version, get_version
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import add_version, get_version
 from expunge.data.types import Scan
-from expunge.exact.composition import Composition, final, interim_candidates
-from expunge.exact.hashing import tensor_digest
+from expunge.exact.composition import Composition, complete_composition, interim_candidates
 from expunge.exact.model import ErasableModel, plan_file
-from expunge.exact.placement import Home, home
-from expunge.exact.plan import Plan
+from expunge.exact.placement import Place, place_sample
 from expunge.exact.runner import write_weights
+from expunge.storage.hashing import tensor_digest
 from expunge.tasks.base import get_task
+from expunge.training.plan import Plan
 from expunge.workspace import Workspace
 
 
@@ -39,14 +39,14 @@ def positions(slices: int) -> dict[str, int]:
     return {"early": 0, "middle": slices // 2, "late": slices - 1} if slices > 1 else {"only": 0}
 
 
-def homes(plan: Plan, found: Scan) -> dict[Home, list[str]]:
+def homes(plan: Plan, found: Scan) -> dict[Place, list[str]]:
     """Return the private people of every home, by name; whoever has several homes is left out."""
-    places: dict[str, set[Home]] = {}
+    places: dict[str, set[Place]] = {}
     for sample in found.samples:
         if sample.split == "train" and not sample.public:
             for person in sample.subjects:
-                places.setdefault(person, set()).add(home(plan, sample, {}))
-    result: dict[Home, list[str]] = {}
+                places.setdefault(person, set()).add(place_sample(plan, sample, {}))
+    result: dict[Place, list[str]] = {}
     for person, where in sorted(places.items()):
         if len(where) == 1:
             result.setdefault(next(iter(where)), []).append(person)
@@ -64,7 +64,7 @@ def open_model(folder: Path, plan: Plan, found: Scan) -> tuple[ErasableModel, in
     )
     with workspace.session(write=True) as session:
         add_version(session, "data", judged, key=workspace.key)
-        model_id = catalog.ensure_model(session, "m", plan.task)
+        model_id = model_store.ensure_model(session, "m", plan.task)
     with workspace.session() as session:
         version = get_version(session, "data")
     model = ErasableModel(workspace, "m", plan, version, list(judged.samples), {})
@@ -102,13 +102,13 @@ def measure(suite: Suite, config: Config, work: Path, out: Path, seed: int, cach
     model, model_id = open_model(folder, trained.plan, found)
     cache.fill(content_keys(model.plan, model.graph), model.store)
     score, places = scorer(suite, found), homes(model.plan, found)
-    before = score(model, final(model.graph))
+    before = score(model, complete_composition(model.graph))
     lines = []
     for position, slice_ in positions(config.slices).items():
         repaired = False
         for k in range(config.shards):
             shard = (seed + k) % config.shards
-            people = places.get(Home(shard, slice_))
+            people = places.get(Place(shard, slice_))
             if not people:
                 continue
             gone = {(s.path, s.arrived) for s in model.samples if people[0] in s.subjects}
@@ -129,7 +129,7 @@ def measure(suite: Suite, config: Config, work: Path, out: Path, seed: int, cach
             }  # fmt: skip
             if not repaired:
                 line["repair_cpu_seconds"] = round(after.train(model_id, after.graph, "repair"), 2)
-                line["after"] = score(after, final(after.graph))
+                line["after"] = score(after, complete_composition(after.graph))
                 repaired = True
             lines.append(line)
     shutil.rmtree(folder)

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from expunge import processes
-from expunge.catalog import derivatives
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import add_version, get_version
+from expunge.catalog import derivatives, model_store
+from expunge.catalog.dataset_store import add_version, get_version
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.exact.model import plan_file
 from expunge.exact.planner import Options, make_plan
-from expunge.lineage import lineage
+from expunge.models.lineage import lineage
 from expunge.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,17 +65,17 @@ def add_models(workspace: Workspace, samples: tuple[Sample, ...]) -> None:
     plan, _ = make_plan(options, version, list(samples[:1000]), {})
     plan.save(plan_file(workspace, plan.digest))
     with workspace.session(write=True) as session:
-        model_id = catalog.ensure_model(session, "m", plan.task)
-        catalog.record_plan(session, plan.digest, str(plan_file(workspace, plan.digest)))
+        model_id = model_store.ensure_model(session, "m", plan.task)
+        model_store.record_plan(session, plan.digest, str(plan_file(workspace, plan.digest)))
         for shard in range(8):
             for stage in range(1, 5):
-                catalog.record_checkpoint(
+                model_store.record_checkpoint(
                     session, key=f"{shard}-{stage}", model_id=model_id, phase="shard", shard=shard,
                     stage=stage, path="", size_bytes=0, digest="", fingerprint={}, cpu_seconds=1.0, images=1,
                 )  # fmt: skip
         stages = {"stages": {str(s): 4 for s in range(8)}, "polish": False, "public": False}
         for number in range(1, 5):
-            catalog.publish(
+            model_store.publish(
                 session, model_id, number=number, parent=None, dataset_id=version.dataset_id,
                 dataset_version=1, retained_digest="", samples=version.samples, subjects=version.subjects,
                 plan_digest=plan.digest, method="train", guarantee="exact", state="current",
@@ -84,7 +83,7 @@ def add_models(workspace: Workspace, samples: tuple[Sample, ...]) -> None:
                 metrics=None, cost=None, cpu_seconds=1.0, request_id=None,
             )  # fmt: skip
         derivatives.add_model_export(
-            session, ["0" * 64], model_version_id=catalog.find_model(session, "m").id, format="onnx",
+            session, ["0" * 64], model_version_id=model_store.find_model(session, "m").id, format="onnx",
             path="m.onnx", size_bytes=1, images=8, difference=0.0, tolerance=1e-3,
         )  # fmt: skip
 

@@ -36,13 +36,13 @@ from PIL import Image
 from sqlalchemy import insert
 
 from expunge import processes
-from expunge.catalog.datasets import add_version, get_version
+from expunge.catalog.dataset_store import add_version, get_version
 from expunge.catalog.tables import RequestEventRow, RequestRow
 from expunge.data.types import DatasetConfig, Sample, Scan
-from expunge.desk import queue
 from expunge.evidence import journal
-from expunge.web import accounts, sessions
-from expunge.web.roles import Role
+from expunge.web.auth import accounts, sessions
+from expunge.web.auth.roles import Role
+from expunge.web.queries import queue
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
 

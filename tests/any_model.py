@@ -229,7 +229,7 @@ class Kind:
 
 
 CLASSIFIER = "needs a classifier"
-NO_RESET = {"retrain": "cannot be initialised anew", "bad_teacher": "cannot be initialised anew"}
+NO_RESET = {"retrain": "cannot be re-initialised", "bad_teacher": "cannot be re-initialised"}
 NO_CLASSES = dict.fromkeys(("bad_teacher", "random_label", "boundary_shrink"), CLASSIFIER)
 
 TAKEN: dict[str, Kind] = {

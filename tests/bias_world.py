@@ -11,10 +11,10 @@ import torch
 import worlds
 from PIL import Image
 
-from expunge import training
-from expunge.catalog.datasets import add_version
+from expunge.catalog.dataset_store import add_version
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
+from expunge.models import training
 from expunge.tasks.weights import build_module, open_source, pack
 from expunge.workspace import Workspace
 
@@ -84,7 +84,7 @@ def grouped(folder: Path, task: str = "classify", people: int = 12, each: int = 
         )
     made = Grouped(folder, Workspace.init(folder / "w"), tones, table)
     listed = made.groups_file(",".join(("sample", "subject", *COLUMNS)), table, "subjects.csv")
-    found = attach(scan(source), read_subjects(listed))
+    found = attach_subjects(scan(source), read_subjects(listed))
     with made.workspace.session(write=True) as session:
         add_version(session, "shop", found, key=made.workspace.key)
     training.adopt(made.workspace, untrained(folder, task), "shop", "m")

@@ -23,11 +23,23 @@ atexit.register(shutil.rmtree, KEYS, ignore_errors=True)
 
 # The files that take longest are begun first: at the end no process waits long for the other.
 LONGEST = (
-    "methods/test_common.py", "exact/test_exactness.py", "pipeline/test_training.py", "exact/test_environment.py",
-    "robust/test_killed.py", "robust/test_semantics.py", "pipeline/test_adopted.py", "exact/test_trainer.py",
-    "requests/test_killed_runs.py", "bias/test_find.py", "unlearning/test_auditing.py", "robust/test_bad_input.py",
-    "requests/test_life.py", "robust/test_raw_bytes.py", "pipeline/test_audits.py", "requests/test_machine.py",
-)  # fmt: skip
+    "methods/test_common.py",
+    "exact/test_exactness.py",
+    "pipeline/test_training.py",
+    "exact/test_environment.py",
+    "robust/test_killed.py",
+    "robust/test_semantics.py",
+    "pipeline/test_adopted.py",
+    "exact/test_trainer.py",
+    "requests/test_killed_runs.py",
+    "bias/test_find.py",
+    "unlearning/test_auditing.py",
+    "robust/test_bad_input.py",
+    "requests/test_life.py",
+    "robust/test_raw_bytes.py",
+    "pipeline/test_audits.py",
+    "requests/test_machine.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

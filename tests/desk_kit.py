@@ -9,11 +9,11 @@ from typing import Any
 
 from argon2 import PasswordHasher
 
-from expunge.web import accounts, passwords, sessions, tokens
+from expunge.erasure.workspace import Workspace
 from expunge.web.app import create_app
-from expunge.web.roles import PERMISSIONS, Role, may
+from expunge.web.auth import accounts, passwords, sessions, tokens
+from expunge.web.auth.roles import PERMISSIONS, Role, may
 from expunge.web.settings import ServerSettings
-from expunge.workspace import Workspace
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the client's successor
@@ -71,4 +71,4 @@ class Desk:
 def cheap_passwords(monkeypatch: Any) -> None:
     """Hash passwords in no time; a test is no attacker."""
     monkeypatch.setattr(passwords, "HASHER", CHEAP)
-    passwords._nobody.cache_clear()
+    passwords._dummy_hash.cache_clear()

@@ -13,20 +13,22 @@ import pytest
 import worlds
 from benchmarks.inline import in_turn
 
-from expunge import pipeline, training
-from expunge.catalog.datasets import add_version, load_samples
-from expunge.catalog.models import Published, find_model
+from expunge.catalog.dataset_store import add_version, load_samples
+from expunge.catalog.model_store import ModelVersion, find_model
 from expunge.data.export import export_version
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
+from expunge.erasure import execution
+from expunge.erasure.method_settings import MethodSettings
+from expunge.erasure.repair import repair
+from expunge.erasure.scope import ErasureRequest
+from expunge.erasure.workspace import Workspace
 from expunge.exact import runner
 from expunge.exact.composition import Composition
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options
+from expunge.models import training
 from expunge.progress import Progress
-from expunge.queue.repair import repair
-from expunge.steps.approximation import Settings
-from expunge.workspace import Workspace
 
 
 def train_inline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +54,7 @@ class Story:
     epochs: int = 2
     erased: list[str] = field(default_factory=list)
 
-    def begin(self) -> training.Published:
+    def begin(self) -> training.ModelVersion:
         """Add the data and train."""
         self.workspace = Workspace.init(self.folder / "w")
         add(self.workspace, self.world)
@@ -73,14 +75,14 @@ class Story:
 
     def forget(self, *subjects: str, samples: Sequence[str] = (), **options: Any) -> dict[str, Any]:
         """Forget."""
-        ask = pipeline.Ask(subjects=subjects, samples=samples, **options)
-        return pipeline.forget(self.workspace, ask, quiet())
+        ask = ErasureRequest(subjects=subjects, samples=samples, **options)
+        return execution.forget(self.workspace, ask, quiet())
 
     def repair(self) -> dict[str, Any]:
         """Repair what waits."""
         return repair(self.workspace, (), quiet())
 
-    def newest(self) -> training.Published:
+    def newest(self) -> training.ModelVersion:
         """The model's newest version."""
         with self.workspace.session() as session:
             return find_model(session, "m")
@@ -119,19 +121,19 @@ def add(workspace: Workspace, world: worlds.World) -> None:
     """``expunge data add shop``."""
     table, listed = world.tables()
     people = read_subjects(table) if world.subjects else None
-    found = attach(scan(world.source), people, (str(listed),) if world.public else ())
+    found = attach_subjects(scan(world.source), people, (str(listed),) if world.public else ())
     for extra in (table, listed):
         extra.unlink()
     with workspace.session(write=True) as session:
         add_version(session, "shop", found, key=workspace.key)
 
 
-def once(**changes: Any) -> Settings:
+def once(**changes: Any) -> MethodSettings:
     """Settings of a method that does next to nothing."""
-    return Settings(**{"hyperparameters": {"epochs": 1, "batch": 4}, "budget": 5.0, **changes})
+    return MethodSettings(**{"hyperparameters": {"epochs": 1, "batch": 4}, "budget": 5.0, **changes})
 
 
-def old(story: Story) -> Published:
+def old(story: Story) -> ModelVersion:
     """The newest version of the adopted model."""
     with story.workspace.session() as session:
         return find_model(session, "old")

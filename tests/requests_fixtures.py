@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people
 
-from expunge.workspace import Workspace
+from expunge.erasure.workspace import Workspace
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,15 @@ from typing import Any
 
 import pytest
 
-from expunge import pipeline
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import add_version, get_version, load_samples
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import add_version, get_version, load_samples
 from expunge.catalog.tables import RequestEventRow
 from expunge.data.types import DatasetConfig, Sample, Scan
-from expunge.evidence import certificate, log
+from expunge.erasure import execution, scheduler
+from expunge.erasure.closing import close_request
+from expunge.erasure.workspace import Workspace
+from expunge.evidence import certificates, log
 from expunge.progress import Progress
-from expunge.queue import batch
-from expunge.steps.settling import settle
-from expunge.workspace import Workspace
 
 PEOPLE = tuple(f"person-{i}" for i in range(8))
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -105,16 +104,16 @@ class Paper:
         """Publish the models, and put paper in the place of what would train."""
         for name in self.names:
             with self.workspace.session(write=True) as session:
-                catalog.ensure_model(session, name, "detect")
+                model_store.ensure_model(session, name, "detect")
             self.publish(name, None)
         self.replace(patch)
 
     def replace(self, patch: pytest.MonkeyPatch) -> None:
         """Put paper in the place of what would train."""
-        patch.setattr(pipeline, "affected_by", self._affected)
-        patch.setattr(pipeline, "_executions", self._executions)
-        patch.setattr(batch, "repair", self._repair)
-        patch.setattr(pipeline, "repair", self._repair)
+        patch.setattr(execution, "affected_by", self._affected)
+        patch.setattr(execution, "_executions", self._executions)
+        patch.setattr(scheduler, "repair", self._repair)
+        patch.setattr(execution, "repair", self._repair)
 
     def digest(self) -> str:
         """What every model is now: a function of the samples that are retained."""
@@ -123,19 +122,22 @@ class Paper:
             paths = [s.path for s in load_samples(session, version, without_erased=True)]
         return "sha256:" + hashlib.sha256("\n".join(paths).encode()).hexdigest()
 
-    def newest(self, name: str = "m") -> catalog.Published:
+    def newest(self, name: str = "m") -> model_store.ModelVersion:
         """A model's newest version."""
         with self.workspace.session() as session:
-            return catalog.find_model(session, name)
+            return model_store.find_model(session, name)
 
-    def publish(self, name: str, request_id: str | None) -> catalog.Published:
+    def publish(self, name: str, request_id: str | None) -> model_store.ModelVersion:
         """Write a model down."""
         self.trainings += 1
         digest = self.digest()
         with self.workspace.session(write=True) as session:
-            model_id, version = catalog.ensure_model(session, name, "detect"), get_version(session, "shop")
-            number = catalog.next_number(session, model_id)
-            catalog.publish(
+            model_id, version = (
+                model_store.ensure_model(session, name, "detect"),
+                get_version(session, "shop"),
+            )
+            number = model_store.next_number(session, model_id)
+            model_store.publish(
                 session, model_id, number=number, parent=number - 1 or None, dataset_id=version.dataset_id,
                 dataset_version=version.number, retained_digest=digest[7:71], samples=1, subjects=1,
                 plan_digest=None, method="exact", guarantee=self.guarantee, state="current", digest=digest,
@@ -152,7 +154,7 @@ class Paper:
     @property
     def judgement(self) -> dict[str, Any]:
         """What an audit found, where there is one."""
-        audit = dict.fromkeys(certificate.AUDIT)
+        audit = dict.fromkeys(certificates.AUDIT_FIELDS)
         return {"verdict": "pass", "audit": audit} if self.judged else {}
 
     def _affected(
@@ -172,13 +174,13 @@ class Paper:
         self, workspace: Workspace, names: Sequence[str], progress: Progress, *how: object
     ) -> dict[str, Any]:
         with workspace.session() as session:
-            waiting = catalog.unfinished(session)
+            waiting = model_store.unfinished_requests(session)
         for name in names:
             if self.newest(name).digest != self.digest():
                 self.publish(name, waiting[-1].id)
         for w in waiting:
             if set(w.models) <= set(names):
-                settle(workspace, w.id, None, resumed=True)
+                close_request(workspace, w.id, None, resumed=True)
         return {"models": []}
 
 
@@ -187,13 +189,13 @@ class PaperExecution:
     """Brings a model of paper to what is retained."""
 
     paper: Paper
-    before: catalog.Published
+    before: model_store.ModelVersion
     request_id: str
 
     def publish_interim(self) -> None:
         """There is none: the version before is withdrawn."""
         with self.paper.workspace.session(write=True) as session:
-            catalog.supersede(session, catalog.ensure_model(session, self.before.name, "detect"))
+            model_store.supersede(session, model_store.ensure_model(session, self.before.name, "detect"))
 
     def repair(self, defer: bool = False) -> dict[str, Any]:
         """Publish, unless that shall wait."""

@@ -17,25 +17,24 @@ from typing import Any
 import pytest
 from requests_kit import Clock, told_once
 
-from expunge import pipeline
 from expunge.catalog import clock as law
-from expunge.catalog.requests import events
+from expunge.catalog.request_store import events
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestEventRow, RequestRow
+from expunge.erasure import execution, intake, scheduler, status
+from expunge.erasure.holds import HeldModel, MethodOverride
+from expunge.erasure.intake import Opening
+from expunge.erasure.method_settings import MethodSettings
+from expunge.erasure.scheduler import QueueSelection
+from expunge.erasure.scope import ErasureRequest
+from expunge.erasure.skipped_models import find_left_out
 from expunge.errors import StorageError
-from expunge.evidence import certificate, log, report
-from expunge.evidence.keys import public_path
-from expunge.evidence.verify import Means, verify
+from expunge.evidence import certificates, log, report_page
+from expunge.evidence.key_store import public_path
+from expunge.evidence.verifier import VerifyOptions, verify
 from expunge.progress import Progress
-from expunge.purge import run as purge
-from expunge.queue import batch, docket, intake
-from expunge.queue.attempts import Held, Other
-from expunge.queue.batch import Chosen
-from expunge.queue.intake import Opening
-from expunge.queue.leftout import left_out
-from expunge.queue.originals import originals
-from expunge.steps.approximation import Settings
-from expunge.steps.scoping import Ask
+from expunge.purge import run
+from expunge.purge.originals import find_originals
 from expunge.workspace import Workspace
 
 QUIET = Progress(quiet=True)
@@ -46,7 +45,7 @@ ARRIVALS_DAYS, LONGEST_DAYS = 100, 400
 class Plans:
     """What will happen to a request."""
 
-    ask: Ask
+    ask: ErasureRequest
     decide: int  # day
     fate: str  # approve | refuse | extend
     tell: int  # day
@@ -75,9 +74,9 @@ class Life:
     seed: int
     requests: int = 50
     adopted: str = "z"
-    how: tuple[str, Settings] = ("auto", Settings())
+    how: tuple[str, MethodSettings] = ("auto", MethodSettings())
     each_run: Callable[[list[str]], None] = lambda closed: None
-    stronger: tuple[Other, ...] = (Other("retrain"),)
+    stronger: tuple[MethodOverride, ...] = (MethodOverride("retrain"),)
     aloud: bool = False
     plans: dict[str, Plans] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
@@ -117,9 +116,9 @@ class Life:
         if rng.random() < 0.1 and self.plans:  # somebody else asks for the same person as well
             who = (*who, rng.choice(sorted(p for plans in self.plans.values() for p in plans.ask.subjects)))
         only, defer = ("m",) if rng.random() < 0.1 else (), rng.random() < 0.25
-        accepting = Settings(accept_no_power=True, budget=5.0)  # it is also what ``run`` goes by later
+        accepting = MethodSettings(accept_no_power=True, budget=5.0)  # it is also what ``run`` goes by later
         method, settings = ("auto", accepting) if only else self.how
-        ask = Ask(subjects=who, models=only, method=method, settings=settings, defer=defer,
+        ask = ErasureRequest(subjects=who, models=only, method=method, settings=settings, defer=defer,
                   delete_originals=rng.random() < 0.5)  # fmt: skip
         came = self.clock() - timedelta(days=rng.randrange(4))
         opening = Opening(came.isoformat(), key=f"ticket {day} {who[0]}", actor="ann", note="a note")
@@ -146,38 +145,38 @@ class Life:
     def _night(self, day: int) -> None:
         rng, before = self.rng, self._closed()
         every = rng.random() < 0.04 or day > LONGEST_DAYS - 100
-        chosen = Chosen(due=not every, every=every)
+        chosen = QueueSelection(due=not every, every=every)
         if rng.random() < 0.05:
             self._fault(chosen)
-        done = batch.run(self.workspace, chosen, QUIET, "night")
+        done = scheduler.run(self.workspace, chosen, QUIET, "night")
         assert not done.failed, [str(f.error) for f in done.failed]
         self.batches += sum(len(joint) > 1 for joint in done.batches)
         for hold in done.held:
             self._decide_held(hold)
         if rng.random() < 0.05:
-            purge.purge(self.workspace, purge.Ask())
+            run.purge(self.workspace, run.PurgeOptions())
         if day % 20 == 0:
-            for saved in docket.listing(self.workspace)["waiting"]:
+            for saved in status.list_requests(self.workspace)["waiting"]:
                 assert saved["together"] <= saved["one_by_one"] + 1e-6
             told_once(self.workspace)
             self._finish()
         if closed := sorted(self._closed() - before - self.refused):
             self.each_run(closed)
 
-    def _fault(self, chosen: Chosen) -> None:
+    def _fault(self, chosen: QueueSelection) -> None:
         def full(*args: object) -> None:
             self.faults += 1
             raise StorageError("The disk is full.")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "_executions", full)
-            batch.run(self.workspace, chosen, QUIET, "night")
+            patch.setattr(execution, "_executions", full)
+            scheduler.run(self.workspace, chosen, QUIET, "night")
 
-    def _decide_held(self, hold: Held) -> None:
+    def _decide_held(self, hold: HeldModel) -> None:
         """What a person does where the audit did not accept a result."""
         request, self.decided = hold.requests[-1], self.decided + 1
         for other in self.stronger:
-            done = batch.run(self.workspace, Chosen(ids=(request,), other=other), QUIET, "bob")
+            done = scheduler.run(self.workspace, QueueSelection(ids=(request,), other=other), QUIET, "bob")
             assert not done.failed, [str(f.error) for f in done.failed]
             if all(m.get("accepted", True) for m in done.outcomes[request]["models"]):
                 return
@@ -188,13 +187,17 @@ class Life:
         for row in self.rows():
             if row.state != State.EXECUTED:
                 continue
-            if left_out(self.workspace, row.id):
+            if find_left_out(self.workspace, row.id):
                 method, settings = self.how
-                ask = Ask(subjects=self.plans[row.id].ask.subjects, models=(self.adopted,), method=method,
-                          settings=settings)  # fmt: skip
-                pipeline.forget(self.workspace, ask, QUIET, actor="bob")
+                ask = ErasureRequest(
+                    subjects=self.plans[row.id].ask.subjects,
+                    models=(self.adopted,),
+                    method=method,
+                    settings=settings,
+                )
+                execution.forget(self.workspace, ask, QUIET, actor="bob")
             else:
-                for file in originals(self.workspace, row.id):
+                for file in find_originals(self.workspace, row.id):
                     file.unlink()
 
     def _closed(self) -> set[str]:
@@ -219,21 +222,21 @@ def check(life: Life, folder: Path, traces: dict[str, dict[str, bytes]]) -> None
             steps = [e["to"] for e in events(session, row.id)]
         if row.id in life.refused:
             assert at["closed"] <= law.notice_due(row.received, rules)
-            assert not certificate.path_of(workspace, row.id).exists()
+            assert not certificates.path_of(workspace, row.id).exists()
             continue
         assert at["executed"] <= row.due, ("a deadline was missed", row.id, steps)
         erased.update(life.plans[row.id].ask.subjects)
-        path = certificate.path_of(workspace, row.id)
-        means = Means(public_path(workspace), workspace.root / "log" / log.ENTRIES)
+        path = certificates.path_of(workspace, row.id)
+        means = VerifyOptions(public_path(workspace), workspace.root / "log" / log.ENTRIES)
         found = verify(None, str(path), means, QUIET)
         assert found["valid"], [c for c in found["checks"] if c["ok"] is False]
-        at_home = {c["name"]: c["ok"] for c in verify(workspace, row.id, Means(), QUIET)["checks"]}
+        at_home = {c["name"]: c["ok"] for c in verify(workspace, row.id, VerifyOptions(), QUIET)["checks"]}
         assert at_home["request"]
         assert at_home["roots"]
         assert [c["ok"] for c in found["checks"] if c["name"] == "log: entry"] == [True]
-        said = certificate.predicate_of(path)
+        said = certificates.predicate_of(path)
         assert (said["state"], said["catalog"]["forgotten"]) == ("closed", True)
-        report.write(workspace, row.id, folder / f"{row.id}.html")
+        report_page.write(workspace, row.id, folder / f"{row.id}.html")
     assert erased
     files(life)
     still_there = {who for who in life.people if who not in erased}
@@ -248,7 +251,7 @@ def check(life: Life, folder: Path, traces: dict[str, dict[str, bytes]]) -> None
 
 def files(life: Life) -> None:
     """The catalog and the files tell the same: what is live is there, and nothing else after a purge."""
-    purge.purge(life.workspace, purge.Ask())
+    run.purge(life.workspace, run.PurgeOptions())
     live: dict[str, Any] = {}
     for row in life.workspace.query(
         "SELECT model_id, number, weights, state FROM model_version ORDER BY number"
@@ -259,4 +262,4 @@ def files(life: Life) -> None:
     assert {f for f in (life.workspace.root / "models").rglob("*") if f.is_file()} == kept
     wanted = {f"{row.id}.json" for row in life.rows() if row.id not in life.refused}
     assert {f.name for f in life.workspace.certificates.iterdir()} == wanted
-    assert purge.dry_run(life.workspace, purge.Ask())["leftovers"] == []
+    assert run.dry_run(life.workspace, run.PurgeOptions())["leftovers"] == []

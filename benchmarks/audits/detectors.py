@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks.audits.worlds import Sizes
 from expunge.data.scan import scan
 from expunge.data.types import Sample
-from expunge.exact.hashing import keyed_hash
+from expunge.storage.hashing import keyed_hash
 from expunge.tasks.protocol import Samples
 from expunge.tasks.weights import build_module, open_source, pack
 from expunge.tasks.yolo import open_model, samples_of, yolo_task

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from expunge.audit.verdict import OUTPUTS, least_utility
+from expunge.audits.audit_model import ModelScores
+from expunge.audits.quick import losses_of
+from expunge.audits.verdict import OUTPUTS, least_utility
 from expunge.tasks.protocol import Samples, Task
-from expunge.unlearning.auditing import Answers
-from expunge.unlearning.judging import losses_of
 
 
 class Sets(Protocol):
@@ -81,7 +81,7 @@ def destroyed(task: Task, model: nn.Module, seed: int) -> nn.Module:
     return task.fresh(model, torch.Generator().manual_seed(seed))
 
 
-def masked(answers: Answers, seed: int) -> Answers:
+def masked(answers: ModelScores, seed: int) -> ModelScores:
     """Return the answers of a model behind a mask that knows the forgotten pictures bit by bit.
 
     For each it answers such that the loss is that of an unseen sample drawn at random; a picture that

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts what the auditor said of each candidate, with exact bounds, and holds it against the targets."""
+"""Count the verdicts on each candidate, with exact bounds, and compare them with the targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.audits.fakes import KEPT, LOST, TRUE
-from expunge.audit.scores import clopper_pearson
+from expunge.audits.scores import clopper_pearson
 
 FALSE_ALARM = 0.05  # one-sided 95 % upper bound on how often a true retrain is failed
 MISSED = 4 / 200  # share of trials in which what did not forget may pass, or be called undecided
@@ -19,7 +19,7 @@ def summary(lines: Sequence[dict[str, Any]]) -> tuple[str, list[str]]:
     """Return a table in Markdown, and which targets were missed.
 
     Where the original showed no trace the verdict is ``no-power`` for every candidate: such trials are
-    counted by themselves, for they say nothing of what an audit with power would have said.
+    counted separately, since they do not show the verdict of an audit with power.
     """
     rows = [
         "| candidate | trials | pass | fail | no-power | wrong, one-sided 95 % upper bound |",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One trial: train everything anew, make every candidate, and write down what the auditor said of each."""
+"""Run one trial: train all models, make every candidate, and record the verdict on each."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from benchmarks.audits import fakes
-from expunge.audit.verdict import Verdict
-from expunge.unlearning.auditing import Audit
-from expunge.unlearning.material import Material
+from expunge.audits.audit_model import Audit
+from expunge.audits.unlearning_data import UnlearningData
+from expunge.audits.verdict import Verdict
 
 ALLOWED_DROP = 0.05
 
@@ -26,7 +26,7 @@ def run(world: Any, level: str, references: int, seed: int) -> dict[str, Any]:
     names = ["original", "retrain", *(f"reference {i}" for i in range(references))]
     exact, retrain, *models = world.train(world.retain, names)
     trained = time.process_time()
-    material = Material(world.forget, world.retain, world.guard, world.unseen, "sample", False)
+    material = UnlearningData(world.forget, world.retain, world.guard, world.unseen, "sample", False)
     audit = Audit(task, task.clone(original), models, material, level, ALLOWED_DROP, seed=seed)
 
     candidates = {
@@ -41,7 +41,7 @@ def run(world: Any, level: str, references: int, seed: int) -> dict[str, Any]:
     }
     found: dict[str, Any] = {}
     for name, make in candidates.items():
-        answers = audit.ask(make())
+        answers = audit.score(make())
         found[name] = record(audit.verdict_of(answers))
         if name == "untouched":
             found["mask"] = record(audit.verdict_of(fakes.masked(answers, seed)))

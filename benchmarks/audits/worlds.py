@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from expunge.exact.hashing import keyed_hash
+from expunge.storage.hashing import keyed_hash
 from expunge.tasks.module import ModuleTask
 from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.vectorised import retrain_many

@@ -17,14 +17,15 @@ from PIL import Image, ImageDraw
 
 from benchmarks.bias.boxes import ARCHITECTURE, PLAIN
 from benchmarks.bias.report import Row
-from expunge.bias.box_labels import KINDS, combined, doubts
-from expunge.bias.boxes import Picture
+from expunge.bias.folds import out_of_fold
 from expunge.data.scan import scan
 from expunge.data.types import Sample, Scan
-from expunge.harm.folds import out_of_fold
+from expunge.tasks.box_labels import KINDS, combine_kinds, label_doubt
+from expunge.tasks.boxes import PictureBoxes
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.predictions import detections
 from expunge.tasks.weights import build_module, open_source
-from expunge.tasks.yolo import Opened, samples_of, yolo_task
+from expunge.tasks.yolo import samples_of, yolo_task
 
 SEEDS = 5
 BASE = "held out"
@@ -140,7 +141,7 @@ def _row(name: int, box: Floats) -> str:
 
 
 def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]:
-    """Yield how well each ranking names the pictures with wrong labels, to be asked for."""
+    """Yield a function for each ranking that measures how well it finds images with wrong labels."""
     epochs, pictures = (2, 36) if quick else (EPOCHS, PICTURES)
     with tempfile.TemporaryDirectory() as folder:
         made = build(Path(folder) / "shapes", seed, pictures)
@@ -149,21 +150,21 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         data = samples_of(opened, made.found.root, made.found.config, made.rows)
         people = [row.path.rpartition("/")[2].partition("-")[0] for row in made.rows]
 
-        def say(model: Any, rows: Sequence[Sample]) -> list[Picture]:
-            judge = Opened(model, "detect", NAMES, SIDE, RECORD)
+        def say(model: Any, rows: Sequence[Sample]) -> list[PictureBoxes]:
+            judge = LoadedModel(model, "detect", NAMES, SIDE, RECORD)
             return detections([judge], made.found.root, made.found.config, rows, device)
 
         @cache
-        def held_out() -> list[Picture]:
-            said: dict[int, Picture] = {}
+        def held_out() -> list[PictureBoxes]:
+            by_row: dict[int, PictureBoxes] = {}
             for model, rows in out_of_fold(
                 task, opened.module, data, people, folds=FOLDS, epochs=epochs, seed=seed
             ):
-                said |= dict(zip(rows.tolist(), say(model, [made.rows[i] for i in rows]), strict=True))
-            return [said[i] for i in range(len(made.rows))]
+                by_row |= dict(zip(rows.tolist(), say(model, [made.rows[i] for i in rows]), strict=True))
+            return [by_row[i] for i in range(len(made.rows))]
 
         @cache
-        def learnt() -> list[Picture]:
+        def learnt() -> list[PictureBoxes]:
             generator = torch.Generator().manual_seed(seed)
             model = task.retrain(
                 opened.module, data, epochs=epochs, generator=generator, images=lambda count: None
@@ -171,8 +172,8 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
             return say(model, made.rows)
 
         def ours(ask: Any) -> dict[str, float]:
-            by_kind = doubts(ask())
-            return scores(combined(by_kind), made.wrong, dict(zip(KINDS, by_kind.T, strict=True)))
+            by_kind = label_doubt(ask())
+            return scores(combine_kinds(by_kind), made.wrong, dict(zip(KINDS, by_kind.T, strict=True)))
 
         yield BASE, partial(ours, held_out)
         yield "not held out", partial(ours, learnt)
@@ -181,21 +182,21 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         yield "chance", lambda: scores(np.random.default_rng([seed, 9]).random(len(made.rows)), made.wrong)
 
 
-def untrained(folder: Path) -> Opened:
+def untrained(folder: Path) -> LoadedModel:
     """Return the detector of the experiment, with random weights."""
     file = folder / "small.yaml"
     file.write_text(ARCHITECTURE, encoding="utf-8")
     torch.manual_seed(0)
     module = build_module("detect", {**open_source(str(file)).architecture, "nc": len(NAMES)}, NAMES)
-    return Opened(module, "detect", NAMES, SIDE, RECORD)
+    return LoadedModel(module, "detect", NAMES, SIDE, RECORD)
 
 
-def cleanlab(pictures: Sequence[Picture]) -> Floats:
+def cleanlab(pictures: Sequence[PictureBoxes]) -> Floats:
     """Return 1 − the label quality scores of cleanlab's ObjectLab (n,)."""
     from cleanlab.object_detection.rank import get_label_quality_scores
 
     labels = [{"bboxes": p.boxes, "labels": p.classes} for p in pictures]
-    said = [
+    predictions = [
         np.array(
             [
                 np.concatenate([p.found[p.said == k], p.scores[p.said == k, None]], axis=1)
@@ -206,7 +207,7 @@ def cleanlab(pictures: Sequence[Picture]) -> Floats:
         )[:-1]
         for p in pictures
     ]
-    return 1 - np.asarray(get_label_quality_scores(labels, said, verbose=False))
+    return 1 - np.asarray(get_label_quality_scores(labels, predictions, verbose=False))
 
 
 def scores(doubt: Floats, wrong: Sequence[str], by_kind: dict[str, Floats] | None = None) -> dict[str, float]:

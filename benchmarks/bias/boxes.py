@@ -17,17 +17,18 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.bias.report import Row
-from expunge.bias.boxes import found_share, matched, mean_average_precision, working_point
+from expunge.bias.metrics.detection import found_share, matched, mean_average_precision, working_point
 from expunge.data.scan import scan
 from expunge.data.types import DatasetConfig, Sample
 from expunge.demo.faces import PEOPLE, Faces, fetch
 from expunge.demo.scenes import SIZE, backgrounds, draw
+from expunge.erasure.method_settings import MethodSettings
 from expunge.errors import ExpungeError
 from expunge.progress import Progress
-from expunge.steps.approximation import Settings
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.predictions import detections
 from expunge.tasks.weights import build_module, open_source
-from expunge.tasks.yolo import Opened, samples_of, yolo_task
+from expunge.tasks.yolo import samples_of, yolo_task
 from expunge.unlearning.selecting import Selected
 from expunge.unlearning.yolo import unlearn_rows
 
@@ -125,7 +126,7 @@ def build(root: Path, seed: int, *, harmed: bool, scenes: int) -> World:
 
 
 def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]:
-    """Yield the figures of the original, of retrains, and of what the methods make, to be asked for."""
+    """Yield functions that measure the original, retrains, and the results of the methods."""
     epochs, scenes = (3, 4) if quick else (EPOCHS, SCENES)
     with tempfile.TemporaryDirectory() as folder:
         harmed, right = (build(Path(folder) / name, seed, harmed=name == "h", scenes=scenes) for name in "hr")
@@ -134,7 +135,7 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         torch.manual_seed(0)
         start = build_module("detect", {**open_source(weights).architecture, "nc": 1}, ("face",))
         record = {**PLAIN, "imgsz": IMGSZ, "batch": 16, "epochs": epochs}
-        opened = Opened(start, "detect", ("face",), IMGSZ, record)
+        opened = LoadedModel(start, "detect", ("face",), IMGSZ, record)
         task = yolo_task(opened, device)
 
         def train(world: World, rows: Sequence[Sample]) -> tuple[nn.Module, float]:
@@ -145,7 +146,7 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
             return made, time.process_time() - began
 
         def line(model: nn.Module, seconds: float, note: str = "") -> dict[str, Any]:
-            found = figures(Opened(model, "detect", ("face",), IMGSZ, record), harmed, device)
+            found = figures(LoadedModel(model, "detect", ("face",), IMGSZ, record), harmed, device)
             return {**found, "CPU seconds": round(seconds, 1), "note": note}
 
         everything = harmed.part("train")
@@ -158,12 +159,12 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
             return line(*train(world, [row for row in world.part("train") if keep(row)]))
 
         def unlearned(method: str) -> dict[str, Any]:
-            before = Opened(original()[0], "detect", ("face",), IMGSZ, record)
+            before = LoadedModel(original()[0], "detect", ("face",), IMGSZ, record)
             began = time.process_time()
             try:
                 result, _ = unlearn_rows(
                     before, [r for r in harmed.rows if r.split != "test"], harmed.config, harmed.root, bad,
-                    method=method, settings=Settings(seed=seed, device=device),
+                    method=method, settings=MethodSettings(seed=seed, device=device),
                     progress=Progress(quiet=True), epochs=epochs,
                 )  # fmt: skip
             except ExpungeError as error:
@@ -180,7 +181,7 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
             yield method, partial(unlearned, method)
 
 
-def figures(opened: Opened, world: World, device: str) -> dict[str, float]:
+def figures(opened: LoadedModel, world: World, device: str) -> dict[str, float]:
     """Return recall in dark and in light scenes of the test split, the gap, and the mAP50 of all."""
     rows = world.part("test")
     matches = matched(detections([opened], world.root, world.config, rows, device))

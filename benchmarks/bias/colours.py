@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from benchmarks.bias.coloured import FROM_A, FROM_B, RULE_A, RULE_B, Coloured, draw
 from benchmarks.bias.report import Row
 from expunge import unlearn
-from expunge.bias import metrics
+from expunge.bias.metrics import classification
 from expunge.errors import ExpungeError
 from expunge.methods.base import all_methods
 from expunge.tasks.module import ModuleTask
@@ -56,7 +56,7 @@ def network() -> nn.Module:
 
 
 def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]:
-    """Yield the figures of the original, of a retrain, and of what each method makes, to be asked for."""
+    """Yield functions that measure the original, a retrain, and the result of each method."""
     data, epochs = draw(seed), QUICK_EPOCHS if quick else EPOCHS
     loss = nn.CrossEntropyLoss(reduction="none")
     forget, retain, guard = (
@@ -125,20 +125,20 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         for budget in BUDGETS:
             yield f"{name}, {budget:g}", partial(unlearned, name, budget, {})
     for name, budget, values in () if quick else BESIDES:
-        said = ", ".join(f"{k}={v}" for k, v in values.items()) or "defaults"
-        yield f"{name}, {budget:g}, {said}", partial(unlearned, name, budget, values)
+        settings = ", ".join(f"{k}={v}" for k, v in values.items()) or "defaults"
+        yield f"{name}, {budget:g}, {settings}", partial(unlearned, name, budget, values)
 
 
 @torch.no_grad()
 def figures(model: nn.Module, data: Coloured) -> dict[str, float]:
     """Return the accuracy of the worst of the four groups, the gap, and the accuracy of all."""
     where = data.where("test")
-    said = model.eval()(data.pictures[where]).argmax(1).numpy()
+    predicted = model.eval()(data.pictures[where]).argmax(1).numpy()
     truth = data.targets[where].numpy()
     group = 2 * truth + data.colours[where].numpy()
-    found = metrics.accuracy(metrics.count(truth, said, group, 4, 2))
+    found = classification.accuracy(classification.count(truth, predicted, group, 4, 2))
     return {
         "worst group": round(float(found.min()), 4),
-        "gap": round(metrics.gap(found), 4),
-        "accuracy": round(float((said == truth).mean()), 4),
+        "gap": round(classification.gap(found), 4),
+        "accuracy": round(float((predicted == truth).mean()), 4),
     }

@@ -22,19 +22,22 @@ from PIL import Image
 from benchmarks.bias.coloured import PIXELS, Coloured, draw
 from benchmarks.bias.report import Row
 from benchmarks.inline import in_turn
-from expunge import pipeline, training
-from expunge.bias import metrics
-from expunge.catalog.datasets import add_version, get_version, load_samples
-from expunge.catalog.models import Published, find_model
+from expunge.bias.metrics import classification
+from expunge.catalog.dataset_store import add_version, get_version, load_samples
+from expunge.catalog.model_store import ModelVersion, find_model
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
 from expunge.data.types import Sample
+from expunge.erasure import execution
+from expunge.erasure.scope import ErasureRequest
 from expunge.exact import runner
 from expunge.exact.model import plan_file
 from expunge.exact.planner import Options, parse_value
+from expunge.models import training
 from expunge.progress import Progress
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.predictions import class_probabilities
-from expunge.tasks.yolo import Opened, open_model, samples_of, yolo_task
+from expunge.tasks.yolo import open_model, samples_of, yolo_task
 from expunge.workspace import Workspace
 
 SEEDS = 5
@@ -86,7 +89,7 @@ class World:
         with self.workspace.session() as session:
             return load_samples(session, get_version(session, "digits"), split, without_erased=True)
 
-    def newest(self) -> Published:
+    def newest(self) -> ModelVersion:
         """Return the model's newest version."""
         with self.workspace.session() as session:
             return find_model(session, "m")
@@ -124,7 +127,7 @@ def world(folder: Path, data: Coloured, *, without_a: bool = False) -> World:
     root = folder / "digits"
     write(root, data, without_a=without_a)
     workspace = Workspace.init(folder / "w")
-    found = attach(scan(root), read_subjects(root.with_suffix(".csv")))
+    found = attach_subjects(scan(root), read_subjects(root.with_suffix(".csv")))
     with workspace.session(write=True) as session:
         add_version(session, "digits", found, key=workspace.key)
     return World(workspace, root)
@@ -138,7 +141,7 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         work = Path(folder)
 
         @cache
-        def begun() -> tuple[World, Published]:
+        def begun() -> tuple[World, ModelVersion]:
             made = world(work / "with", data)
             architecture = work / "small.yaml"
             architecture.write_text(ARCHITECTURE, encoding="utf-8")
@@ -155,8 +158,8 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         def forgotten() -> dict[str, Any]:
             made, _ = begun()
             gone = sorted({who for s in made.part("train") for who in s.subjects if who.startswith("A")})
-            ask = pipeline.Ask(subjects=gone, dataset="digits", method="exact")
-            entry: dict[str, Any] = pipeline.forget(made.workspace, ask, Progress(quiet=True))["models"][0]
+            ask = ErasureRequest(subjects=gone, dataset="digits", method="exact")
+            entry: dict[str, Any] = execution.forget(made.workspace, ask, Progress(quiet=True))["models"][0]
             return entry
 
         def erasable() -> dict[str, Any]:
@@ -216,7 +219,7 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
             )
             seconds = round(time.process_time() - began, 2)
             return {
-                **figures(made, Opened(model, "classify", opened.names, IMGSZ, {})),
+                **figures(made, LoadedModel(model, "classify", opened.names, IMGSZ, {})),
                 "CPU seconds": seconds,
             }
 
@@ -226,7 +229,7 @@ def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]
         yield "plain retrain", plain_retrain
 
 
-def figures(made: World, model: Path | Opened) -> dict[str, Any]:
+def figures(made: World, model: Path | LoadedModel) -> dict[str, Any]:
     """Return the accuracy of the worst of the four groups, the gap, and the accuracy of all."""
     opened = open_model(model) if isinstance(model, Path) else model
     rows = made.part("test")
@@ -234,10 +237,10 @@ def figures(made: World, model: Path | Opened) -> dict[str, Any]:
         config = get_version(session, "digits").config
     truth, sure = class_probabilities([opened], made.root, config, rows)
     green = np.array(["-green-" in row.path for row in rows], dtype=np.int64)
-    said = sure.argmax(1)
-    found = metrics.accuracy(metrics.count(truth, said, 2 * truth + green, 4, 2))
+    predicted = sure.argmax(1)
+    found = classification.accuracy(classification.count(truth, predicted, 2 * truth + green, 4, 2))
     return {
         "worst group": round(float(found.min()), 4),
-        "gap": round(metrics.gap(found), 4),
-        "accuracy": round(float((said == truth).mean()), 4),
+        "gap": round(classification.gap(found), 4),
+        "accuracy": round(float((predicted == truth).mean()), 4),
     }

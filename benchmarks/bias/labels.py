@@ -15,11 +15,11 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks.bias.report import Row
-from expunge.bias.agreement import aggregate, best
-from expunge.bias.attribution import attribute
-from expunge.bias.checkpoints import Checkpoint, features_of, mistaken_of
-from expunge.bias.label_errors import cross_validated, self_confidence
-from expunge.bias.targets import choose, parse_target
+from expunge.bias.attribution.agreement import aggregate, best
+from expunge.bias.attribution.checkpoints import Checkpoint, features_of, misclassified_of
+from expunge.bias.attribution.estimates import attribute
+from expunge.bias.attribution.label_errors import cross_validated, self_confidence
+from expunge.bias.attribution.targets import choose, parse_target
 from expunge.tasks.module import ModuleTask
 
 SEEDS = 5
@@ -92,7 +92,7 @@ def network() -> nn.Module:
 
 
 def run(seed: int, *, quick: bool = False, device: str = "cpu") -> Iterator[Row]:
-    """Yield what each ranking finds, and the accuracy without what it found, to be asked for."""
+    """Yield functions that measure what each ranking finds, and the accuracy after removing it."""
     problem, epochs = draw(seed), QUICK_EPOCHS if quick else EPOCHS
     made: list[nn.Module] = []
     kept: list[nn.Module] = []
@@ -166,7 +166,7 @@ def rankings(
         Checkpoint(lambda state=state: state, rows, 1.0, place == len(states) - 1)
         for place, state in enumerate(states)
     ]
-    chosen = choose(parse_target("errors"), mistaken_of(task, model, problem.validation))
+    chosen = choose(parse_target("errors"), misclassified_of(task, model, problem.validation))
     estimates, _ = attribute(task, points, problem.train, problem.validation, chosen, seed=seed)
     features = features_of(task, model, problem.train)
     sure = cross_validated(features, problem.labels, classes=10, seed=seed)

@@ -32,7 +32,7 @@ def write(name: str, experiment: ModuleType, lines: list[dict[str, Any]], folder
     seeds = sorted({line["seed"] for line in lines})
     by = {(line["who"], line["seed"]): line for line in lines}
     command = f"python -m benchmarks bias --experiment {name}"
-    said = [
+    markdown = [
         f"# bias: {name}",
         "",
         f"`{command}`, {len(seeds)} seeds. {experiment.ABOUT}",
@@ -50,13 +50,15 @@ def write(name: str, experiment: ModuleType, lines: list[dict[str, Any]], folder
             base = {s: by[experiment.BASE, s].get(figure) for s in own if (experiment.BASE, s) in by}
             change = [own[s] - base[s] for s in own if base.get(s) is not None]
             cells += [mean(list(own.values())), "" if who == experiment.BASE else mean(change, signed=True)]
-        said.append(f"| {who} | " + " | ".join(cells) + " |")
+        markdown.append(f"| {who} | " + " | ".join(cells) + " |")
     notes = Counter((line["who"], line["note"]) for line in lines if line.get("note"))
     if notes:
-        said += ["", "Notes:", ""]
-        said += [f"- {who}, {count} of {len(seeds)} seeds: {note}" for (who, note), count in notes.items()]
+        markdown += ["", "Notes:", ""]
+        markdown += [
+            f"- {who}, {count} of {len(seeds)} seeds: {note}" for (who, note), count in notes.items()
+        ]
     path = folder / f"{name}.md"
-    path.write_text("\n".join(said) + "\n", encoding="utf-8")
+    path.write_text("\n".join(markdown) + "\n", encoding="utf-8")
     return path
 
 

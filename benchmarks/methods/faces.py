@@ -19,7 +19,7 @@ from benchmarks.methods.command import main
 from benchmarks.methods.worlds import World
 from benchmarks.methods.yolo_suite import YoloSuite
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
 from expunge.data.types import Sample
 from expunge.demo import narrow
 from expunge.demo.faces import PEOPLE, Faces, fetch
@@ -110,7 +110,7 @@ class FacesSuite(YoloSuite):
             )
             root = self._root / f"seed{seed}"
             build(root, Faces(fetch()), cast)
-            found = attach(scan(root / "data.yaml"), read_subjects(root / "subjects.csv"))
+            found = attach_subjects(scan(root / "data.yaml"), read_subjects(root / "subjects.csv"))
             self._kept[seed] = root, list(found.samples), [*people[: TRAINED + CALIBRATION], *rest]
         return self._kept[seed]
 

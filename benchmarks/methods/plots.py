@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.methods.measure import CLOSE
 
 if TYPE_CHECKING:
-    from benchmarks.methods.tables import Row
+    from benchmarks.methods.row import Row
 
 FIGURES = {"forget": "#b5482a", "losses": "#d9a441", "retain": "#4a6fa5", "test": "#7a9e7e"}
 MOST = 60.0

@@ -5,65 +5,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.methods.measure import CLOSE, failures, judged, ratios
+from benchmarks.methods.measure import CLOSE, judged
 from benchmarks.methods.plots import plot
+from benchmarks.methods.row import Row
 from benchmarks.methods.worlds import Suite
 
 ORIGINAL, RETRAIN = CONTROLS = "original", "retrain"
 CHEAP, FLOOR = 0.05, 1.2
 Line = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method on a goal, over seeds.
-
-    Attributes:
-        method, goal: Which.
-        gaps: Of every seed; see :func:`benchmarks.methods.measure.compare`.
-        broken: Seeds on which it did not run to its end.
-        trouble: Why.
-        passes, seconds: Mean over seeds, in units of a retrain; None for the original.
-        floor: Seconds over the floor of its own passes, median over seeds; None where it was not taken.
-        values: Its hyper-parameters, as tuned.
-    """
-
-    method: str
-    goal: str
-    gaps: tuple[dict[str, float], ...]
-    broken: int
-    trouble: str
-    passes: float | None
-    seconds: float | None
-    floor: float | None
-    values: dict[str, Any]
-
-    @property
-    def ratios(self) -> dict[str, float]:
-        """Gap over the gap between references, by judged figure."""
-        return ratios(self.gaps, self.goal)
-
-    @property
-    def failures(self) -> list[str]:
-        """How it is not close."""
-        if self.broken or not self.gaps:
-            seeds = self.broken + len(self.gaps)
-            return [f"{self.trouble or 'Not finite.'} ({self.broken} of {seeds} seeds)"]
-        return failures(self.gaps, self.goal)
-
-    @property
-    def close(self) -> bool:
-        """Whether every judged figure is."""
-        return not self.failures
-
-    def mean(self, name: str) -> float:
-        """Return the mean of a figure over seeds."""
-        return mean(g[name] for g in self.gaps)
 
 
 def rows(lines: Sequence[Line], goal: str) -> list[Row]:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from benchmarks.methods.worlds import Trained
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.weights import build_module, open_source
-from expunge.tasks.yolo import Opened, yolo_task
+from expunge.tasks.yolo import yolo_task
 
 PLAIN: dict[str, Any] = {
     "optimizer": "AdamW", "lr0": 0.002, "lrf": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "scale": 0.0,
@@ -50,7 +51,7 @@ class YoloSuite:
         torch.manual_seed(0)
         module = build_module(task, {**open_source(weights).architecture, "nc": len(names)}, names)
         record = {**PLAIN, **(BOXES if task == "detect" else PICTURES), "imgsz": imgsz, "batch": batch}
-        self.opened = Opened(module, task, names, imgsz, record)
+        self.opened = LoadedModel(module, task, names, imgsz, record)
         self.task: Task = yolo_task(self.opened, device)
 
     def train(self, samples: Samples, seed: int, early: int = 0) -> Trained:

@@ -13,21 +13,21 @@ if not sys.flags.safe_path and sys.argv[:1] == ["-m"] and "-m" in sys.orig_argv:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from expunge import audit
-    from expunge.tasks.yolo_model import YOLO
-    from expunge.unlearning.api import train_references, unlearn
-    from expunge.verification import verify
-    from expunge.workspace import Workspace
+    from expunge.erasure.workspace import Workspace
+    from expunge.evidence.verification import verify
+    from expunge.unlearning.api import audit, train_references, unlearn
+    from expunge.unlearning.yolo_model import YOLO
 
 __all__ = ["YOLO", "Workspace", "audit", "train_references", "unlearn", "verify"]
 __version__ = "0.1.0"
 
 _WHERE = {
-    "YOLO": "expunge.tasks.yolo_model",
-    "Workspace": "expunge.workspace",
+    "YOLO": "expunge.unlearning.yolo_model",
+    "Workspace": "expunge.erasure.workspace",
+    "audit": "expunge.unlearning.api",
     "train_references": "expunge.unlearning.api",
     "unlearn": "expunge.unlearning.api",
-    "verify": "expunge.verification",
+    "verify": "expunge.evidence.verification",
 }
 
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What went wrong, why, and what to do next: the errors that a person sees."""
+"""Errors that users see. Each states what happened, why, and what to do next."""
 
 from __future__ import annotations
 
 
 class ExpungeError(Exception):
-    """An error for people: says what, why and what to do next; never holds personal data beyond given ids.
+    """Base of all errors shown to users. The text holds no personal data except ids that the user gave.
 
     Args:
         what: The failure in one sentence.
-        why: The cause, as far as it is known.
-        next_step: What the reader can do about it.
+        why: The cause, if known.
+        next_step: What the user can do about it.
     """
 
     exit_code = 2
@@ -20,7 +20,7 @@ class ExpungeError(Exception):
         self.what, self.why, self.next_step = what, why, next_step
 
     def as_json(self) -> dict[str, str]:
-        """Return the error in the form of the command line's ``--json``."""
+        """Return the error as the command line prints it with ``--json``."""
         return {"error": self.what, "reason": self.why, "next": self.next_step}
 
     def __str__(self) -> str:
@@ -28,30 +28,30 @@ class ExpungeError(Exception):
 
 
 class InputError(ExpungeError):
-    """Bad usage or bad input; nothing was changed."""
+    """Invalid usage or input. Nothing was changed."""
 
 
 class NotFound(InputError):
-    """What was named is not known here."""
+    """A named object (dataset, model, request, file) does not exist."""
 
 
 class Conflict(InputError):
-    """What was asked for does not fit the state in which things are."""
+    """The operation is not allowed in the current state."""
 
 
 class BusyError(ExpungeError):
-    """Another process changes the same thing; the message says which."""
+    """Another process is changing the same object. The message names the process."""
 
 
 class EnvironmentChanged(ExpungeError):
-    """Checkpoints were made in another environment, so nothing may be published as exact."""
+    """The checkpoints were made in another environment, so no result may be published as exact."""
 
 
 class StorageError(ExpungeError):
-    """The disk refused: full, read-only, or not local."""
+    """Storage failed: the disk is full, read-only, or not local."""
 
 
 class Preempted(ExpungeError):
-    """A more urgent erasure took the model over; what was published stays, the rest is planned anew."""
+    """A more urgent erasure took over the model. Published versions stay; the rest is planned again."""
 
     exit_code = 1

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place that starts processes: none of them imports from the folder where a command was called.
+"""Start child processes that never import code from the user's current folder.
 
-That folder may be a data set from a stranger. A child runs with ``-P``, which leaves the current folder off
-the import path, in a folder of ours, and hands the same on to its own children by PYTHONSAFEPATH.
+The current folder may be an untrusted dataset. Every child therefore runs in a folder of this package with
+``-P``, which keeps the current folder off the import path. PYTHONSAFEPATH does the same for its children.
+All child processes of expunge are started here.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any
 
 __all__ = ["DEVNULL", "PIPE", "command", "environment", "import_folders", "run", "start"]
 
-OURS = Path(__file__).resolve().parent  # the current folder of children that need no other
+PACKAGE_FOLDER = Path(__file__).resolve().parent  # default working folder of child processes
 SAFE_PATH, IMPORT_PATH = "PYTHONSAFEPATH", "PYTHONPATH"
-# Variables that name a folder. A relative one means another folder once the current folder changes.
-FOLDERS = (
+# Variables that hold a folder. Relative values are made absolute, since the child runs elsewhere.
+FOLDER_VARIABLES = (
     "EXPUNGE_ANCHORS",
     "EXPUNGE_KEYS",
     "EXPUNGE_WORKSPACE",
@@ -35,37 +36,38 @@ FOLDERS = (
     "XDG_DATA_HOME",
     "YOLO_CONFIG_DIR",
 )
-NO_FOLDER = {"", "none"}
+NOT_A_FOLDER = {"", "none"}
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module without the current folder on its import path."""
+    """Return the command line that runs a module with the current folder off the import path."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def environment(base: Mapping[str, str] | None = None, paths: Sequence[Path] = ()) -> dict[str, str]:
-    """Return the variables of a child.
+    """Return the environment variables for a child process.
 
     Args:
-        base: Variables to start from; by default those of this process.
-        paths: Folders of ours to add to the child's import path.
+        base: Variables to start from. Default: those of this process.
+        paths: Trusted folders to add to the child's import path.
     """
-    made = dict(os.environ if base is None else base)
-    named = [*map(str, paths), *import_folders(made.pop(IMPORT_PATH, ""))]
-    if named:
-        made[IMPORT_PATH] = os.pathsep.join(dict.fromkeys(named))
-    for name in FOLDERS:
-        if made.get(name, "") not in NO_FOLDER and not made[name].startswith("~"):
-            made[name] = os.path.abspath(made[name])
-    return {**made, SAFE_PATH: "1"}
+    variables = dict(os.environ if base is None else base)
+    import_path = [*map(str, paths), *import_folders(variables.pop(IMPORT_PATH, ""))]
+    if import_path:
+        variables[IMPORT_PATH] = os.pathsep.join(dict.fromkeys(import_path))
+    for name in FOLDER_VARIABLES:
+        if variables.get(name, "") not in NOT_A_FOLDER and not variables[name].startswith("~"):
+            variables[name] = os.path.abspath(variables[name])
+    return {**variables, SAFE_PATH: "1"}
 
 
 def import_folders(value: str) -> list[str]:
-    """Return what is kept of PYTHONPATH: absolute entries, which somebody chose.
+    """Return the absolute entries of a PYTHONPATH value.
 
-    Empty and relative ones mean whatever the current folder is. The folder of this package stays in any case.
+    Empty and relative entries depend on the current folder and are dropped. The entry that leads to this
+    package is always kept.
     """
-    here = str(OURS.parent)
+    here = str(PACKAGE_FOLDER.parent)
     entries = [entry for entry in value.split(os.pathsep) if value]
     kept = [e for e in entries if os.path.isabs(e)]
     if here not in kept and here in (os.path.abspath(e) for e in [*entries, ""]):
@@ -76,20 +78,20 @@ def import_folders(value: str) -> list[str]:
 def start(
     module: str,
     *arguments: str,
-    folder: Path = OURS,
+    folder: Path = PACKAGE_FOLDER,
     environ: Mapping[str, str] | None = None,
     paths: Sequence[Path] = (),
     **options: Any,
 ) -> subprocess.Popen[Any]:
-    """Start a module as a process.
+    """Start a module as a child process.
 
     Args:
-        module: Its name.
-        arguments: Its arguments; paths among them must be absolute.
-        folder: Its current folder, which must be one of ours.
-        environ: Its variables before :func:`environment` makes them safe; by default this process's.
-        paths: Folders of ours to add to its import path.
-        options: Streams and the like, as for :class:`subprocess.Popen`.
+        module: Name of the module.
+        arguments: Command-line arguments. Paths must be absolute.
+        folder: Working folder of the child. Must be a trusted folder.
+        environ: Variables, before :func:`environment` makes them safe. Default: those of this process.
+        paths: Trusted folders to add to the child's import path.
+        options: Streams and other options of :class:`subprocess.Popen`.
     """
     variables = environment(environ, paths)
     return subprocess.Popen(
@@ -100,12 +102,12 @@ def start(
 def run(
     module: str,
     *arguments: str,
-    folder: Path = OURS,
+    folder: Path = PACKAGE_FOLDER,
     environ: Mapping[str, str] | None = None,
     paths: Sequence[Path] = (),
     **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
-    """Run a module as a process and wait for its end; arguments as for :func:`start`."""
+    """Run a module as a child process and wait until it ends. Arguments as for :func:`start`."""
     variables = environment(environ, paths)
     line = command(module, *arguments)
     return subprocess.run(line, cwd=os.path.abspath(folder), env=variables, check=False, **options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a workspace is set to: ``settings.toml`` in it, or the defaults here where there is none."""
+"""Settings of a workspace, read from its ``settings.toml``; the defaults apply to what it does not set."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expunge.catalog.clock import DEFAULTS, Rules, zone_of
+from expunge.catalog.clock import DEFAULTS, DeadlineRules, zone_of
 from expunge.errors import InputError
-from expunge.user_files import parse_toml, read_text
+from expunge.storage.user_files import parse_toml, read_text
 
-FILE = "settings.toml"  # also known to workspace.py, which must not import pydantic
+FILE = "settings.toml"  # repeated in workspace.py, which must not import pydantic
 Days = Annotated[int, Field(ge=0, le=365)]
 
 
 class _Section(BaseModel):
+    """A section of the settings; unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ClockSettings(_Section):
-    """``[clock]``: see :class:`expunge.catalog.clock.Rules`."""
+    """``[clock]``: rules for deadlines; see :class:`expunge.catalog.clock.DeadlineRules`."""
 
     months: Annotated[int, Field(ge=1, le=12)] = DEFAULTS.months
     extension_months: Annotated[int, Field(ge=0, le=12)] = DEFAULTS.extension_months
@@ -42,7 +44,7 @@ class ApprovalSettings(_Section):
 
 
 class RefusalSettings(_Section):
-    """``[refusal]``: what article 12(4) wants told to whom a request is refused."""
+    """``[refusal]``: information about complaints that a refusal must give (article 12(4))."""
 
     complaint: str = (
         "You may lodge a complaint with a supervisory authority, in particular where you live or work, and"
@@ -57,19 +59,19 @@ class CatalogSettings(_Section):
 
 
 class AuditSettings(_Section):
-    """``[audit]``: how often the same unlearning is tried before it is held for a person to decide."""
+    """``[audit]``: number of equal unlearning attempts before a model is held for a person's decision."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class BiasSettings(_Section):
-    """``[bias]``: of how few subjects (samples, where there are none) a group gets no figure."""
+    """``[bias]``: smallest group with figures, in subjects (in samples if there are no subjects)."""
 
     minimum: Annotated[int, Field(ge=2)] = 10
 
 
 class WorkspaceSettings(_Section):
-    """All sections; each has its defaults."""
+    """All settings of a workspace."""
 
     clock: ClockSettings = ClockSettings()
     approval: ApprovalSettings = ApprovalSettings()
@@ -79,19 +81,19 @@ class WorkspaceSettings(_Section):
     bias: BiasSettings = BiasSettings()
 
     @cached_property
-    def rules(self) -> Rules:
-        """The rules of the legal clock."""
-        return Rules(**self.clock.model_dump())
+    def rules(self) -> DeadlineRules:
+        """The rules for the deadlines of requests."""
+        return DeadlineRules(**self.clock.model_dump())
 
 
 def load_settings(root: Path) -> WorkspaceSettings:
-    """Read a workspace's settings.
+    """Return the settings of a workspace.
 
     Args:
         root: The folder ``.expunge``.
 
     Raises:
-        InputError: If the file is no TOML, has an unknown key, or a value that does not fit.
+        InputError: If the file is not TOML, or has an unknown key or an invalid value.
     """
     file = root / FILE
     try:
@@ -106,7 +108,7 @@ def load_settings(root: Path) -> WorkspaceSettings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"{where} in {file} does not fit.", first["msg"], "See docs/requests.md for what may be set."
+            f"{where} in {file} is invalid.", first["msg"], "See docs/requests.md for all settings."
         ) from error
     zone_of(settings.clock.zone)
     return settings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How templates become pages: everything is escaped, and a name that a template lacks is an error."""
+"""Jinja environments for HTML pages: all values are escaped, and an undefined name is an error."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def environment(package: str, filters: Mapping[str, Callable[..., Any]]) -> Environment:
-    """Return an environment for the folder ``templates`` of a package, with filters besides Jinja's own."""
-    made = Environment(
+    """Return a Jinja environment for the folder ``templates`` of a package.
+
+    Args:
+        package: Name of the package.
+        filters: Filters to add to those of Jinja.
+    """
+    jinja = Environment(
         loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= filters
-    return made
+    jinja.filters |= filters
+    return jinja

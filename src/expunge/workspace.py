@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder ``.expunge/``, which holds catalog, artefacts and keys."""
+"""The workspace: the folder ``.expunge/`` with catalog, artefacts and keys."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from expunge.errors import InputError, StorageError
-from expunge.exact.leftovers import sweep
+from expunge.storage.replay_folders import delete_abandoned_replays
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from expunge.settings import WorkspaceSettings
-    from expunge.steps.outcome import Outcome, Request
 
 FOLDER = ".expunge"
 VARIABLE = "EXPUNGE_WORKSPACE"
@@ -37,11 +36,12 @@ NETWORK = re.compile(
 
 
 class Workspace:
-    """An opened workspace. Opening is cheap: the database is touched by the first session.
+    """An opened workspace. The database is opened by the first session.
 
     Args:
         root: The folder ``.expunge``.
-        clock: Returns the present moment, in UTC; every date of a request comes from it.
+        clock: Returns the present moment in UTC, from which all dates of requests are computed; None: the
+            system's clock.
     """
 
     def __init__(self, root: Path, clock: Callable[[], datetime] | None = None) -> None:
@@ -52,12 +52,16 @@ class Workspace:
         return f"Workspace({str(self.root)!r})"
 
     @classmethod
-    def init(cls, folder: str | Path = ".", catalog: str | None = None) -> Workspace:
-        """Make a workspace in a folder; where there is one already, complete what is missing.
+    def init(cls, folder: str | Path = ".", catalog: str | None = None) -> Self:
+        """Create a workspace in a folder and return it; missing parts of an existing one are added.
 
         Args:
-            folder: Where.
-            catalog: The URL of a PostgreSQL database for the catalog of a new workspace.
+            folder: The folder in which ``.expunge`` is created, or ``.expunge`` itself.
+            catalog: URL of a PostgreSQL database for the catalog of a new workspace; None: an SQLite file.
+
+        Raises:
+            StorageError: If the folder is on a network file system or cannot be written.
+            InputError: If a URL is given and the workspace has settings or a catalog already.
         """
         folder = Path(os.path.abspath(folder))
         root = folder if folder.name == FOLDER else folder / FOLDER
@@ -68,7 +72,7 @@ class Workspace:
             (root / ".gitignore").write_text("*\n", encoding="utf-8")
             workspace = cls(root)
             if catalog is not None:
-                workspace._settle_in(catalog)
+                workspace._write_catalog_url(catalog)
             workspace._make_key()
         except OSError as error:
             raise StorageError(
@@ -81,12 +85,16 @@ class Workspace:
         return workspace
 
     @classmethod
-    def open(cls, path: str | Path | None = None) -> Workspace:
-        """Open a workspace.
+    def open(cls, path: str | Path | None = None) -> Self:
+        """Return an existing workspace.
 
         Args:
-            path: The folder that holds ``.expunge``, or ``.expunge`` itself. Without it, the one named by
-                EXPUNGE_WORKSPACE, or the nearest above the current folder, as git does.
+            path: The folder that contains ``.expunge``, or ``.expunge`` itself; None: that named by the
+                environment variable EXPUNGE_WORKSPACE, or else the nearest in the current folder and above.
+
+        Raises:
+            InputError: If there is no workspace.
+            StorageError: If it is on a network file system.
         """
         named = path if path is not None else os.environ.get(VARIABLE) or None
         if named is not None:
@@ -98,7 +106,7 @@ class Workspace:
         for root in candidates:
             if (root / "keys").is_dir():
                 refuse_network_storage(root)
-                sweep()
+                delete_abandoned_replays()
                 return cls(root)
         raise InputError(
             f"There is no workspace in {start}" + (" or above it." if named is None else "."),
@@ -108,28 +116,31 @@ class Workspace:
 
     @property
     def references(self) -> Path:
-        """Folder of the models that audits compare with; derived, and trained anew where they are gone."""
+        """Folder of reference models, which are trained again if they are missing."""
         return self.root / "references"
 
     @property
     def audits(self) -> Path:
-        """Folder of what audits found."""
+        """Folder of audit reports."""
         return self.root / "audits"
 
     @property
     def catalog(self) -> Path:
-        """Path of the database."""
+        """Path of the SQLite database."""
         return self.root / "catalog.sqlite"
 
     @contextmanager
     def session(self, *, write: bool = False) -> Iterator[Session]:
-        """Open a session on the catalog: committed at the end, rolled back after an error.
+        """Open a session on the catalog; it is committed at the end and rolled back after an error.
 
-        What happened to requests in it is told to the log as soon as it is durable.
+        After the commit, listeners are called if events of requests were recorded.
 
         Args:
-            write: Take the write lock at once. Otherwise the first change takes it, and what was read before
-                may by then be another's past.
+            write: Take the write lock at once. Otherwise the first change takes it, and another process may
+                have changed rows that were read before.
+
+        Raises:
+            RuntimeError: If events were recorded and there is no listener; the session is rolled back.
         """
         from sqlalchemy.orm import Session
 
@@ -139,17 +150,19 @@ class Workspace:
             if write:
                 begin_write(session)
             yield session
-        if session.info.get(EVENTS):
-            from expunge.evidence import journal
-
-            journal.flush(self)
+            recorded = session.info.get(EVENTS)
+            if recorded and not _listeners:
+                raise RuntimeError("events were recorded, and no log listens (evidence.journal)")
+        if recorded:
+            for listener in _listeners:
+                listener(self)
 
     def query(self, sql: str, **values: Any) -> list[dict[str, Any]]:
-        """Read rows with plain SQL: for commands that must answer before SQLAlchemy is even imported.
+        """Return the rows of an SQL query without importing SQLAlchemy, for commands that must start fast.
 
         Args:
-            sql: A query; ``:name`` stands for a value.
-            values: The values.
+            sql: A query with named parameters, ``:name``.
+            values: The values of the parameters.
         """
         if self._url is not None:
             from sqlalchemy import text
@@ -166,7 +179,11 @@ class Workspace:
 
     @property
     def key(self) -> bytes:
-        """The secret under which the suppression list is kept."""
+        """The secret that keys the digests of the suppression list, 32 bytes.
+
+        Raises:
+            StorageError: If its file is missing, unreadable or damaged.
+        """
         try:
             key = self._key_path.read_bytes()
         except OSError as error:
@@ -185,7 +202,7 @@ class Workspace:
 
     @property
     def plans(self) -> Path:
-        """Folder of the plans."""
+        """Folder of plans."""
         return self.folder("plans")
 
     @property
@@ -195,7 +212,7 @@ class Workspace:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of training states."""
+        """Folder of checkpoints."""
         return self.folder("checkpoints")
 
     @property
@@ -215,11 +232,15 @@ class Workspace:
 
     @property
     def tmp(self) -> Path:
-        """Folder for what is not finished; on the same disk as the rest, so that finishing is a rename."""
+        """Folder for unfinished files; on the same disk, so that a rename completes them atomically."""
         return self.folder("tmp")
 
     def folder(self, name: str) -> Path:
-        """Return a folder of the workspace; it is made where it is missing, for its owner alone."""
+        """Return a folder of the workspace; if missing, it is created with access for the owner only.
+
+        Raises:
+            StorageError: If it cannot be created.
+        """
         path = self.root / name
         if not path.is_dir():
             try:
@@ -228,72 +249,12 @@ class Workspace:
                 raise StorageError(
                     f"The folder {path} cannot be made.",
                     error.strerror or str(error),
-                    "See to it that the workspace's disk has space and may be written to.",
+                    "Make sure that the workspace's disk has space and can be written.",
                 ) from error
         return path
 
-    def request(
-        self,
-        subjects: Sequence[str] = (),
-        samples: Sequence[str] = (),
-        *,
-        class_name: str | None = None,
-        dataset: str | None = None,
-        models: Sequence[str] = (),
-        method: str = "auto",
-        defer: bool = False,
-        delete_originals: bool = False,
-        recipients: Sequence[str] = (),
-        **opening: str | None,
-    ) -> Request:
-        """Open an erasure request, to be given to ``run``; arguments as of ``expunge request open``.
-
-        Args:
-            subjects: Ids of subjects.
-            samples: Paths of samples.
-            class_name: All samples of a class.
-            dataset: Where to look.
-            models: Only these; none: all that saw it.
-            method: How.
-            defer: Publish the interim models and leave the repair for later.
-            delete_originals: Delete the images and labels from the user's folder, too.
-            recipients: To whom the data was handed out.
-            opening: ``received``, ``key``, ``ground``, … of :class:`expunge.queue.intake.Opening`.
-        """
-        from expunge.queue.intake import Opening, open_request
-        from expunge.steps.outcome import Request
-        from expunge.steps.scoping import Ask
-
-        ask = Ask(
-            subjects=tuple(subjects),
-            samples=tuple(samples),
-            class_name=class_name,
-            dataset=dataset,
-            models=tuple(models),
-            method=method,
-            defer=defer,
-            delete_originals=delete_originals,
-        )
-        opened = open_request(self, ask, Opening(recipients=tuple(recipients), **opening))
-        return Request(opened["request"], ask, opened)
-
-    def run(self, request: Request | str, actor: str | None = None) -> Outcome:
-        """Execute a request now: what ``expunge forget --yes`` does, with the same errors.
-
-        Args:
-            request: What ``request`` returned, or a request's id.
-            actor: Who approves and runs it; None: the user of the operating system.
-
-        Raises:
-            InputError: If a second person must approve it first, or it was refused.
-        """
-        from expunge.queue.batch import run_one
-        from expunge.steps.outcome import outcome_of
-
-        return outcome_of(run_one(self, request, actor))
-
-    def _settle_in(self, url: str) -> None:
-        """Write down where the catalog is."""
+    def _write_catalog_url(self, url: str) -> None:
+        """Write the URL of the catalog to the settings; an invalid URL is taken back."""
         file = self.root / SETTINGS
         if file.exists() or self.catalog.exists():
             raise InputError(
@@ -314,6 +275,11 @@ class Workspace:
         return self.root / "keys" / "suppression.key"
 
     def _make_key(self) -> None:
+        """Create the key, unless there is one.
+
+        Raises:
+            StorageError: If the key is missing although the suppression list has entries.
+        """
         self.folder("keys")
         if self._key_path.exists():
             return
@@ -322,14 +288,14 @@ class Workspace:
         else:
             suppressed = self.query("SELECT id FROM suppression LIMIT 1")
         if suppressed:
-            _ = self.key  # missing where it is needed: an error, never a new one
+            _ = self.key  # raises: a new key could not recognise the existing entries
         draft = self._key_path.with_name(f"{self._key_path.name}.{os.getpid()}")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(draft, self._key_path)  # the first of two processes wins
+            os.link(draft, self._key_path)  # atomic: of two processes, the first creates the key
         except FileExistsError:
             pass
         finally:
@@ -337,16 +303,16 @@ class Workspace:
 
     @cached_property
     def settings(self) -> WorkspaceSettings:
-        """What ``settings.toml`` says, or the defaults."""
+        """The settings in ``settings.toml``, or the defaults."""
         from expunge.settings import load_settings
 
         return load_settings(self.root)
 
     @property
     def _url(self) -> str | None:
-        """Where the catalog is, if it is not the file in the workspace."""
+        """URL of the catalog; None: the SQLite file in the workspace."""
         if "settings" not in self.__dict__ and not (self.root / SETTINGS).exists():
-            return None  # the common case, without the seconds that pydantic takes
+            return None  # avoids the slow import of pydantic
         return self.settings.catalog.url
 
     @cached_property
@@ -363,12 +329,20 @@ class Workspace:
         return open_engine(self._url or self.catalog)
 
 
+_listeners: list[Callable[[Workspace], object]] = []
+
+
+def on_events(listener: Callable[[Workspace], object]) -> None:
+    """Register a function to be called after each session that recorded events of requests."""
+    _listeners.append(listener)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
 def refuse_network_storage(path: Path) -> None:
-    """Raise an error if a path is on a network file system: locks and renames are no safe thing there."""
+    """Raise StorageError if a path is on a network file system, where locks and renames are unreliable."""
     kind = file_system(path)
     if kind is not None and NETWORK.fullmatch(kind):
         raise StorageError(
@@ -379,7 +353,7 @@ def refuse_network_storage(path: Path) -> None:
 
 
 def file_system(path: Path) -> str | None:
-    """Return the type of the file system that holds a path, or None where the system does not tell."""
+    """Return the type of the file system of a path; None if it is unknown."""
     try:
         mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -389,8 +363,8 @@ def file_system(path: Path) -> str | None:
         fields = line.split(" ")
         if len(fields) < 3:
             continue
-        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), fields[1])
-        inside = real == place or real.startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(best):  # of two mounts on one place, the later is seen
-            best, kind = place, fields[2]
+        mount_point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), fields[1])
+        inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
+        if inside and len(mount_point) >= len(best):  # a later mount on the same point hides the earlier one
+            best, kind = mount_point, fields[2]
     return kind

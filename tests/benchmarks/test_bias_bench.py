@@ -10,12 +10,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from benchmarks.bias import __main__ as suite
-from benchmarks.bias import box_labels, exact, labels, report
+from benchmarks.bias import __main__, box_labels, exact, labels, report
 from benchmarks.bias.coloured import FROM_A, FROM_B, draw
 from benchmarks.harness import records
 
-from expunge.bias.box_labels import KINDS
+from expunge.tasks.box_labels import KINDS
 
 
 def test_colours_follow_as_often_as_said_and_the_test_is_balanced() -> None:
@@ -85,10 +84,10 @@ def test_a_row_that_is_there_is_not_measured_again(tmp_path: Path, monkeypatch: 
     experiment = ModuleType("benchmarks.bias.fake")
     vars(experiment).update(SEEDS=2, FIGURES=("gap",), BASE="before", ABOUT="Nothing.", run=run)
     monkeypatch.setitem(sys.modules, "benchmarks.bias.fake", experiment)
-    monkeypatch.setattr(suite, "EXPERIMENTS", ("fake",))
+    monkeypatch.setattr(__main__, "EXPERIMENTS", ("fake",))
     monkeypatch.setattr(sys, "argv", ["bias", "--experiment", "fake", "--out", str(tmp_path)])
-    suite.main()
-    suite.main()
+    __main__.main()
+    __main__.main()
     assert asked == [0, 1]
     whom = [(line["seed"], line["who"]) for line in records(tmp_path / "fake.jsonl")]
     assert sorted(whom) == [(0, "after"), (0, "before"), (1, "after"), (1, "before")]

@@ -13,9 +13,9 @@ from benchmarks.harness import Cache
 from robust import scenes
 
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
 from expunge.data.types import Scan
-from expunge.exact.hashing import tensor_digest
+from expunge.storage.hashing import tensor_digest
 
 pytestmark = pytest.mark.slow
 BASE = Config("base", shards=1, stages=(1,), public_epochs=1)
@@ -28,7 +28,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Scan, Pat
     suite = Suite("detect", str(scenes.architecture(folder)), 32, 4, "mAP50-95")
     data = scenes.make(folder / "data")
     public = [f"images/train/s01_{k}.png" for k in range(3)]
-    found = attach(scan(data), read_subjects(data.with_name("subjects.csv")), public)
+    found = attach_subjects(scan(data), read_subjects(data.with_name("subjects.csv")), public)
     harness.train(suite, BASE, found, 0, folder, Cache(folder / "cache"))
     return suite, found, folder
 

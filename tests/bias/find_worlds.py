@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.leave_out import Problem, Recipe, module_of, problem, task, train, truth
 
-from expunge.bias.gradients import gradients_of, sketch_for
-from expunge.bias.tracin import Visit
+from expunge.bias.attribution.gradients import gradients_of, sketch_for
+from expunge.bias.attribution.tracin import Visit
 from expunge.tasks.protocol import Samples
 
 LINEAR = Recipe(hidden=0, steps=100)
@@ -90,7 +90,7 @@ def world(
     weights, kept = train(drawn, whole, recipe, inits[0], at)
     how = task()
     model = how.clone(module_of(weights))
-    wrong = how.mistaken(model, (drawn.held_x[:held], drawn.held_y[:held])).numpy()
+    wrong = how.misclassified(model, (drawn.held_x[:held], drawn.held_y[:held])).numpy()
     rows = np.arange(held) if every else np.flatnonzero(wrong)
     data: Samples = TensorDataset(drawn.x, drawn.y)
     target: Samples = Subset(TensorDataset(drawn.held_x, drawn.held_y), rows.tolist())

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expunge.bias.agreement import aggregate, agreement, best
-from expunge.bias.ranking import rank
+from expunge.bias.attribution.agreement import aggregate, agreement, best
+from expunge.bias.attribution.ranking import rank
 from expunge.errors import InputError
 
 NAN = float("nan")

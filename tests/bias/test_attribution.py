@@ -13,10 +13,10 @@ from benchmarks.leave_out import Problem, Recipe, module_of, train
 from bias.find_worlds import LINEAR, MANY, SAMPLES, SEEDS, World, linear, pairs, rho, world
 from torch import nn
 
-from expunge.bias.gradients import LAST_LAYER, PROJECTED, Gradients, gradients_of
-from expunge.bias.sketch import Sketch
-from expunge.bias.tracin import Visit, tracin
-from expunge.bias.trak import trak
+from expunge.bias.attribution.gradients import LAST_LAYER, PROJECTED, Gradients, gradients_of
+from expunge.bias.attribution.sketch import Sketch
+from expunge.bias.attribution.tracin import Visit, tracin
+from expunge.bias.attribution.trak import trak
 from expunge.errors import InputError
 from expunge.tasks.module import ModuleTask
 

@@ -14,18 +14,28 @@ from cleanlab.object_detection.rank import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.bias.box_labels import KINDS, combined, doubts, qualities, similarity, softmin, suppressed
-from expunge.bias.boxes import Picture
+from expunge.tasks.box_labels import (
+    KINDS,
+    combine_kinds,
+    label_doubt,
+    qualities,
+    similarity,
+    softmin,
+    suppress_overlapping,
+)
+from expunge.tasks.boxes import PictureBoxes
 
 LEFT, RIGHT, SHIFTED = [0.0, 0, 10, 10], [20.0, 0, 30, 10], [0.0, 6, 10, 16]
 CLASSES = 3
 
 
-def picture(truth: list[list[float]], classes: list[int], found: list[list[float]]) -> Picture:
+def picture(truth: list[list[float]], classes: list[int], found: list[list[float]]) -> PictureBoxes:
     """Return a picture; detections are xyxy, confidence, class."""
     rows = np.array(found, dtype=np.float64).reshape(-1, 6)
     boxes = np.array(truth, dtype=np.float64).reshape(-1, 4)
-    return Picture(boxes, np.array(classes, dtype=np.int64), rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
+    return PictureBoxes(
+        boxes, np.array(classes, dtype=np.int64), rows[:, :4], rows[:, 4], rows[:, 5].astype(int)
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,22 +51,22 @@ def picture(truth: list[list[float]], classes: list[int], found: list[list[float
         ([], [], [], None),
     ],
 )
-def test_every_kind_of_error_is_told(
+def test_each_kind_of_error_is_found(
     truth: list[list[float]], classes: list[int], found: list[list[float]], worst: str | None
 ) -> None:
-    (said,) = doubts([picture(truth, classes, found)])
-    assert ((said >= 0) & (said <= 1)).all()
+    (doubts,) = label_doubt([picture(truth, classes, found)])
+    assert ((doubts >= 0) & (doubts <= 1)).all()
     if worst is None:
-        assert said.max() < 0.15
+        assert doubts.max() < 0.15
     elif worst == "misplaced":  # a box in a wrong place has nothing that supports it, either
-        assert said[KINDS.index(worst)] > 0.4
-        assert said[[KINDS.index("overlooked"), KINDS.index("swapped")]].max() < 0.15
+        assert doubts[KINDS.index(worst)] > 0.4
+        assert doubts[[KINDS.index("overlooked"), KINDS.index("swapped")]].max() < 0.15
     else:
-        assert KINDS[int(said.argmax())] == worst
-        assert said.max() > 0.5
+        assert KINDS[int(doubts.argmax())] == worst
+        assert doubts.max() > 0.5
 
 
-def drawn(rng: np.random.Generator, certain: bool) -> Picture:
+def drawn(rng: np.random.Generator, certain: bool) -> PictureBoxes:
     """A picture in which some detections are near a labelled box, and some are not."""
     n, m = int(rng.integers(0, 4)), int(rng.integers(0, 6))
 
@@ -68,7 +78,7 @@ def drawn(rng: np.random.Generator, certain: bool) -> Picture:
     if n and m:
         found[0] = truth[0] + rng.normal(0, 1, 4)
     scores = np.ones(m) if certain else rng.uniform(0.01, 1, m)
-    return Picture(truth, rng.integers(0, CLASSES, n), found, scores, rng.integers(0, CLASSES, m))
+    return PictureBoxes(truth, rng.integers(0, CLASSES, n), found, scores, rng.integers(0, CLASSES, m))
 
 
 @given(st.integers(0, 10_000))
@@ -77,11 +87,13 @@ def test_where_detections_are_certain_the_scores_are_those_of_cleanlab(seed: int
     rng = np.random.default_rng(seed)
     pictures = [drawn(rng, certain=True) for _ in range(4)]
     labels = [{"bboxes": p.boxes, "labels": p.classes} for p in pictures]
-    said = [by_class(p) for p in pictures]
+    detections = [by_class(p) for p in pictures]
     theirs = {
-        "overlooked": compute_overlooked_box_scores(labels=labels, predictions=said),
-        "misplaced": compute_badloc_box_scores(labels=labels, predictions=said),
-        "swapped": compute_swap_box_scores(labels=labels, predictions=said, overlapping_label_check=False),
+        "overlooked": compute_overlooked_box_scores(labels=labels, predictions=detections),
+        "misplaced": compute_badloc_box_scores(labels=labels, predictions=detections),
+        "swapped": compute_swap_box_scores(
+            labels=labels, predictions=detections, overlapping_label_check=False
+        ),
     }
     alike = np.concatenate([similarity(p.boxes, p.found).ravel() for p in pictures])
     floor = {"swapped": alike.min(initial=1.0)}  # of any picture: below it theirs does not go
@@ -94,7 +106,7 @@ def test_where_detections_are_certain_the_scores_are_those_of_cleanlab(seed: int
             assert softmin(ours) == pytest.approx(pooled[i])
 
 
-def by_class(p: Picture) -> np.ndarray:
+def by_class(p: PictureBoxes) -> np.ndarray:
     """The detections as cleanlab takes them: for each class its boxes with their confidence."""
     made = np.empty(CLASSES, dtype=object)
     for k in range(CLASSES):
@@ -107,7 +119,7 @@ def by_class(p: Picture) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 def test_less_certain_detections_raise_fewer_doubts(seed: int) -> None:
     p = drawn(np.random.default_rng(seed), certain=False)
-    timid = Picture(p.boxes, p.classes, p.found, p.scores / 2, p.said)
+    timid = PictureBoxes(p.boxes, p.classes, p.found, p.scores / 2, p.said)
     for kind, ours in qualities(p).items():
         others = qualities(timid)[kind]
         assert ((others <= ours) if kind == "spurious" else (others >= ours)).all()
@@ -136,20 +148,20 @@ def test_planted_errors_are_found_and_a_random_ranking_finds_chance() -> None:
             else:
                 boxes = np.concatenate([boxes, [[6.0, 40, 18, 56]]])
                 named = np.append(named, 0)
-        pictures.append(Picture(boxes, named, found, scores, np.append(classes, 0)))
-    harm = combined(doubts(pictures))
+        pictures.append(PictureBoxes(boxes, named, found, scores, np.append(classes, 0)))
+    harm = combine_kinds(label_doubt(pictures))
     assert wrong[np.argsort(-harm)[:40]].mean() > 0.85
     assert wrong[rng.permutation(200)[:40]].mean() < 0.4
 
 
-def test_of_overlapping_detections_the_most_confident_speaks() -> None:
+def test_of_overlapping_detections_the_most_confident_counts() -> None:
     torn = picture([LEFT], [0], [[*LEFT, 0.7, 0], [*LEFT, 0.4, 1], [*RIGHT, 0.1, 1]])
-    assert suppressed(torn).scores.tolist() == [0.7, 0.1]
-    assert doubts([torn])[0, KINDS.index("swapped")] < 0.1
+    assert suppress_overlapping(torn).scores.tolist() == [0.7, 0.1]
+    assert label_doubt([torn])[0, KINDS.index("swapped")] < 0.1
     other = picture([LEFT], [0], [[*LEFT, 0.4, 0], [*LEFT, 0.7, 1]])
-    assert doubts([other])[0, KINDS.index("swapped")] > 0.5
+    assert label_doubt([other])[0, KINDS.index("swapped")] > 0.5
     equal = picture([LEFT], [0], [[*LEFT, 0.5, 0], [*LEFT, 0.5, 1]])
-    assert len(suppressed(equal).scores) == 2
+    assert len(suppress_overlapping(equal).scores) == 2
 
 
 def test_a_soft_minimum_lies_between_the_least_and_the_mean() -> None:

@@ -9,20 +9,19 @@ import torch
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
-from expunge.bias.boxes import (
+from expunge.bias.metrics.detection import (
     THRESHOLDS,
-    Picture,
     found_share,
     matched,
     mean_average_precision,
-    overlap,
     working_point,
 )
+from expunge.tasks.boxes import PictureBoxes, box_overlap
 
 PERFECT = (0.995, 0.995)  # as Ultralytics reads it: precision falls to 0 at the last of 101 places
 
 
-def pictures(seed: int, count: int = 40, classes: int = 2) -> list[Picture]:
+def pictures(seed: int, count: int = 40, classes: int = 2) -> list[PictureBoxes]:
     """Images with up to five objects, most of them found, some twice, and false alarms."""
     rng, made = np.random.default_rng(seed), []
     for _ in range(count):
@@ -36,11 +35,11 @@ def pictures(seed: int, count: int = 40, classes: int = 2) -> list[Picture]:
         wild = np.concatenate([corner, corner + 20], axis=1)
         found = np.concatenate([near, wild])
         said = np.concatenate([own[again], rng.integers(0, classes, len(wild))])
-        made.append(Picture(boxes, own, found, rng.random(len(found)), said))
+        made.append(PictureBoxes(boxes, own, found, rng.random(len(found)), said))
     return made
 
 
-def theirs(made: list[Picture]) -> tuple[np.ndarray, list[np.ndarray]]:
+def theirs(made: list[PictureBoxes]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Ultralytics' average precision (classes, 10), and its matches of each image."""
     validator = BaseValidator.__new__(BaseValidator)
     validator.iouv = torch.tensor(THRESHOLDS)
@@ -102,7 +101,7 @@ def test_weights_are_repetitions() -> None:
 def test_by_hand() -> None:
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30.0]])
     found = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60.0]])
-    picture = Picture(boxes, np.array([0, 0]), found, np.array([0.9, 0.8, 0.3]), np.array([0, 0, 0]))
+    picture = PictureBoxes(boxes, np.array([0, 0]), found, np.array([0.9, 0.8, 0.3]), np.array([0, 0, 0]))
     matches = matched([picture])
     assert matches.taken[:, 0].tolist() == [0, -1, -1]
     assert matches.score.tolist() == [0.9, -np.inf]
@@ -119,7 +118,7 @@ def test_by_hand() -> None:
 
 def test_another_groups_object_is_neither_right_nor_wrong() -> None:
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30.0]])
-    picture = Picture(boxes, np.array([0, 0]), boxes, np.array([0.9, 0.8]), np.array([0, 0]))
+    picture = PictureBoxes(boxes, np.array([0, 0]), boxes, np.array([0.9, 0.8]), np.array([0, 0]))
     matches = matched([picture])
     for own in (0, 1):
         assert mean_average_precision(matches, np.arange(2) == own, np.ones(1, bool)) == pytest.approx(
@@ -128,9 +127,9 @@ def test_another_groups_object_is_neither_right_nor_wrong() -> None:
 
 
 def test_nothing_at_all() -> None:
-    empty = Picture(*(np.empty((0, 4)), np.empty(0, np.int64)) * 1, np.empty((0, 4)), np.empty(0),
+    empty = PictureBoxes(*(np.empty((0, 4)), np.empty(0, np.int64)) * 1, np.empty((0, 4)), np.empty(0),
                     np.empty(0, np.int64))  # fmt: skip
     matches = matched([empty, empty])
     assert working_point(matches) == 0
     assert np.isnan(mean_average_precision(matches, np.ones(0, bool), np.ones(2, bool))).all()
-    assert overlap(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0] == 0
+    assert box_overlap(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0] == 0

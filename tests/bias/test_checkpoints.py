@@ -8,10 +8,16 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from expunge.bias.checkpoints import Checkpoint, asked, doubts_of, held_out, visit_all
-from expunge.bias.trak import trak
+from expunge.bias.attribution.checkpoints import (
+    Checkpoint,
+    evaluate_batches,
+    held_out,
+    label_doubts_of,
+    visit_all,
+)
+from expunge.bias.attribution.trak import trak
+from expunge.bias.label_quality import subject_groups
 from expunge.data.types import Sample
-from expunge.harm.labels import subject_groups
 from expunge.tasks.module import ModuleTask
 
 TASK = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
@@ -39,12 +45,14 @@ def test_only_shards_that_never_saw_a_sample_speak_of_it_as_they_last_stood() ->
         shard(2, 0.2, 3),
         Checkpoint(lambda: constant(0.01), np.array([3])),  # of everybody's data
     ]
-    found = held_out(lambda model, part: doubts_of(TASK, model, part), points, data)[:, 0]
+    found = held_out(lambda model, part: label_doubts_of(TASK, model, part), points, data)[:, 0]
     np.testing.assert_allclose(
         found[:3], [(0.4 + 0.8) / 2, (0.1 + 0.8) / 2, (0.1 + 0.4 + 0.8) / 3], rtol=1e-6
     )
     assert np.isnan(found[3])
-    rows = held_out(lambda m, part: asked(TASK, m, part, lambda m, b: m(b[0]).softmax(1)), points, data)
+    rows = held_out(
+        lambda m, part: evaluate_batches(TASK, m, part, lambda m, b: m(b[0]).softmax(1)), points, data
+    )
     np.testing.assert_allclose(rows[:3, 0], 1 - found[:3], rtol=1e-6)
 
 
@@ -55,14 +63,14 @@ def test_shards_speak_also_where_the_published_model_was_polished_on_everything(
         shard(1, 0.6, 1, final=False),
         Checkpoint(lambda: constant(0.01), np.arange(2), final=True),
     ]
-    found = held_out(lambda model, part: doubts_of(TASK, model, part), points, data)[:, 0]
+    found = held_out(lambda model, part: label_doubts_of(TASK, model, part), points, data)[:, 0]
     np.testing.assert_allclose(found, [0.4, 0.1], rtol=1e-6)
 
 
 def test_without_shards_nothing_is_held_out() -> None:
     data = TensorDataset(torch.zeros((3, 1)), torch.zeros(3, dtype=torch.long))
     points = [Checkpoint(lambda: constant(0.5), np.arange(3))]
-    assert np.isnan(held_out(lambda model, part: doubts_of(TASK, model, part), points, data)).all()
+    assert np.isnan(held_out(lambda model, part: label_doubts_of(TASK, model, part), points, data)).all()
 
 
 def test_a_sample_is_attributed_by_its_own_shard() -> None:

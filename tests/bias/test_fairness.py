@@ -11,14 +11,14 @@ import bias_world
 import pytest
 from bias_world import SECRET, Grouped, grouped
 
-from expunge import training
-from expunge.bias.readings import Classified
+from expunge.bias import measure as fairness
+from expunge.bias.measure import MeasureOptions, compare, measure, removal_of
+from expunge.bias.metrics.readings import Classified
+from expunge.bias.workspace_groups import record_search
 from expunge.cli.main import cli
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import InputError
-from expunge.harm import fairness
-from expunge.harm.fairness import Question, compare, measure, removal_of
-from expunge.harm.grouping import note_found
-from expunge.steps.scoping import Ask
+from expunge.models import training
 from expunge.tasks.predictions import class_probabilities
 from expunge.tasks.yolo import open_model, samples_of, yolo_task
 
@@ -32,8 +32,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 pictures = pytest.mark.parametrize("world", ["classify"], indirect=True)
 
 
-def asked(*columns: str, **changes: Any) -> Question:
-    return Question("shop", columns or ("tone",), **{"draws": 100, **changes})
+def asked(*columns: str, **changes: Any) -> MeasureOptions:
+    return MeasureOptions("shop", columns or ("tone",), **{"draws": 100, **changes})
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
@@ -52,7 +52,7 @@ def test_the_figures_of_all_are_those_of_the_task(world: Grouped) -> None:
     assert found["samples"] == 58
     opened = open_model(next(world.folder.glob("untrained-*.pt")))
     task = yolo_task(opened)
-    from expunge.catalog.datasets import get_version, load_samples
+    from expunge.catalog.dataset_store import get_version, load_samples
 
     with world.workspace.session() as session:
         version = get_version(session, "shop")
@@ -84,13 +84,13 @@ def test_combinations_and_a_table_of_its_own(world: Grouped) -> None:
 )  # fmt: skip
 def test_bad_input_names_no_value(world: Grouped, changes: dict[str, Any]) -> None:
     with pytest.raises(InputError) as error:
-        measure(world.workspace, "m", Question(**{"data": "shop", "columns": ("tone",), **changes}))
+        measure(world.workspace, "m", MeasureOptions(**{"data": "shop", "columns": ("tone",), **changes}))
     for value in (SECRET, "dark", "light", "rare"):
         assert value not in str(error.value)
 
 
 @pictures
-def test_a_table_that_speaks_of_nothing_here(world: Grouped) -> None:
+def test_a_table_without_a_sample_of_the_dataset(world: Grouped) -> None:
     table = world.groups_file("subject,tone", [("nobody", SECRET)], "none.csv")
     with pytest.raises(InputError) as error:
         measure(world.workspace, "m", asked(file=table))
@@ -136,8 +136,8 @@ def test_two_models_side_by_side(world: Grouped) -> None:
 @pictures
 def test_what_found_does_not_judge(world: Grouped) -> None:
     assert not any("found" in w for w in measure(world.workspace, "m", asked(split="val"))["warnings"])
-    note_found(world.workspace, "shop", "val")
-    note_found(world.workspace, "shop", "val")
+    record_search(world.workspace, "shop", "val")
+    record_search(world.workspace, "shop", "val")
     warned = measure(world.workspace, "m", asked(split="val"))["warnings"]
     assert any("does not judge" in w for w in warned)
     assert not any("judge" in w for w in measure(world.workspace, "m", asked())["warnings"])
@@ -147,7 +147,7 @@ def test_what_found_does_not_judge(world: Grouped) -> None:
 @pictures
 def test_what_a_removal_leaves(world: Grouped) -> None:
     dark = [who for who, tone in world.tones.items() if tone == "dark" and who.startswith("train")]
-    found = removal_of(world.workspace, Ask(subjects=dark[:9]), ["tone"])
+    found = removal_of(world.workspace, ErasureRequest(subjects=dark[:9]), ["tone"])
     entry = next(g for g in found["groups"] if g["group"] == "dark")
     assert (entry["samples"], entry["removed"], entry["left_too_few"]) == (24, 18, True)
     assert found["loses_most"] == 1
@@ -216,7 +216,7 @@ def test_comparing_on_the_command_line(world: Grouped, capsys: pytest.CaptureFix
 
 @pictures
 def test_an_ensemble_says_the_mean_probability(world: Grouped) -> None:
-    from expunge.catalog.datasets import get_version, load_samples
+    from expunge.catalog.dataset_store import get_version, load_samples
 
     with world.workspace.session() as session:
         version = get_version(session, "shop")
@@ -230,7 +230,7 @@ def test_an_ensemble_says_the_mean_probability(world: Grouped) -> None:
 
 
 @pictures
-def test_weights_that_are_gone(world: Grouped) -> None:
+def test_missing_weights(world: Grouped) -> None:
     training.adopt(world.workspace, bias_world.untrained(world.folder, "classify", 2), "shop", "lost")
     next((world.workspace.models / "lost").glob("*.pt")).unlink()
     with pytest.raises(InputError, match="are gone"):
@@ -238,11 +238,11 @@ def test_weights_that_are_gone(world: Grouped) -> None:
 
 
 @pictures
-def test_who_is_served_worse_is_told_with_advice(world: Grouped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_harmed_group_gives_a_warning_with_advice(world: Grouped, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures are made up: a second model that is wrong about every dark sample."""
-    right = fairness.read
+    right = fairness.evaluate
 
-    def read(opened: Any, ground: Any, question: Question, minimum: int) -> Any:
+    def read(opened: Any, ground: Any, question: MeasureOptions, minimum: int) -> Any:
         reading, setting = right(opened, ground, question, minimum)
         said = reading.truth.copy()
         if calls:
@@ -252,7 +252,7 @@ def test_who_is_served_worse_is_told_with_advice(world: Grouped, monkeypatch: py
         return Classified(reading.truth, said, reading.confidence, 2), setting
 
     calls: list[int] = []
-    monkeypatch.setattr(fairness, "read", read)
+    monkeypatch.setattr(fairness, "evaluate", read)
     found = compare(world.workspace, ["m", "m"], asked())
     assert found["changes"]["harmed"] == [["dark"]]
     assert any("1 of the groups" in w and "collect" in w for w in found["warnings"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``bias find`` on models of a workspace: what it says, what it writes, what `forget --from` makes of it."""
+"""``bias find`` on models of a workspace: its report, its files, and `forget --from` with its list."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from click.testing import CliRunner
 from PIL import Image
 from proof import Story, quiet, train_inline
 
-from expunge import training
-from expunge.bias.box_labels import KINDS
-from expunge.bias.checkpoints import mistaken_of
+from expunge.bias.attributed_models import FINAL_ONLY, STAGES, states_of, total_rate
+from expunge.bias.attribution.checkpoints import misclassified_of
+from expunge.bias.contact_sheet import LABELLED, _box_predictions, _letterbox, _relative_box
+from expunge.bias.find import _load_context, find
+from expunge.bias.search import Search
 from expunge.cli.bias_find import find as command
 from expunge.cli.selecting import lines
 from expunge.data.labels import read_boxes
@@ -27,10 +29,9 @@ from expunge.data.yolo import label_file
 from expunge.errors import InputError
 from expunge.exact.graph import build_graph
 from expunge.exact.model import ErasableModel
-from expunge.harm.finding import Search, _ground, find
-from expunge.harm.models import FINAL_ONLY, STAGES, states_of, total_rate
-from expunge.harm.sheet import LABELLED, _box, _of_boxes, _share
+from expunge.models import training
 from expunge.progress import Progress
+from expunge.tasks.box_labels import KINDS
 from expunge.tasks.yolo import open_model, yolo_task
 
 TASKS = ("classify", "detect")
@@ -56,7 +57,7 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def table(story: Story, column: str = "light") -> Path:
     """Write a table of groups: by path, every second validation sample is of the night; p0's are late."""
     with story.workspace.session() as session:
-        from expunge.catalog.datasets import get_version, load_samples
+        from expunge.catalog.dataset_store import get_version, load_samples
 
         samples = load_samples(session, get_version(session, "shop"))
     file = story.folder / f"{column}.csv"
@@ -107,7 +108,7 @@ def test_by_sample(report: dict[str, Any], story: Story) -> None:
     assert page.count("model:") == len(few)
 
 
-def test_what_is_said_names_nobody(report: dict[str, Any]) -> None:
+def test_the_report_names_nobody(report: dict[str, Any]) -> None:
     text = json.dumps({**report, "files": None})
     assert "p0" not in text
     assert ".png" not in text
@@ -120,9 +121,9 @@ def test_by_subject_and_the_list_is_taken(story: Story, tmp_path: Path) -> None:
     assert (report["ranked"], report["top"], len(few)) == (6, 2, 2)
     listed = lines(Path(report["files"]["forget"]))
     assert listed == tuple(r["subject"] for r in few)
-    from expunge import pipeline
+    from expunge.erasure import execution
 
-    plan = pipeline.dry_run(story.workspace, pipeline.Ask(listed=listed, dataset="shop"))
+    plan = execution.dry_run(story.workspace, execution.ErasureRequest(listed=listed, dataset="shop"))
     assert plan["samples"] >= len(few)
     with pytest.raises(InputError, match="ranking of everything"):
         lines(Path(report["files"]["ranking"]))
@@ -170,7 +171,7 @@ def test_with_folds_every_label_is_judged_by_who_never_saw_it(story: Story, tmp_
         assert any(f"({kind})" in page for kind in KINDS)
 
 
-def test_a_checkpoint_speaks_of_those_it_saw(story: Story) -> None:
+def test_a_checkpoint_scores_the_samples_it_saw(story: Story) -> None:
     opened = open_model(story.workspace.root / story.newest().weights)
     task = yolo_task(opened)
     model = ErasableModel.open(story.workspace, story.newest(), quiet())
@@ -194,7 +195,7 @@ def test_a_checkpoint_speaks_of_those_it_saw(story: Story) -> None:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"target": "harm"}, "no target"),
+        ({"target": "harm"}, "target is unknown"),
         ({"split": "test"}, "never judges|looked for on the split 'test'"),
         ({"target": "worst-group"}, "not named"),
         ({"target": "worst-group", "columns": ("age",)}, "no column 'age'"),
@@ -219,7 +220,8 @@ def test_bad_input(story: Story, tmp_path: Path, values: dict[str, Any], complai
 
 def test_a_target_without_errors(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "expunge.bias.checkpoints.mistaken_of", lambda *a: np.zeros_like(mistaken_of(*a), dtype=bool)
+        "expunge.bias.attribution.checkpoints.misclassified_of",
+        lambda *a: np.zeros_like(misclassified_of(*a), dtype=bool),
     )
     with pytest.raises(InputError, match="no error to explain"):
         look(story)
@@ -272,17 +274,17 @@ def test_an_empty_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize("story", ["detect"], indirect=True)
 def test_boxes_lie_where_the_label_file_says(story: Story) -> None:
     search = Search("m", "errors")
-    ground = _ground(story.workspace, search, Progress(quiet=True))
+    ground = _load_context(story.workspace, search, Progress(quiet=True))
     samples = [s for s in ground.train if s.label_digest][:4]
-    for sample, said in zip(samples, _of_boxes(ground, samples, search), strict=True):
+    for sample, prediction in zip(samples, _box_predictions(ground, samples, search), strict=True):
         rows = read_boxes(label_file(ground.version.root, sample.path).read_text(), 3, "")
-        drawn = np.array([box for box, colour in said.boxes if colour == LABELLED])
+        drawn = np.array([box for box, colour in prediction.boxes if colour == LABELLED])
         x, y, w, h = rows[0, 1:]
         np.testing.assert_allclose(drawn[0], (x - w / 2, y - h / 2, x + w / 2, y + h / 2), atol=0.02)
 
 
 def test_the_letterbox_is_undone(tmp_path: Path) -> None:
     Image.new("RGB", (100, 50)).save(tmp_path / "wide.png")
-    share = _share(tmp_path / "wide.png", 64)
-    assert _box((0, 16, 64, 48), share) == pytest.approx((0, 0, 1, 1))
-    assert _box((32, 24, 70, 40), share) == pytest.approx((0.5, 0.25, 1, 0.75))
+    share = _letterbox(tmp_path / "wide.png", 64)
+    assert _relative_box((0, 16, 64, 48), share) == pytest.approx((0, 0, 1, 1))
+    assert _relative_box((32, 24, 70, 40), share) == pytest.approx((0.5, 0.25, 1, 0.75))

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from expunge.bias.folds import folds_of, out_of_fold
 from expunge.errors import InputError
-from expunge.harm.folds import folds_of, out_of_fold
 from expunge.tasks.module import ModuleTask
 
 PEOPLE = [f"p{i // 3}" for i in range(24)]
@@ -26,7 +26,7 @@ class Watched(ModuleTask):
         return super().retrain(model, retain, **settings)
 
 
-def test_nobody_is_judged_by_who_saw_them() -> None:
+def test_no_model_predicts_a_person_it_was_trained_on() -> None:
     task = Watched(nn.CrossEntropyLoss(reduction="none"), fresh=lambda: nn.Linear(1, 2))
     data = TensorDataset(torch.arange(24.0)[:, None], torch.arange(24) % 2)
     judged, images = [], []

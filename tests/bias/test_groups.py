@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups from tables: by sample, subject, pair or box; what is missing or mixed; what is refused."""
+"""Groups from tables by sample, subject, pair or box; missing and mixed values; refused tables."""
 
 from __future__ import annotations
 

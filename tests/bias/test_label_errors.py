@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from expunge.bias.label_errors import (
+from expunge.bias.attribution.label_errors import (
     confident_joint,
     cross_validated,
     label_issues,
@@ -21,7 +21,7 @@ from expunge.bias.label_errors import (
     self_confidence,
     thresholds,
 )
-from expunge.bias.softmax import fit_head
+from expunge.bias.attribution.softmax import fit_head
 from expunge.errors import InputError
 
 
@@ -59,19 +59,19 @@ def test_planted_errors_are_found_and_a_random_ranking_finds_chance() -> None:
     for seed in range(3):
         p = problem(seed, 400, bad=(0, 1, 2), share=0.4)
         labels = p.y.numpy()
-        said = cross_validated(p.x.double().numpy(), labels, seed=seed)
+        held_out = cross_validated(p.x.double().numpy(), labels, seed=seed)
         top = int(p.wrong.sum())
-        order = np.argsort(self_confidence(labels, said))
+        order = np.argsort(self_confidence(labels, held_out))
         hits.append(p.wrong[order[:top]].mean())
         chance.append(p.wrong[np.random.default_rng(seed).permutation(400)[:top]].mean())
-        theirs.append(p.wrong[np.argsort(get_self_confidence_for_each_label(labels, said))[:top]].mean())
+        theirs.append(p.wrong[np.argsort(get_self_confidence_for_each_label(labels, held_out))[:top]].mean())
     assert hits == theirs
     assert np.mean(hits) > 0.6
     assert np.mean(chance) < 0.3
 
 
 def test_no_label_is_judged_by_a_head_that_saw_it() -> None:
-    """Changing one label changes nothing of what is said of its sample, or of others of its subject."""
+    """Changing one label does not change the predictions for samples of its subject."""
     rng = np.random.default_rng(0)
     x, labels, people = rng.normal(size=(60, 4)), rng.integers(0, 3, 60), [f"s{i // 3}" for i in range(60)]
     before = cross_validated(x, labels, people, classes=3)
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused(labels: list[int], p: list[list[float]], c
 
 def test_nothing_to_cross_validate() -> None:
     x = np.zeros((4, 2))
-    with pytest.raises(InputError, match="nothing to cross-validate"):
+    with pytest.raises(InputError, match="Cross-validation is not possible"):
         cross_validated(x, np.array([0, 1, 0, 1]), ["a"] * 4)
     x[0, 0] = np.inf
     with pytest.raises(InputError, match="not a finite number"):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.calibration import calibration_curve
 
-from expunge.bias import metrics
-from expunge.bias.calibration import calibration_error
+from expunge.bias.metrics import classification
+from expunge.bias.metrics.calibration import calibration_error
 
 
 def drawn(
@@ -27,8 +27,8 @@ def drawn(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_classes_as_fairlearn_has_them(seed: int) -> None:
-    truth, said, group = drawn(seed, 2)
-    counts = metrics.count(truth, said, group, 3, 2)
+    truth, predicted, group = drawn(seed, 2)
+    counts = classification.count(truth, predicted, group, 3, 2)
     frame = fair.MetricFrame(
         metrics={
             "accuracy": sk.accuracy_score,
@@ -39,64 +39,68 @@ def test_two_classes_as_fairlearn_has_them(seed: int) -> None:
             "fpr": fair.false_positive_rate,
         },
         y_true=truth,
-        y_pred=said,
+        y_pred=predicted,
         sensitive_features=group,
     )
     theirs = frame.by_group
-    np.testing.assert_allclose(metrics.accuracy(counts), theirs["accuracy"])
-    np.testing.assert_allclose(metrics.recall(counts)[:, 1], theirs["recall"])
-    np.testing.assert_allclose(metrics.recall(counts)[:, 1], theirs["tpr"])
-    np.testing.assert_allclose(metrics.precision(counts)[:, 1], theirs["precision"])
-    np.testing.assert_allclose(metrics.selection_rate(counts)[:, 1], theirs["selection"])
-    np.testing.assert_allclose(metrics.false_positive_rate(counts)[:, 1], theirs["fpr"])
-    assert metrics.gap(metrics.accuracy(counts)) == pytest.approx(frame.difference()["accuracy"])
+    np.testing.assert_allclose(classification.accuracy(counts), theirs["accuracy"])
+    np.testing.assert_allclose(classification.recall(counts)[:, 1], theirs["recall"])
+    np.testing.assert_allclose(classification.recall(counts)[:, 1], theirs["tpr"])
+    np.testing.assert_allclose(classification.precision(counts)[:, 1], theirs["precision"])
+    np.testing.assert_allclose(classification.selection_rate(counts)[:, 1], theirs["selection"])
+    np.testing.assert_allclose(classification.false_positive_rate(counts)[:, 1], theirs["fpr"])
+    assert classification.gap(classification.accuracy(counts)) == pytest.approx(
+        frame.difference()["accuracy"]
+    )
     for ours, library in (
-        (metrics.demographic_parity_difference, fair.demographic_parity_difference),
-        (metrics.equalised_odds_difference, fair.equalized_odds_difference),
+        (classification.demographic_parity_difference, fair.demographic_parity_difference),
+        (classification.equalised_odds_difference, fair.equalized_odds_difference),
     ):
-        assert ours(counts) == pytest.approx(library(truth, said, sensitive_features=group))
-        flipped = library(1 - truth, 1 - said, sensitive_features=group)
+        assert ours(counts) == pytest.approx(library(truth, predicted, sensitive_features=group))
+        flipped = library(1 - truth, 1 - predicted, sensitive_features=group)
         assert ours(counts) == pytest.approx(flipped)  # whichever class is called positive
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_several_classes_are_each_against_the_rest(seed: int) -> None:
-    truth, said, group = drawn(seed, 4)
-    counts = metrics.count(truth, said, group, 3, 4)
+    truth, predicted, group = drawn(seed, 4)
+    counts = classification.count(truth, predicted, group, 3, 4)
     parity, odds = (
-        [library(truth == k, said == k, sensitive_features=group) for k in range(4)]
+        [library(truth == k, predicted == k, sensitive_features=group) for k in range(4)]
         for library in (fair.demographic_parity_difference, fair.equalized_odds_difference)
     )
-    assert metrics.demographic_parity_difference(counts) == pytest.approx(max(parity))
-    assert metrics.equalised_odds_difference(counts) == pytest.approx(max(odds))
+    assert classification.demographic_parity_difference(counts) == pytest.approx(max(parity))
+    assert classification.equalised_odds_difference(counts) == pytest.approx(max(odds))
     for g in range(3):
         own = group == g
-        macro = sk.precision_recall_fscore_support(truth[own], said[own], average="macro")
-        assert metrics.mean_over_classes(metrics.recall(counts))[g] == pytest.approx(macro[1])
-        assert metrics.mean_over_classes(metrics.precision(counts))[g] == pytest.approx(macro[0])
-        table = metrics.confusion(truth, said, group, 3, 4)[g]
-        assert (table == sk.confusion_matrix(truth[own], said[own], labels=range(4))).all()
+        macro = sk.precision_recall_fscore_support(truth[own], predicted[own], average="macro")
+        assert classification.mean_over_classes(classification.recall(counts))[g] == pytest.approx(macro[1])
+        assert classification.mean_over_classes(classification.precision(counts))[g] == pytest.approx(
+            macro[0]
+        )
+        table = classification.confusion(truth, predicted, group, 3, 4)[g]
+        assert (table == sk.confusion_matrix(truth[own], predicted[own], labels=range(4))).all()
 
 
 def test_weights_are_repetitions() -> None:
-    truth, said, group = drawn(0, 3)
+    truth, predicted, group = drawn(0, 3)
     weights = np.random.default_rng(1).integers(0, 4, len(truth))
-    repeated = [np.repeat(part, weights) for part in (truth, said, group)]
-    one = metrics.count(truth, said, group, 3, 3, weights.astype(float))
-    other = metrics.count(*repeated, 3, 3)
-    for name in ("truth", "said", "hits"):
+    repeated = [np.repeat(part, weights) for part in (truth, predicted, group)]
+    one = classification.count(truth, predicted, group, 3, 3, weights.astype(float))
+    other = classification.count(*repeated, 3, 3)
+    for name in ("truth", "predicted", "hits"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert (one.pooled.total == other.truth.sum()).all()
 
 
-def test_what_cannot_be_told_is_nan_and_stays_out() -> None:
-    truth, said, group = np.array([0, 0, 1]), np.array([0, 0, 1]), np.array([0, 0, 1])
-    counts = metrics.count(truth, said, group, 3, 2)
-    assert np.isnan(metrics.accuracy(counts)[2])
-    assert np.isnan(metrics.recall(counts)[0, 1])
-    assert metrics.gap(metrics.accuracy(counts)) == 0
-    assert np.isnan(metrics.gap(np.array([np.nan, 0.5])))
-    assert np.isnan(metrics.equalised_odds_difference(counts.of([0])))
+def test_undefined_rates_are_nan_and_left_out() -> None:
+    truth, predicted, group = np.array([0, 0, 1]), np.array([0, 0, 1]), np.array([0, 0, 1])
+    counts = classification.count(truth, predicted, group, 3, 2)
+    assert np.isnan(classification.accuracy(counts)[2])
+    assert np.isnan(classification.recall(counts)[0, 1])
+    assert classification.gap(classification.accuracy(counts)) == 0
+    assert np.isnan(classification.gap(np.array([np.nan, 0.5])))
+    assert np.isnan(classification.equalised_odds_difference(counts.of([0])))
 
 
 labels = arrays.arrays(np.int64, 30, elements=st.integers(0, 2))
@@ -105,25 +109,31 @@ labels = arrays.arrays(np.int64, 30, elements=st.integers(0, 2))
 @settings(max_examples=50)
 @given(labels, labels, labels, st.permutations([0, 1, 2]), st.permutations([0, 1, 2]))
 def test_names_of_groups_and_classes_do_not_matter(
-    truth: np.ndarray, said: np.ndarray, group: np.ndarray, g: list[int], k: list[int]
+    truth: np.ndarray, predicted: np.ndarray, group: np.ndarray, g: list[int], k: list[int]
 ) -> None:
-    one = metrics.count(truth, said, group, 3, 3)
-    other = metrics.count(np.array(k)[truth], np.array(k)[said], np.array(g)[group], 3, 3)
-    np.testing.assert_allclose(metrics.accuracy(one), metrics.accuracy(other)[g])
-    for difference in (metrics.demographic_parity_difference, metrics.equalised_odds_difference):
+    one = classification.count(truth, predicted, group, 3, 3)
+    other = classification.count(np.array(k)[truth], np.array(k)[predicted], np.array(g)[group], 3, 3)
+    np.testing.assert_allclose(classification.accuracy(one), classification.accuracy(other)[g])
+    for difference in (
+        classification.demographic_parity_difference,
+        classification.equalised_odds_difference,
+    ):
         np.testing.assert_allclose(difference(one), difference(other))
 
 
 @settings(max_examples=50)
 @given(labels, labels, labels)
 def test_differences_lie_between_zero_and_one_and_vanish_for_a_perfect_model(
-    truth: np.ndarray, said: np.ndarray, group: np.ndarray
+    truth: np.ndarray, predicted: np.ndarray, group: np.ndarray
 ) -> None:
-    counts = metrics.count(truth, said, group, 3, 3)
-    for difference in (metrics.demographic_parity_difference, metrics.equalised_odds_difference):
+    counts = classification.count(truth, predicted, group, 3, 3)
+    for difference in (
+        classification.demographic_parity_difference,
+        classification.equalised_odds_difference,
+    ):
         value = difference(counts)
         assert np.isnan(value) or 0 <= value <= 1
-    perfect = metrics.equalised_odds_difference(metrics.count(truth, truth, group, 3, 3))
+    perfect = classification.equalised_odds_difference(classification.count(truth, truth, group, 3, 3))
     assert np.isnan(perfect) or perfect == 0
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expunge.bias.resampling import chance, intervals, shuffles, weights
+from expunge.bias.metrics.resampling import chance, intervals, shuffles, weights
 from expunge.data.types import Sample
 
 
@@ -27,7 +27,7 @@ def test_people_are_drawn_with_all_their_samples() -> None:
     assert drawn.mean() == pytest.approx(1)
 
 
-def test_samples_of_nobody_are_drawn_alone_and_of_several_by_the_product() -> None:
+def test_multiplicities_of_samples_without_and_with_several_people() -> None:
     alone = [Sample(str(i), "test", "") for i in range(6)]
     drawn = np.array(list(weights(alone, 100, generator())))
     assert (drawn.sum(1) == 6).all()
@@ -64,7 +64,7 @@ def test_coverage_with_people_whose_samples_are_alike() -> None:
     assert naive < 70  # the control
 
 
-def test_what_cannot_be_told_has_no_interval() -> None:
+def test_an_undefined_figure_has_no_interval() -> None:
     drawn = list(weights(people(5, 1), 50, generator()))
     assert intervals(lambda w: np.array([np.nan, 1.0]), iter(drawn)) == [None, (1.0, 1.0)]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Group attributes are personal data: gone with the person, and never in a certificate, a log or an error."""
+"""Group attributes are personal data: erased with the person, and in no certificate, log or error."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import pytest
 from bias_world import SECRET, Grouped, grouped
 from proof import once, quiet
 
-from expunge import pipeline
+from expunge.bias.measure import MeasureOptions, compare
+from expunge.bias.record import record_comparison
+from expunge.bias.workspace_groups import record_search
+from expunge.erasure import execution
+from expunge.erasure.intake import show
 from expunge.errors import InputError
-from expunge.evidence import certificate, report
-from expunge.evidence import verify as evidence
-from expunge.harm.fairness import Question, compare
-from expunge.harm.grouping import note_found
-from expunge.harm.record import record
-from expunge.queue.intake import show
+from expunge.evidence import certificates, report_page, verifier
 from expunge.unlearning.result import Result
 
 NOTE = "Zyx-note-7777"
@@ -34,8 +33,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grouped:
     (tmp_path / "subjects.csv").unlink()
     assert holding(made.workspace.root, SECRET)  # the control: it is there to be forgotten
     monkeypatch.setattr(Result, "sound", True)
-    ask = pipeline.Ask(subjects=["train-only"], method="finetune", settings=once(), delete_originals=True)
-    outcome = pipeline.forget(
+    ask = execution.ErasureRequest(
+        subjects=["train-only"], method="finetune", settings=once(), delete_originals=True
+    )
+    outcome = execution.forget(
         made.workspace, ask, quiet(), ground="data-quality", note=f"{NOTE}: labels of train-only were wrong"
     )
     assert outcome["state"] == "closed"
@@ -45,16 +46,16 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grouped:
 
 def test_attributes_go_with_the_person(world: Grouped, tmp_path: Path) -> None:
     workspace, request = world.workspace, world.request  # type: ignore[attr-defined]
-    question = Question("shop", ("tone", "age"), draws=100)
-    path = record(workspace, request, compare(workspace, ["m@1", "m@2"], question))
+    question = MeasureOptions("shop", ("tone", "age"), draws=100)
+    path = record_comparison(workspace, request, compare(workspace, ["m@1", "m@2"], question))
     assert holding(workspace.root, SECRET) == []
     assert holding(workspace.root, NOTE) == []
     shown = show(workspace, request)
     assert "data-quality" in str(shown["ground"])
 
     # The certificate says what was measured, and nothing of what the groups are.
-    payload = certificate.read(path).payload.decode()
-    said = certificate.predicate_of(path)["measured"][0]
+    payload = certificates.read(path).payload.decode()
+    said = certificates.predicate_of(path)["measured"][0]
     assert said["models"] == ["m@1", "m@2"]
     assert said["attributes"] == 2
     assert said["groups"] + said["groups_without_figure"] == 4
@@ -62,38 +63,40 @@ def test_attributes_go_with_the_person(world: Grouped, tmp_path: Path) -> None:
     assert "do not say that a model is fair" in said["says"]
     for word in ("tone", "dark", "light", "rare", "young", '"age"', "train-only"):
         assert word not in payload
-    assert evidence.verify(workspace, request, evidence.Means(), quiet())["valid"]
-    page = report.write(workspace, request, tmp_path / "report.html").read_text()
+    assert verifier.verify(workspace, request, verifier.VerifyOptions(), quiet())["valid"]
+    page = report_page.write(workspace, request, tmp_path / "report.html").read_text()
     assert "What was measured by group" in page
     assert "dark" not in page
 
     # Measured again, it is said once.
-    record(workspace, request, compare(workspace, ["m@1", "m@2"], question))
-    assert len(certificate.predicate_of(path)["measured"]) == 1
+    record_comparison(workspace, request, compare(workspace, ["m@1", "m@2"], question))
+    assert len(certificates.predicate_of(path)["measured"]) == 1
 
 
 def test_what_cannot_be_certified(world: Grouped) -> None:
     workspace, request = world.workspace, world.request  # type: ignore[attr-defined]
-    found = compare(workspace, ["m@1", "m@1"], Question("shop", ("tone",), draws=100))
+    found = compare(workspace, ["m@1", "m@1"], MeasureOptions("shop", ("tone",), draws=100))
     with pytest.raises(InputError, match="None of these models"):
-        record(workspace, request, found)
-    split = compare(workspace, ["m@1", "m@2"], Question("shop", ("tone",), draws=100))
+        record_comparison(workspace, request, found)
+    split = compare(workspace, ["m@1", "m@2"], MeasureOptions("shop", ("tone",), draws=100))
     split["models"][0]["worst"] = None
-    with pytest.raises(InputError, match="nothing that a certificate"):
-        record(workspace, request, split)
+    with pytest.raises(InputError, match="no figure to certify"):
+        record_comparison(workspace, request, split)
     with pytest.raises(InputError):
-        record(workspace, "r-0000000000000000", found)
-    searched = compare(workspace, ["m@1", "m@2"], Question("shop", ("tone",), split="val", draws=100))
-    note_found(workspace, "shop", "val")
+        record_comparison(workspace, "r-0000000000000000", found)
+    searched = compare(workspace, ["m@1", "m@2"], MeasureOptions("shop", ("tone",), split="val", draws=100))
+    record_search(workspace, "shop", "val")
     with pytest.raises(InputError, match="what finds never judges"):
-        record(workspace, request, searched)
+        record_comparison(workspace, request, searched)
 
 
 def test_an_unknown_ground_changes_nothing(tmp_path: Path) -> None:
     made = grouped(tmp_path, "classify", people=2, each=1)
     with pytest.raises(InputError):
-        pipeline.forget(made.workspace, pipeline.Ask(subjects=["train-d0"]), quiet(), ground="whim")
+        execution.forget(
+            made.workspace, execution.ErasureRequest(subjects=["train-d0"]), quiet(), ground="whim"
+        )
     with made.workspace.session() as session:
-        from expunge.catalog.datasets import get_version
+        from expunge.catalog.dataset_store import get_version
 
         assert get_version(session, "shop").number == 1

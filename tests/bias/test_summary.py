@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expunge.bias.boxes import Picture, matched
-from expunge.bias.comparison import changes
 from expunge.bias.groups import MISSING, Attributes, group_boxes, group_samples
-from expunge.bias.readings import Classified, Detected
+from expunge.bias.metrics.comparison import changes
+from expunge.bias.metrics.detection import matched
+from expunge.bias.metrics.readings import Classified, Detected
+from expunge.bias.metrics.summary import Setting, summary
 from expunge.bias.removal import removal
-from expunge.bias.summary import Setting, summary
 from expunge.data.types import Sample
+from expunge.tasks.boxes import PictureBoxes
 
 TONES = ("dark", "light", "mid")
 
@@ -37,7 +38,7 @@ def world(seed: int = 0, people: int = 90, each: int = 3, small: int = 4) -> Set
 
 
 def model(setting: Setting, right: Sequence[float], seed: int = 0) -> Classified:
-    """A classifier of three classes that is right as often as said, by group."""
+    """Return a classifier of three classes with the given accuracy by group."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 3, len(setting.samples))
     hit = rng.random(len(truth)) < np.array(right)[setting.groups.index]
@@ -86,7 +87,7 @@ def test_a_small_group_gets_a_sentence_and_no_number() -> None:
     assert found["worst"]["group"] in TONES  # not the small one, which is never right
 
 
-def test_missing_values_are_shown_apart_and_compared_with_nobody() -> None:
+def test_missing_values_are_reported_and_not_compared() -> None:
     setting = world(small=0)
     lonely = [Sample(f"x{i}", "test", "") for i in range(20)]
     samples = [*setting.samples, *lonely]
@@ -116,7 +117,7 @@ def test_the_order_of_samples_does_not_change_the_figures() -> None:
     known = {s.subjects[0]: {"tone": setting.groups.names[setting.groups.index[i]]}
              for i, s in enumerate(setting.samples)}  # fmt: skip
     groups = group_samples(samples, Attributes(("tone",), subjects=known), ["tone"])
-    mixed = Classified(reading.truth[order], reading.said[order], reading.confidence[order], 3)
+    mixed = Classified(reading.truth[order], reading.predicted[order], reading.confidence[order], 3)
     one, other = summary(reading, setting), summary(mixed, Setting(samples, samples, groups, 10, 200, 0))
     for name, entry in by_name(one).items():
         if entry["figures"]:
@@ -129,10 +130,10 @@ def test_changes_are_judged_pair_by_pair() -> None:
     before = model(setting, [0.9, 0.5, 0.9, 0.9, 0.9], seed=1)
     rng = np.random.default_rng(2)
     better = (setting.groups.index == 1) & (rng.random(len(before.truth)) < 0.8)
-    after = Classified(before.truth, np.where(better, before.truth, before.said), before.confidence, 3)
+    after = Classified(before.truth, np.where(better, before.truth, before.predicted), before.confidence, 3)
     worse = (setting.groups.index == 2) & (rng.random(len(before.truth)) < 0.4)
-    said = np.where(worse, (before.truth + 1) % 3, after.said)
-    harmful = Classified(before.truth, said, before.confidence, 3)
+    predicted = np.where(worse, (before.truth + 1) % 3, after.predicted)
+    harmful = Classified(before.truth, predicted, before.confidence, 3)
     found = changes([before, after, harmful], setting)
     assert found["worst"][0]["low"] > 0.1
     assert found["gap"][0]["high"] < 0
@@ -143,10 +144,12 @@ def test_changes_are_judged_pair_by_pair() -> None:
     assert again["harmed"] == [[]]
 
 
-def scene(found: bool) -> Picture:
+def scene(found: bool) -> PictureBoxes:
     boxes = np.array([[0, 0, 10, 10], [30, 30, 40, 40.0]])
     seen = boxes if found else boxes[:1]
-    return Picture(boxes, np.zeros(2, np.int64), seen, np.full(len(seen), 0.9), np.zeros(len(seen), np.int64))
+    return PictureBoxes(
+        boxes, np.zeros(2, np.int64), seen, np.full(len(seen), 0.9), np.zeros(len(seen), np.int64)
+    )
 
 
 @pytest.mark.parametrize("by_object", [False, True])
@@ -174,17 +177,17 @@ def test_a_detector_that_misses_the_objects_of_one_group(by_object: bool) -> Non
     assert ("precision" in figures) is not by_object
 
 
-def test_removal_warns_before_a_group_is_gone() -> None:
+def test_removal_warns_if_a_group_loses_most_samples() -> None:
     setting = world()
-    gone = np.array([g == 0 and i % 5 != 0 for i, g in enumerate(setting.groups.index)])
-    found = removal(setting.samples, setting.groups, gone, 10)
+    erased = np.array([g == 0 and i % 5 != 0 for i, g in enumerate(setting.groups.index)])
+    found = removal(setting.samples, setting.groups, erased, 10)
     dark = by_name(found)["dark"]
     assert dark["share"] == pytest.approx(0.8)
     assert found["loses_most"] == 1
     assert any("dark" in w for w in found["warnings"])
     assert "collect" in found["warnings"][-1]
     assert "share" not in by_name(found)["rare"]
-    none = removal(setting.samples, setting.groups, np.zeros(len(gone), bool), 10)  # the control
+    none = removal(setting.samples, setting.groups, np.zeros(len(erased), bool), 10)  # the control
     assert none["warnings"] == []
 
 
@@ -194,7 +197,7 @@ def test_removal_warns_of_a_group_that_loses_more_than_others_or_becomes_too_sma
     assert "of all only" in removal(setting.samples, setting.groups, few, 10)["warnings"][0]
     people = {s.subjects[0] for s, g in zip(setting.samples, setting.groups.index, strict=True) if g == 1}
     kept = sorted(people)[:16]  # of 30, so that fewer than half go
-    gone = np.array([s.subjects[0] in people and s.subjects[0] not in kept for s in setting.samples])
-    found = removal(setting.samples, setting.groups, gone, 20)
+    erased = np.array([s.subjects[0] in people and s.subjects[0] not in kept for s in setting.samples])
+    found = removal(setting.samples, setting.groups, erased, 20)
     assert by_name(found)["light"]["left_too_few"]
-    assert "are left" in found["warnings"][0]
+    assert "remain" in found["warnings"][0]

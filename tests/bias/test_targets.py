@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What harm may be looked for, and what is refused."""
+"""Targets of a search for harm: valid and refused ones."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from expunge.bias.attribution.targets import Target, check_split, choose, parse_target
 from expunge.bias.groups import Attributes, group_samples, sizes
-from expunge.bias.targets import Target, check_split, choose, parse_target
 from expunge.data.types import Sample
 from expunge.errors import InputError
 
@@ -26,7 +26,7 @@ def test_targets_are_read() -> None:
     assert parse_target("worst-group") == Target("worst-group")
     assert parse_target("group=a=b") == Target("group", "a=b")
     for text in ("", "group", "group=", "error", "errors=1"):
-        with pytest.raises(InputError, match="no target"):
+        with pytest.raises(InputError, match="target is unknown"):
             parse_target(text)
 
 

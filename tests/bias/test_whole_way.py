@@ -11,7 +11,7 @@ import worlds
 from proof import Story, train_inline
 
 from expunge.cli.main import cli
-from expunge.evidence import certificate
+from expunge.evidence import certificates
 
 REASON = "Qxv-reason-4242"
 
@@ -53,7 +53,7 @@ def test_a_list_is_forgotten_exactly_and_the_certificate_says_what_was_measured(
     code, compared = run("bias", "compare", "m@1", "m@2", "--request", outcome["request"], *on)
     assert code in (0, 1)
     assert [m["model"] for m in compared["models"]] == ["m@1", "m@2"]
-    said = certificate.predicate_of(Path(compared["certificate"]))
+    said = certificates.predicate_of(Path(compared["certificate"]))
     assert said["measured"][0]["groups"] == 2
     assert said["state"] == "closed"
     code, checked = run("verify", outcome["request"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workspace, and scans that need no files."""
+"""Fixtures: a workspace, and scans that need no files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from expunge.workspace import Workspace
 
 
 def made_sample(path: str, *subjects: str, public: bool = False, content: str | None = None) -> Sample:
-    """Return a sample whose digest follows from its path (or its content, if given)."""
+    """Return a sample whose digest is derived from its path, or from its content if given."""
     split = path.split("/")[0]
     digest = hashlib.sha256((content or path).encode()).hexdigest()
     return Sample(path, split, digest, "", None, tuple(sorted(subjects)), public)
@@ -29,31 +29,31 @@ def made_scan(samples: Iterable[Sample], root: str = "/d", names: tuple[str, ...
 
 @pytest.fixture
 def sample() -> Callable[..., Sample]:
-    """The function that makes a sample."""
+    """Return the function that makes a sample."""
     return made_sample
 
 
 @pytest.fixture
 def scan() -> Callable[..., Scan]:
-    """The function that makes a scan."""
+    """Return the function that makes a scan."""
     return made_scan
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace to copy: making one takes longer than most tests."""
+    """Return a workspace to copy, because making one takes longer than most tests."""
     return Workspace.init(tmp_path_factory.mktemp("template")).root
 
 
 @pytest.fixture
 def workspace(template: Path, tmp_path: Path) -> Workspace:
-    """An empty workspace."""
+    """Return an empty workspace."""
     return Workspace(Path(shutil.copytree(template, tmp_path / ".expunge")))
 
 
 @pytest.fixture
 def people() -> Scan:
-    """Three people, a photo of two of them, a copy of a photo, a public picture and two to validate."""
+    """Return a scan of three people: a photo of two of them, a copy, a public image, two images in val."""
     return made_scan(
         [
             made_sample("train/a1", "ann"),

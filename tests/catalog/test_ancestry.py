@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which versions hold what was erased, against a slow search; and what may be said of weights."""
+"""Versions that hold erased data, compared with a slow search; state of weights with several records."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from expunge.catalog.ancestry import Ancestry
-from expunge.catalog.models import Published
-from expunge.catalog.standings import judge
+from expunge.catalog.model_store import ModelVersion
+from expunge.catalog.weights_state import state_of_weights
 
 
-def version(row_id: int, **values: Any) -> Published:
-    """A version of a model of its own."""
+def version(row_id: int, **values: Any) -> ModelVersion:
+    """Return the only version of a model."""
     own = {
         "id": row_id, "name": f"m{row_id}", "task": "detect", "number": 1, "parent": None, "dataset_id": 1,
         "dataset": "shop", "dataset_version": 1, "retained_digest": "", "samples": 1, "subjects": 1,
@@ -23,7 +23,7 @@ def version(row_id: int, **values: Any) -> Published:
         "digest": f"d{row_id}", "parts": None, "weights": "", "composition": None, "metrics": None,
         "cost": None, "cpu_seconds": 0.0, "request_id": None, "created": "",
     }  # fmt: skip
-    return Published(**{**own, **values})
+    return ModelVersion(**{**own, **values})
 
 
 DIGESTS = st.sampled_from([f"d{i}" for i in range(6)])
@@ -31,7 +31,7 @@ DIGESTS = st.sampled_from([f"d{i}" for i in range(6)])
 
 @st.composite
 def families(draw: st.DrawFn) -> tuple[Ancestry, dict[int, set[str]]]:
-    """Up to eight versions that share digests, begin from each other, and have forgotten some requests."""
+    """Generate up to eight versions that share digests, start from each other, and forgot some requests."""
     count = draw(st.integers(1, 8))
     versions, keys, starts, seeds = {}, {}, {}, {}
     for i in range(count):
@@ -45,7 +45,7 @@ def families(draw: st.DrawFn) -> tuple[Ancestry, dict[int, set[str]]]:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(families())
-def test_held_is_all_that_can_be_reached(family: tuple[Ancestry, dict[int, set[str]]]) -> None:
+def test_held_matches_slow_search(family: tuple[Ancestry, dict[int, set[str]]]) -> None:
     known, seeds = family
 
     def linked(i: int, j: int) -> bool:
@@ -65,11 +65,11 @@ def test_held_is_all_that_can_be_reached(family: tuple[Ancestry, dict[int, set[s
     found = known.held(seeds)
     assert {i: set(requests) for i, requests in found.items()} == {i: r for i, r in slow.items() if r}
     for i, requests in found.items():
-        for request, link in requests.items():  # and each says from which version it came
+        for request, link in requests.items():  # each link names the version that it came from
             assert link.kind == "data" if request in seeds[i] else request in found[link.source]
 
 
-def test_a_part_that_a_repaired_ensemble_has_too_did_not_see_it() -> None:
+def test_part_shared_with_a_repaired_ensemble_is_clean() -> None:
     before = version(1, name="m", digest="e1", parts=["a", "b"])
     after = version(2, name="m", number=2, digest="e2", parts=["a", "c"])
     clean, hit = version(3, digest="a"), version(4, digest="b")
@@ -86,16 +86,16 @@ def test_a_part_that_a_repaired_ensemble_has_too_did_not_see_it() -> None:
         ((("a", "current"), ("b", "superseded")), "superseded"),
         ((("a", "superseded"), ("b", "current")), "superseded"),
         ((("a", "current"), ("b", "interim")), "interim"),
-        ((("a", "superseded"), ("a", "current")), "current"),  # gone back to, under the same name
+        ((("a", "superseded"), ("a", "current")), "current"),  # the same model returned to these weights
         ((("a", "current"), ("a", "superseded")), "superseded"),
     ],
 )
 def test_the_most_cautious_record_counts(states: tuple[tuple[str, str], ...], said: str) -> None:
     records = [version(i, name=name, number=i, state=state) for i, (name, state) in enumerate(states, 1)]
-    found = judge(records[::-1], {})
+    found = state_of_weights(records[::-1], {})
     assert found is not None
     assert found.state == said
-    held = judge(records[::-1], {1: ("r",)})
+    held = state_of_weights(records[::-1], {1: ("r",)})
     assert held is not None
     assert held.state == "superseded", "one that holds what was erased, whatever is recorded"
-    assert judge([], {}) is None
+    assert state_of_weights([], {}) is None

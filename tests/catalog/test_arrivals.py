@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adding data: the first version, the next, and what is refused."""
+"""Adding data: the first version, later versions, and refusals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from expunge.catalog.datasets import (
+from expunge.catalog.dataset_store import (
     add_version,
     find_subject,
     get_version,
@@ -25,7 +25,7 @@ from expunge.catalog.datasets import (
 )
 from expunge.catalog.engine import open_engine
 from expunge.catalog.tables import SampleSubjectRow
-from expunge.data.digest import manifest_digest
+from expunge.data.manifest import manifest_digest
 from expunge.data.types import DatasetConfig, Sample, Scan, Version
 from expunge.errors import InputError
 from expunge.workspace import Workspace
@@ -89,7 +89,7 @@ def test_new_files_arrive_and_missing_ones_stay(workspace: Workspace, people: Sc
     assert samples_of(workspace, first) == list(people.samples)
 
 
-def test_full_lets_missing_files_go(workspace: Workspace, people: Scan) -> None:
+def test_full_removes_missing_files(workspace: Workspace, people: Scan) -> None:
     add(workspace, people)
     fewer = replace(people, samples=tuple(s for s in people.samples if "cid" not in s.subjects))
     second = add(workspace, fewer, full=True)
@@ -110,7 +110,7 @@ def test_full_lets_missing_files_go(workspace: Workspace, people: Scan) -> None:
         {"class_name": "b"},
     ],
 )
-def test_changed_sample_arrives_anew(workspace: Workspace, people: Scan, changes: dict[str, object]) -> None:
+def test_changed_sample_arrives_again(workspace: Workspace, people: Scan, changes: dict[str, object]) -> None:
     first = add(workspace, people)
     altered = tuple(replace(s, **changes) if s.path == "train/b1" else s for s in people.samples)  # type: ignore[arg-type]
     second = add(workspace, replace(people, samples=altered))
@@ -123,7 +123,7 @@ def test_changed_sample_arrives_anew(workspace: Workspace, people: Scan, changes
     ]
 
 
-def test_subjects_may_be_known_from_before(workspace: Workspace, people: Scan, sample: Make) -> None:
+def test_known_subjects_are_kept(workspace: Workspace, people: Scan, sample: Make) -> None:
     add(workspace, people)
     bare = tuple(replace(s, subjects=(), public=False) for s in people.samples)
     changed = replace(bare[0], image_digest="0" * 64)
@@ -265,7 +265,7 @@ STATE = st.dictionaries(
 def test_versions_are_what_was_added(
     tmp_path_factory: pytest.TempPathFactory, states: list[tuple[dict[str, tuple[str, set[str]]], bool]]
 ) -> None:
-    """Whatever is added in whatever way: every version reads back as a simple model of it says."""
+    """Every version reads back as predicted by a simple model, whatever is added."""
     from sqlalchemy.orm import Session
 
     engine = open_engine(tmp_path_factory.mktemp("db") / "c.sqlite")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many rows at once: stored as SQLAlchemy's own insert stores them."""
+"""Bulk inserts store the same rows as SQLAlchemy's own insert."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def test_rows_are_those_of_an_ordinary_insert(
+def test_rows_equal_an_ordinary_insert(
     workspace: Workspace, scan: Callable[..., Scan], sample: Callable[..., Sample]
 ) -> None:
-    from expunge.catalog.datasets import add_version
+    from expunge.catalog.dataset_store import add_version
 
     with workspace.session() as session:
         add_version(session, "d", scan([sample("train/a", "p")]), key=workspace.key)
@@ -39,24 +39,24 @@ def test_rows_are_those_of_an_ordinary_insert(
     assert bulk["path"] == ROW[2]
 
 
-def test_another_order_is_refused(workspace: Workspace) -> None:
+def test_wrong_column_order_is_refused(workspace: Workspace) -> None:
     with workspace.session(write=True) as session, pytest.raises(ValueError, match="order"):
         insert_rows(session, TABLE, COLUMNS[::-1], [ROW[::-1]])
     assert workspace.query("SELECT * FROM sample") == []
 
 
-def test_a_large_dataset_gets_room_and_a_small_one_does_not(
+def test_only_large_datasets_enlarge_the_cache(
     workspace: Workspace,
     scan: Callable[..., Scan],
     sample: Callable[..., Sample],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from expunge.catalog import arrivals
+    from expunge.catalog import ingest
 
     for rows, room in ((2, False), (3, True)):
-        monkeypatch.setattr(arrivals, "BATCH", 2)
+        monkeypatch.setattr(ingest, "BATCH", 2)
         found = scan([sample(f"train/{i}", "p") for i in range(rows)])
         with workspace.session(write=True) as session:
-            arrivals.add_version(session, f"d{rows}", found, key=workspace.key)
+            ingest.add_version(session, f"d{rows}", found, key=workspace.key)
             pages = session.connection().exec_driver_sql("PRAGMA cache_size").scalar()
         assert (pages == -CACHE_KIB) is room

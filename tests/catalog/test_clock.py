@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The legal clock against slow truth, and against another library where that is installed."""
+"""Legal deadlines, compared with a slow implementation and with dateutil if it is installed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.catalog import clock
-from expunge.catalog.clock import Rules, add_months
+from expunge.catalog.clock import DeadlineRules, add_months
 from expunge.errors import InputError
 
 DAYS = st.dates(date(1990, 1, 1), date(2090, 1, 1))
 
 
 def slowly(day: date, months: int) -> date:
-    """Walk day by day through the months, then back from the day that is not there."""
+    """Return the date some months later by walking day by day, then back to an existing day."""
     first = day.replace(day=1)
     for _ in range(months):
         month = first.month
@@ -55,11 +55,11 @@ def test_a_calendar_month(received: str, months: int, wanted: str) -> None:
     assert add_months(date.fromisoformat(received), months) == date.fromisoformat(wanted)
 
 
-def test_a_day_ends_where_the_house_is() -> None:
-    """Half past eleven in the evening in UTC is the next day in Berlin; so is the day on which it is due."""
+def test_days_end_in_the_configured_time_zone() -> None:
+    """23:30 in UTC is already the next day in Berlin, for receipt and for the due date."""
     moment = datetime(2026, 1, 30, 23, 30, tzinfo=UTC)
     assert clock.due(moment) == datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
-    berlin = Rules(zone="Europe/Berlin")
+    berlin = DeadlineRules(zone="Europe/Berlin")
     assert clock.due(moment, berlin) == datetime(2026, 2, 28, 22, 59, 59, tzinfo=UTC)
     assert clock.local_day(moment, berlin) == date(2026, 1, 31)
     summer = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -72,16 +72,16 @@ def test_an_extension_counts_from_the_receipt() -> None:
     assert clock.notice_due(moment).date() == date(2026, 2, 28)
 
 
-def test_weekends_and_holidays_only_where_that_is_set() -> None:
+def test_weekends_and_holidays_count_only_if_set() -> None:
     moment = datetime(2026, 1, 28, 12, tzinfo=UTC)  # a month later is a Saturday
     assert clock.due(moment).date() == date(2026, 2, 28)
-    rolled = Rules(roll_to_working_day=True, holidays=(date(2026, 3, 2),))
+    rolled = DeadlineRules(roll_to_working_day=True, holidays=(date(2026, 3, 2),))
     assert clock.due(moment, rolled).date() == date(2026, 3, 3)
 
 
 @given(DAYS, st.integers(0, 30))
-def test_what_must_run_by_when(day: date, lead: int) -> None:
-    rules = Rules(lead_days=lead, reminder_days=(7, 1))
+def test_must_run_by(day: date, lead: int) -> None:
+    rules = DeadlineRules(lead_days=lead, reminder_days=(7, 1))
     deadline = clock.end_of(day, rules)
     assert clock.local_day(clock.must_run_by(deadline, rules)) == day - timedelta(days=lead)
     assert clock.reminders(deadline, rules) == [day - timedelta(days=7), day - timedelta(days=1)]
@@ -90,16 +90,16 @@ def test_what_must_run_by_when(day: date, lead: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["2026-13-01", "tomorrow", "2026-02-30", "20260101", "", "2026-1-1"])
-def test_what_is_no_date(text: str) -> None:
+def test_invalid_dates(text: str) -> None:
     with pytest.raises(InputError, match="not a date"):
         clock.parse_day(text, "--due")
-    if text != "20260101":  # ISO 8601 as well
+    if text != "20260101":  # also valid in ISO 8601
         with pytest.raises(InputError, match="not a date"):
             clock.parse_moment(text, "--received")
 
 
 def test_moments() -> None:
-    berlin = Rules(zone="Europe/Berlin")
+    berlin = DeadlineRules(zone="Europe/Berlin")
     assert clock.parse_moment("2026-01-31", "x", berlin) == datetime(2026, 1, 30, 23, tzinfo=UTC)
     assert clock.parse_moment("2026-01-31T10:00", "x", berlin) == datetime(2026, 1, 31, 9, tzinfo=UTC)
     assert clock.parse_moment("2026-01-31T10:00+05:00", "x") == datetime(2026, 1, 31, 5, tzinfo=UTC)

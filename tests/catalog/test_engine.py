@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database: its shape, its settings, its migrations."""
+"""The database: schema, settings, migrations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from expunge.catalog.tables import Base
 from expunge.errors import InputError, StorageError
 
 
-def test_migrations_lead_to_the_tables(tmp_path: Path) -> None:
+def test_migrations_match_the_tables(tmp_path: Path) -> None:
     engine = catalog.open_engine(tmp_path / "c.sqlite")
     with engine.connect() as connection:
         assert catalog.stored_revision(connection) == catalog.HEAD
@@ -44,7 +44,7 @@ def test_settings(tmp_path: Path) -> None:
 def test_current_catalog_opens_without_alembic(tmp_path: Path) -> None:
     catalog.open_engine(tmp_path / "c.sqlite").dispose()
     code = (
-        "import sys; from expunge.catalog.engine import open_engine; import expunge.catalog.datasets;"
+        "import sys; from expunge.catalog.engine import open_engine; import expunge.catalog.dataset_store;"
         f"open_engine({str(tmp_path / 'c.sqlite')!r});"
         "print([m for m in ('alembic', 'torch', 'numpy', 'PIL') if m in sys.modules])"
     )
@@ -91,6 +91,6 @@ def _open(path: str) -> str:
     return "opened"
 
 
-def test_two_processes_that_create_it_take_turns(tmp_path: Path) -> None:
+def test_concurrent_creation_is_serialised(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert pool.map(_open, [str(tmp_path / "c.sqlite")] * 4) == ["opened"] * 4

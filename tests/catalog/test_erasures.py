@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Erasing: what a request means, what goes, and that it does not come back."""
+"""Erasures: resolving a selection, erasing samples, and keeping them out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from expunge.catalog.datasets import (
+from expunge.catalog.dataset_store import (
     Selection,
     add_version,
     erase,
@@ -20,10 +20,10 @@ from expunge.catalog.datasets import (
     resolve_selection,
     summarize,
 )
-from expunge.catalog.macs import suppression_mac
-from expunge.data.digest import manifest_digest
+from expunge.data.manifest import manifest_digest
 from expunge.data.types import DatasetConfig, Sample, Scan, Version
 from expunge.errors import InputError
+from expunge.storage.keyed_digests import suppression_mac
 from expunge.workspace import Workspace
 
 Make = Callable[..., Sample]
@@ -194,7 +194,7 @@ def test_already_erased(workspace: Workspace, people: Scan) -> None:
     assert content(workspace) == before
 
 
-def test_everybody_at_all_is_refused(workspace: Workspace, scan: Scans, sample: Make) -> None:
+def test_erasing_everything_is_refused(workspace: Workspace, scan: Scans, sample: Make) -> None:
     add(workspace, scan([sample("train/x", "s"), sample("train/y", "t"), sample("val/v")]))
     before = content(workspace)
     with pytest.raises(InputError, match="leave nothing to train on"):
@@ -203,8 +203,10 @@ def test_everybody_at_all_is_refused(workspace: Workspace, scan: Scans, sample: 
     forget(workspace, subjects=["s"])
 
 
-def test_samples_that_left_before_are_erased_too(workspace: Workspace, people: Scan, sample: Make) -> None:
-    """A model trained on an old version has seen them: they must not be trained on again."""
+def test_samples_only_in_older_versions_are_erased_too(
+    workspace: Workspace, people: Scan, sample: Make
+) -> None:
+    """Older versions still contain the samples, and they must not be trained on again."""
     add(workspace, people)
     second = [s for s in people.samples if s.path not in ("train/a2", "train/c1")]
     second[second.index(people.samples[0])] = sample("train/a1", "dan", content="new")
@@ -215,7 +217,7 @@ def test_samples_that_left_before_are_erased_too(workspace: Workspace, people: S
     assert paths(workspace, 3) == {"train/a1", "train/b1", "train/free", "train/staff", "val/v"}
     assert not paths(workspace, 1, without_erased=True) & ANN
     assert paths(workspace, 2, without_erased=True) == paths(workspace, 3)
-    # cid is in the first version alone
+    # cid is only in the first version
     assert select(workspace, subjects=["cid"]).subjects == {"cid"}
     fourth = forget(workspace, "r2", subjects=["cid"])
     assert fourth.number == 4
@@ -224,7 +226,7 @@ def test_samples_that_left_before_are_erased_too(workspace: Workspace, people: S
     assert select(workspace, subjects=["cid"]).already_erased_by == {"cid": "r2"}
 
 
-def test_erased_samples_are_not_taken_in_again(workspace: Workspace, people: Scan) -> None:
+def test_erased_samples_cannot_be_added_again(workspace: Workspace, people: Scan) -> None:
     add(workspace, people)
     forget(workspace, subjects=["ann"])
     before = content(workspace)
@@ -241,12 +243,12 @@ def test_erased_samples_are_not_taken_in_again(workspace: Workspace, people: Sca
     "returning",
     [
         ("train/new", ("ann",), "new picture"),  # a new picture of the subject
-        ("train/a1", (), "new picture"),  # another picture at the path
+        ("train/a1", (), "new picture"),  # another picture at the same path
         ("train/new", (), "train/a2"),  # the same bytes under another path
-        ("train/new", ("eve",), "train/ab"),  # the same bytes, said to show another person
+        ("train/new", ("eve",), "train/ab"),  # the same bytes, assigned to another person
     ],
 )
-def test_ways_to_come_back(
+def test_erased_data_is_recognised(
     workspace: Workspace, people: Scan, scan: Scans, sample: Make, returning: tuple[str, tuple[str, ...], str]
 ) -> None:
     add(workspace, people)
@@ -262,7 +264,7 @@ def test_ways_to_come_back(
     assert add(workspace, found).number == 3
 
 
-def test_new_consent_is_for_what_was_given(workspace: Workspace, people: Scan) -> None:
+def test_new_consent_covers_only_the_given_samples(workspace: Workspace, people: Scan) -> None:
     add(workspace, people)
     forget(workspace, subjects=["ann"])
     some = replace(people, samples=tuple(s for s in people.samples if s.path != "train/a2"))
@@ -308,7 +310,7 @@ def test_an_erased_subject_does_not_return_under_another_name(
     assert add(workspace, scan([*people.samples[:0], sample("train/fresh", "ann")]), "shop").samples
 
 
-def test_a_subject_that_another_dataset_still_holds_may_stay_there(
+def test_subjects_present_in_another_dataset_may_stay(
     workspace: Workspace, people: Scan, scan: Scans, sample: Make
 ) -> None:
     add(workspace, people)

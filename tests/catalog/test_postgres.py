@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same models, migrations and queue on a real PostgreSQL server, where one is installed."""
+"""Models, migrations and the queue on a real PostgreSQL server, if one is installed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,30 @@ import pytest
 from postgres_kit import binary, server, sql, url, workspace
 from requests_kit import PEOPLE, Paper, add_people
 
-from expunge import pipeline
 from expunge.catalog import derived_tables as derived_tables
 from expunge.catalog import desk_tables as desk_tables
-from expunge.catalog import forgetting
-from expunge.catalog.datasets import get_version, load_samples
+from expunge.catalog.dataset_store import get_version, load_samples
+from expunge.erasure import catalog_rows, execution, intake, restoration, scheduler
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import ExpungeError, InputError, StorageError
 from expunge.evidence import anchor, log
-from expunge.evidence.keys import public_path
-from expunge.evidence.verify import Means, verify
+from expunge.evidence.key_store import public_path
+from expunge.evidence.verifier import VerifyOptions, verify
 from expunge.progress import Progress
-from expunge.queue import batch, intake, restored
-from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 __all__ = ["server", "url", "workspace"]
 
 
-def test_migrations_lead_to_the_tables(workspace: Workspace) -> None:
+def test_migrations_match_the_tables(workspace: Workspace) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
     from expunge.catalog.tables import Base
 
     with workspace._engine.connect() as connection:
-        # The server tells an index of expressions in words of its own, so that one is looked at apart.
+        # The server rewrites the expressions of an index, so this index is compared separately.
         options = {"include_object": lambda _object, name, *_rest: name != "request_queue"}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
@@ -52,12 +50,12 @@ def test_the_queue(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Non
     paper = Paper(workspace)
     paper.install(monkeypatch)
     for who in PEOPLE[:2]:
-        found = intake.open_request(workspace, Ask(subjects=(who,)), intake.Opening(key=who))
+        found = intake.open_request(workspace, ErasureRequest(subjects=(who,)), intake.Opening(key=who))
         assert found["received"] == "2026-01-31T09:00:00+00:00", "in UTC, whatever the server's zone"
         intake.approve(workspace, found["request"])
     with pytest.raises(InputError, match="idempotency key"):
-        intake.open_request(workspace, Ask(subjects=(PEOPLE[3],)), intake.Opening(key=PEOPLE[0]))
-    ran = batch.run(workspace, batch.Chosen(every=True), Progress(quiet=True))
+        intake.open_request(workspace, ErasureRequest(subjects=(PEOPLE[3],)), intake.Opening(key=PEOPLE[0]))
+    ran = scheduler.run(workspace, scheduler.QueueSelection(every=True), Progress(quiet=True))
     assert [o["state"] for o in ran.outcomes.values()] == ["closed", "closed"]
     assert [o["digest"] for o in ran.outcomes[found["request"]]["models"]] == [paper.newest().digest] * 2
     with pytest.raises(InputError, match="cannot become"):
@@ -67,7 +65,7 @@ def test_the_queue(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def holding(server: str, words: dict[str, bytes]) -> set[str]:
-    """Which words are in the server's tables, indexes and statistics on the disk; its log is not searched."""
+    """Return the words found in the server's tables, indexes and statistics on disk (not in its log)."""
     folder = Path(server.partition("unix_sock=")[2]).parent / "data" / "base"
     sql(server, "CHECKPOINT")
     content = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
@@ -77,11 +75,11 @@ def holding(server: str, words: dict[str, bytes]) -> set[str]:
 def test_closing_leaves_nothing_in_the_tables(
     server: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """VACUUM FULL writes tables, indexes and statistics anew; the write-ahead log is beyond our reach."""
+    """VACUUM FULL rewrites tables, indexes and statistics; the write-ahead log cannot be rewritten."""
     add_people(workspace, PEOPLE)
     Paper(workspace).install(monkeypatch)
     with workspace._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE")  # as the server does by itself: samples of values
+        connection.exec_driver_sql("ANALYZE")  # as the server does on its own; statistics hold sampled values
     words = {}
     rows = workspace.query("SELECT path, image_digest FROM sample WHERE path LIKE 'train/person-0-%'")
     for row in rows:
@@ -89,29 +87,32 @@ def test_closing_leaves_nothing_in_the_tables(
     assert len(words) == 4
     words |= {"id": b"person-0"}
     assert holding(server, words) == set(words), "the search finds them"
-    outcome = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+    outcome = execution.forget(workspace, ErasureRequest(subjects=(PEOPLE[0],)), Progress(quiet=True))
     assert outcome["state"] == "closed"
     assert holding(server, words) == set()
     assert not workspace.catalog.exists(), "no second catalog is made"
-    assert pipeline.forget(workspace, Ask(subjects=(PEOPLE[1],)), Progress(quiet=True))["state"] == "closed"
+    assert (
+        execution.forget(workspace, ErasureRequest(subjects=(PEOPLE[1],)), Progress(quiet=True))["state"]
+        == "closed"
+    )
 
 
-def test_a_reader_puts_the_closing_off(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables cannot be written anew while somebody reads: the request is closed by a later command."""
+def test_a_reader_postpones_closing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables cannot be rewritten while they are read, so a later command closes the request."""
     add_people(workspace, PEOPLE)
     Paper(workspace).install(monkeypatch)
-    monkeypatch.setattr(forgetting, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(catalog_rows, "PATIENCE_SECONDS", 0.2)
     with workspace._engine.connect() as reader:
         reader.exec_driver_sql("SELECT count(*) FROM sample")
-        outcome = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+        outcome = execution.forget(workspace, ErasureRequest(subjects=(PEOPLE[0],)), Progress(quiet=True))
         assert outcome["state"] == "executed"
         reader.rollback()
-    again = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+    again = execution.forget(workspace, ErasureRequest(subjects=(PEOPLE[0],)), Progress(quiet=True))
     assert again["state"] == "closed"
 
 
 def dump(server: str, url: str, file: Path) -> None:
-    """What a nightly ``pg_dump`` writes."""
+    """Return the output of ``pg_dump``."""
     folder, name = (
         server.partition("unix_sock=")[2].rpartition("/")[0],
         url.partition("@/")[2].partition("?")[0],
@@ -121,8 +122,8 @@ def dump(server: str, url: str, file: Path) -> None:
     )
 
 
-def put_back(server: str, url: str, file: Path) -> None:
-    """What an administrator does after a mishap: the dump over the live database."""
+def restore(server: str, url: str, file: Path) -> None:
+    """Restore a dump over the live database."""
     folder, name = (
         server.partition("unix_sock=")[2].rpartition("/")[0],
         url.partition("@/")[2].partition("?")[0],
@@ -132,10 +133,10 @@ def put_back(server: str, url: str, file: Path) -> None:
 
 
 @pytest.mark.skipif(binary("pg_dump") is None, reason="NOT TESTED: pg_dump is not installed")
-def test_a_restored_database_cannot_hide_what_was_done_since(
+def test_a_restored_database_cannot_hide_later_events(
     server: str, url: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder is of today, its log too; only the database is of before: nothing of the log is lost."""
+    """The folder and its log are current and only the database is old; no log entry is lost."""
     monkeypatch.setenv(anchor.VARIABLE, str(tmp_path / "outside"))
 
     def present(made: Workspace) -> set[str]:
@@ -144,7 +145,7 @@ def test_a_restored_database_cannot_hide_what_was_done_since(
         return {who for sample in samples for who in sample.subjects}
 
     def forget(made: Workspace, who: str) -> dict[str, Any]:
-        return pipeline.forget(made, Ask(subjects=(who,)), Progress(quiet=True), actor="ann")
+        return execution.forget(made, ErasureRequest(subjects=(who,)), Progress(quiet=True), actor="ann")
 
     earlier, later, another, last = PEOPLE[:4]
     add_people(workspace, PEOPLE)
@@ -156,7 +157,7 @@ def test_a_restored_database_cannot_hide_what_was_done_since(
     kept = tmp_path / "kept.json"
     shutil.copy(workspace.root / "log" / log.HEAD, kept)
     workspace._engine.dispose()
-    put_back(server, url, tmp_path / "nightly.dump")
+    restore(server, url, tmp_path / "nightly.dump")
 
     old = paper.workspace = Workspace(workspace.root, workspace.clock)
     assert later in present(old), "the dump brought her back"
@@ -164,11 +165,11 @@ def test_a_restored_database_cannot_hide_what_was_done_since(
         forget(old, another)
     assert "Its catalog lacks events" in caught.value.why
     assert "1 subjects and 2 samples" in caught.value.why
-    done = restored.erase_again(old, Progress(quiet=True), "ann")
+    done = restoration.erase_again(old, Progress(quiet=True), "ann")
     (outcome,) = done["requests"]
     assert (done["subjects"], done["samples"], outcome["state"]) == (1, 2, "closed")
     assert not {earlier, later} & present(old)
-    means = Means(public_path(old), old.root / "log" / log.ENTRIES, kept)
+    means = VerifyOptions(public_path(old), old.root / "log" / log.ENTRIES, kept)
     found = verify(None, outcome["certificate"], means, Progress(quiet=True))
     assert found["valid"], [c for c in found["checks"] if c["ok"] is False]
     assert {c["name"]: c["ok"] for c in found["checks"]}["consistency"] is True, "the log was continued"
@@ -177,9 +178,11 @@ def test_a_restored_database_cannot_hide_what_was_done_since(
 
     dump(server, url, tmp_path / "newest.dump")
     old._engine.dispose()
-    put_back(server, url, tmp_path / "newest.dump")
+    restore(server, url, tmp_path / "newest.dump")
     new = paper.workspace = Workspace(workspace.root, workspace.clock)
-    assert restored.describe(new)["restored"] is False, "negative control: the newest dump is no step back"
+    assert restoration.restore_status(new)["restored"] is False, (
+        "negative control: the newest dump is no step back"
+    )
     assert forget(new, last)["state"] == "closed"
     new._engine.dispose()
 
@@ -193,11 +196,13 @@ def test_the_same_digests_as_sqlite(workspace: Workspace, tmp_path: Path) -> Non
 
 
 def _forget(root: str, who: str) -> str:
-    from expunge import pipeline
+    from expunge.erasure import execution
 
     try:
         return str(
-            pipeline.forget(Workspace(Path(root)), Ask(subjects=(who,)), Progress(quiet=True))["state"]
+            execution.forget(Workspace(Path(root)), ErasureRequest(subjects=(who,)), Progress(quiet=True))[
+                "state"
+            ]
         )
     except ExpungeError as error:
         return error.what
@@ -212,7 +217,7 @@ def test_writers_take_turns(workspace: Workspace) -> None:
         assert get_version(session, "shop").number == 5
 
 
-def test_what_is_refused(server: str, url: str, tmp_path: Path) -> None:
+def test_refused_databases(server: str, url: str, tmp_path: Path) -> None:
     sql(server, "CREATE DATABASE sorted TEMPLATE template0 LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'")
     Workspace.init(tmp_path / "bytes", server.format("sorted"))._engine.dispose()
     with pytest.raises(StorageError, match="cannot be opened"):
@@ -227,8 +232,8 @@ def test_what_is_refused(server: str, url: str, tmp_path: Path) -> None:
         pass
 
 
-def test_a_language_sorts_otherwise(server: str, tmp_path: Path) -> None:
-    """The negative control of the check of the collation."""
+def test_language_collations_sort_differently(server: str, tmp_path: Path) -> None:
+    """Negative control for the collation check."""
     locales = subprocess.run(["locale", "-a"], capture_output=True, text=True).stdout.split()
     language = next((name for name in locales if name.lower().startswith("en_us.utf")), None)
     if language is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The workspace's folder."""
+"""The folder of a workspace."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_found_upward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Workspace.open().root == tmp_path / "a/.expunge"
 
 
-def test_lost_or_damaged_key_is_never_replaced_in_silence(tmp_path: Path) -> None:
+def test_lost_or_damaged_keys_are_never_silently_replaced(tmp_path: Path) -> None:
     workspace = Workspace.init(tmp_path)
     key = workspace.root / "keys/suppression.key"
     key.write_bytes(b"short")
@@ -101,7 +101,7 @@ def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     assert other.query("SELECT count(*) AS n FROM dataset") == [{"n": 1}]
 
 
-def test_a_read_before_does_not_hinder_a_change(tmp_path: Path) -> None:
+def test_an_earlier_read_does_not_block_a_write(tmp_path: Path) -> None:
     one, other = Workspace.init(tmp_path), Workspace.open(tmp_path)
     with one.session() as session:
         assert session.scalar(select(func.count()).select_from(DatasetRow)) == 0
@@ -148,7 +148,7 @@ def test_moved_to_network_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Workspace.open(tmp_path)
 
 
-def test_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_read_only_location(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be made"):
         Workspace.init(tmp_path / "file")

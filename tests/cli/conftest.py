@@ -13,13 +13,13 @@ from expunge.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The catalog of an empty workspace."""
+    """Return the catalog of an empty workspace."""
     return Workspace.init(tmp_path_factory.mktemp("template")).catalog.read_bytes()
 
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: bytes) -> Path:
-    """A dataset with subjects, beside a workspace, in the current folder."""
+    """Return a dataset with subjects, beside a workspace, in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EXPUNGE_WORKSPACE", raising=False)
     root = tmp_path / "shop"

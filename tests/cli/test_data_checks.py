@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``data add`` checks, counts and warns of."""
+"""Checks, counts and warnings of ``data add``."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_only_new_images_are_decoded(shop: Path, monkeypatch: pytest.MonkeyPatch
     from expunge.data import checks
 
     decoded: list[str] = []
-    original = checks.decode_picture
+    original = checks.decode_image
     monkeypatch.setattr(
-        checks, "decode_picture", lambda data, name, kind: (decoded.append(name), original(data, name, kind))
+        checks, "decode_image", lambda data, name, kind: (decoded.append(name), original(data, name, kind))
     )
 
     def add(*more: object) -> int:
@@ -93,7 +93,7 @@ def test_only_new_images_are_decoded(shop: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_unreadable_files_of_val_are_refused_or_kept_when_asked(shop: Path) -> None:
-    """Kept, they are found by an erasure; what measures a model leaves them out."""
+    """Kept files are found by an erasure, but not used for evaluation."""
     (shop / "images/val/e.png").write_bytes(b"no picture")
     error = result_of("data", "add", "shop", shop, code=2)
     assert "images/val/e.png: It is not an image" in error["reason"]
@@ -105,7 +105,7 @@ def test_unreadable_files_of_val_are_refused_or_kept_when_asked(shop: Path) -> N
     assert result_of("data", "show", "shop")["samples"] == 6
 
 
-def test_channels_that_are_not_supported_are_told(shop: Path) -> None:
+def test_unsupported_channels_give_a_note(shop: Path) -> None:
     with open(shop / "data.yaml", "a") as file:
         file.write("channels: 1\n")
     assert "channels: 1" in run("data", "add", "shop", shop).stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands ``init`` and ``data``, and what all commands share."""
+"""The commands ``init`` and ``data``, and the options and errors of all commands."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_add_show_export(shop: Path, tmp_path: Path) -> None:
     assert again["digest"] == added["digest"]
 
 
-def test_tables_for_people(shop: Path, tmp_path: Path) -> None:
+def test_text_output(shop: Path, tmp_path: Path) -> None:
     done = run(
         "data", "add", "shop", shop, "--subjects", shop / "subjects.csv", "--public", "images/train/free*"
     )
@@ -64,8 +64,8 @@ def test_tables_for_people(shop: Path, tmp_path: Path) -> None:
     assert "out/data.yaml" in exported
 
 
-def test_export_leaves_out_what_was_erased(shop: Path, tmp_path: Path) -> None:
-    from expunge.catalog.datasets import erase, get_version
+def test_export_leaves_out_erased_samples(shop: Path, tmp_path: Path) -> None:
+    from expunge.catalog.dataset_store import erase, get_version
 
     result_of("data", "add", "shop", shop, "--subjects", shop / "subjects.csv")
     workspace = Workspace.open()
@@ -73,7 +73,7 @@ def test_export_leaves_out_what_was_erased(shop: Path, tmp_path: Path) -> None:
         erase(session, get_version(session, "shop"), set(), {"s1"}, request_id="r", key=workspace.key)
     for path in shop.rglob("*s1*"):
         path.unlink()
-    for ref in ("shop", "shop@1"):  # an older version does not bring them back
+    for ref in ("shop", "shop@1"):  # an older version does not restore them
         out = tmp_path / f"out of {ref}"
         assert result_of("data", "export", ref, out)["samples"] == 4
         assert not list(out.rglob("*s1*"))
@@ -147,7 +147,7 @@ def lose_table(shop: Path) -> None:
 def test_bad_input_changes_nothing(shop: Path, damage: Callable[[Path], None], part: str) -> None:
     arguments = ("data", "add", "shop", shop / "data.yaml", "--subjects", shop / "subjects.csv")
     result_of(*arguments)
-    write_image(shop / "images/train/more.png")  # so that there is something to change
+    write_image(shop / "images/train/more.png")  # so that a successful run would change the catalog
     before = content()
     damage(shop)
     done = run(*arguments)
@@ -198,13 +198,13 @@ def test_more_bad_input(shop: Path, tmp_path: Path) -> None:
     assert content() == before
 
 
-def test_table_with_a_mark_at_its_start(shop: Path) -> None:
+def test_a_table_with_a_byte_order_mark(shop: Path) -> None:
     text = (shop / "subjects.csv").read_text()
     (shop / "subjects.csv").write_text(f"﻿{text}", encoding="utf-8")
     assert result_of("data", "add", "shop", shop, "--subjects", shop / "subjects.csv")["subjects"] == 2
 
 
-def test_workspace_may_be_named(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ways_to_name_the_workspace(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop)
     result_of("data", "add", "shop", shop)  # found upward
     (tmp_path / "far").mkdir()
@@ -216,10 +216,10 @@ def test_workspace_may_be_named(shop: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def group_with(command: Callable[[Context], Any]) -> LazyGroup:
-    """Return a command line with one command, which does what is given."""
+    """Return a command line with one command, ``do``, that calls a function."""
     group = LazyGroup(name="x", table={})
-    made = click.command("do")(common_options(lambda context: command(context)))
-    group.get_command = lambda ctx, name: made  # type: ignore[method-assign]
+    do = click.command("do")(common_options(lambda context: command(context)))
+    group.get_command = lambda ctx, name: do  # type: ignore[method-assign]
     return group
 
 
@@ -254,7 +254,7 @@ def test_errors_and_exit_codes(error: BaseException, code: int) -> None:
         assert json.loads(done.stdout) == {"error": "a", "reason": "b", "next": "c"}
 
 
-def test_traceback_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_mode_prints_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPUNGE_DEBUG", "1")
     done = CliRunner().invoke(group_with(fail(RuntimeError("a"))), ["do"])
     assert done.exit_code == 2
@@ -262,7 +262,7 @@ def test_traceback_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "RuntimeError: a" in done.stderr
 
 
-def test_what_a_command_is_given() -> None:
+def test_a_command_gets_the_common_options() -> None:
     def command(context: Context) -> int:
         context.say("busy")
         context.emit({"device": context.device, "threads": context.threads}, lambda: "done")
@@ -281,7 +281,7 @@ def test_what_a_command_is_given() -> None:
 HEAVY = ("torch", "ultralytics", "numpy", "sqlalchemy", "alembic", "PIL", "rich", "pydantic", "yaml")
 
 
-def test_help_is_light_and_lists_every_command() -> None:
+def test_help_imports_no_large_packages_and_lists_every_command() -> None:
     code = (
         "import sys; sys.argv = ['expunge', '--help']\n"
         "from expunge.cli.main import main\n"
@@ -302,7 +302,7 @@ def test_every_data_command_takes_the_common_options() -> None:
             assert option in text
 
 
-def test_reader_that_leaves_early(shop: Path) -> None:
+def test_a_closed_pipe_is_no_error_message(shop: Path) -> None:
     result_of("data", "add", "shop", shop)
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pipes, devices, links to themselves and endless nesting are input errors of every command."""
+"""Pipes, devices, circular links and deep nesting are input errors of every command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 from expunge.cli.main import cli
 
 DEEP = 100_000
-PATIENCE_SECONDS = 300  # after which a command that waits for a pipe is ended
+TIMEOUT_SECONDS = 300  # then a command that waits for a pipe is interrupted
 SPECIAL = ("pipe", "loop", "/dev/zero")
 TABLES = (*SPECIAL, "folder")
 JSON = (*SPECIAL, "deep.json", "objects.json", "number.json")
@@ -44,9 +44,9 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A workspace with a data set ``d`` and files of every hostile kind, as the current folder."""
-    folder, before = tmp_path_factory.mktemp("office"), os.getcwd()
+def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield the current folder: a workspace with a dataset ``d`` and hostile files of every kind."""
+    folder, before = tmp_path_factory.mktemp("hostile"), os.getcwd()
     os.chdir(folder)
     for i, split in enumerate(("train", "val")):
         image = folder / "d" / "images" / split / "a.png"
@@ -79,17 +79,17 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    """End a command that waits for ever."""
+def timeout() -> Iterator[None]:
+    """Interrupt a command that does not end."""
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.alarm(PATIENCE_SECONDS)
+    signal.alarm(TIMEOUT_SECONDS)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("arguments", CASES, ids=" ".join)
-def test_it_is_an_input_error(office: Path, arguments: tuple[str, ...]) -> None:
+def test_hostile_files_are_input_errors(hostile_folder: Path, arguments: tuple[str, ...]) -> None:
     done = CliRunner().invoke(cli, [*arguments, "--json"])
     assert done.exit_code == 2, done.output
     error: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

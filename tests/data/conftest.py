@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes small datasets on disk."""
+"""Fixtures: small datasets on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def write_image(path: Path) -> Path:
-    """Write a 12x12 image whose pixels follow from its path."""
+    """Write a 12x12 image whose pixels are derived from its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = int.from_bytes(hashlib.sha256("/".join(path.parts[-3:]).encode()).digest()[:4], "big")
     pixels = np.random.default_rng(seed).integers(0, 255, (12, 12, 3), dtype=np.uint8)
@@ -23,13 +23,13 @@ def write_image(path: Path) -> Path:
 
 @pytest.fixture
 def image() -> Callable[[Path], Path]:
-    """A function that writes an image."""
+    """Return the function that writes an image."""
     return write_image
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A detection dataset: three images with labels to train on, one to validate with and without one."""
+    """Return a detection dataset: three labelled images in train, one with and one without label in val."""
     root = tmp_path / "shop"
     for name in ("train/a", "train/b", "train/deep/ä ö", "val/c", "val/d"):
         write_image(root / "images" / f"{name}.png")
@@ -43,7 +43,7 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """A classification folder; class ``emu`` has images in val alone."""
+    """Return a classification folder whose class ``emu`` has images only in val."""
     root = tmp_path / "pets"
     for name in ("train/cat/1", "train/cat/x/2", "train/dog/3", "val/cat/4", "val/emu/5"):
         write_image(root / f"{name}.png")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reading a dataset finds: all that a training would stumble over, at once."""
+"""Checks while reading a dataset: all unusable files are reported together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image
 
 from expunge.data import checks
 from expunge.data.checks import ImageChecks, image_key
-from expunge.data.findings import LISTED
+from expunge.data.findings import MAX_LISTED
 from expunge.data.labels import BadLabel, parse_label
 from expunge.data.scan import scan
 from expunge.errors import InputError
 
 
 def damage(root: Path, split: str = "train") -> None:
-    """Make two pictures of the split unusable: one by its label, one by its pixels."""
+    """Make two images of a split unusable: one by its label, one by its pixels."""
     names = ("a", "b") if split == "train" else ("c", "d")
     (root / f"labels/{split}/{names[0]}.txt").write_text("0 .5 .5 .1 .1\n0 1.071 .5 .2 .2\n")
     picture = root / f"images/{split}/{names[1]}.png"
@@ -27,7 +27,7 @@ def damage(root: Path, split: str = "train") -> None:
     picture.write_bytes(content.getvalue()[:-2])
 
 
-def test_everything_is_found_at_once(shop: Path) -> None:
+def test_all_problems_are_reported_together(shop: Path) -> None:
     damage(shop)
     (shop / "images/train/deep/small.png").write_bytes(b"")
     Image.new("RGB", (9, 40)).save(shop / "images/train/small.png")
@@ -50,20 +50,20 @@ def test_everything_is_found_at_once(shop: Path) -> None:
 
 
 def test_a_long_list_goes_to_a_file(shop: Path) -> None:
-    for index in range(LISTED + 5):
+    for index in range(MAX_LISTED + 5):
         (shop / f"images/train/x{index:02d}.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=f"{LISTED + 5} of") as raised:
+    with pytest.raises(InputError, match=f"{MAX_LISTED + 5} of") as raised:
         scan(shop)
     *listed, last = raised.value.why.splitlines()
-    assert len(listed) == LISTED
+    assert len(listed) == MAX_LISTED
     assert last.startswith("… and 5 more.")
     file = Path(last.partition("All of them: ")[2])
-    assert len(file.read_text().splitlines()) == LISTED + 5
+    assert len(file.read_text().splitlines()) == MAX_LISTED + 5
     assert file.stat().st_mode & 0o077 == 0
     file.unlink()
 
 
-def test_val_does_not_block(shop: Path) -> None:
+def test_problems_in_val_do_not_block(shop: Path) -> None:
     before = scan(shop)
     damage(shop, "val")
     found = scan(shop)
@@ -79,7 +79,7 @@ def test_val_does_not_block(shop: Path) -> None:
     assert scan(shop, skip_unreadable=True, strict=True).samples == found.samples
 
 
-def test_what_cannot_be_used_may_be_left_out_of_train(shop: Path) -> None:
+def test_unusable_samples_can_be_left_out_of_train(shop: Path) -> None:
     damage(shop)
     found = scan(shop, skip_unreadable=True)
     assert len(found.samples) == 3
@@ -90,10 +90,10 @@ def test_what_cannot_be_used_may_be_left_out_of_train(shop: Path) -> None:
 
 def test_trusted_and_known_images_are_not_decoded(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    original = checks.decode_picture
+    original = checks.decode_image
     monkeypatch.setattr(
         checks,
-        "decode_picture",
+        "decode_image",
         lambda content, name, kind: (decoded.append(name), original(content, name, kind)),
     )
     whole = scan(shop)
@@ -108,18 +108,18 @@ def test_trusted_and_known_images_are_not_decoded(shop: Path, monkeypatch: pytes
     known = frozenset(image_key(s.image_digest, s.path) for s in trusted.samples)
     assert scan(shop, checks=ImageChecks(known_good=lambda: known)).findings.undecoded == 0
     assert not decoded
-    with pytest.raises(InputError, match=r"b\.png"):  # the same bytes under another suffix are another thing
+    with pytest.raises(InputError, match=r"b\.png"):  # another suffix may mean another decoder
         scan(shop, checks=ImageChecks(known_good=lambda: {key.replace(".png", ".jpg") for key in known}))
 
 
 def test_duplicates_are_counted(shop: Path) -> None:
     (shop / "labels/train/a.txt").write_text("1 .5 .5 .1 .1\n0 .5 .5 .1 .1\n1 0.5 .5 .1 .1\n1 .5 .5 .1 .10\n")
     assert list(scan(shop).findings.warnings()) == [
-        "2 label rows are there twice in their file; each counts once, as in Ultralytics."
+        "2 label rows are duplicates within their file; each counts once, as in Ultralytics."
     ]
 
 
-def test_bytes_behind_the_end_of_a_jpeg_are_told(shop: Path) -> None:
+def test_bytes_after_the_end_of_a_jpeg_are_reported(shop: Path) -> None:
     picture = shop / "images/train/tail.jpg"
     Image.new("RGB", (40, 40)).save(picture)
     content = picture.read_bytes() + b"\0\0"

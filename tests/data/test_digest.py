@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest's digest: a function of the content, of all of it, and of nothing else."""
+"""The manifest digest depends on all of the content and on nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.data.digest import ManifestHasher, manifest_digest
+from expunge.data.manifest import ManifestHasher, manifest_digest
 from expunge.data.types import DatasetConfig, Sample
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sanitized copy: what is in it, and that nothing else is."""
+"""Sanitized exports: they hold the given samples and nothing else."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_round_trip(shop: Path, tmp_path: Path, link: bool) -> None:
 def test_only_the_given_samples_appear(shop: Path, tmp_path: Path) -> None:
     found = scan(shop)
     kept = [s for s in found.samples if s.path != "images/train/b.png"]
-    (shop / "images/train/b.png").unlink()  # whatever was erased is not opened
+    (shop / "images/train/b.png").unlink()  # erased files are not opened
     export_version(version_of(found), kept, tmp_path / "out")
     assert not any("b." in Path(name).name for name in files(tmp_path / "out"))
     assert list(scan(tmp_path / "out").samples) == kept
 
 
-def test_splits_that_are_no_folder_become_lists(shop: Path, tmp_path: Path) -> None:
+def test_splits_without_own_folder_become_lists(shop: Path, tmp_path: Path) -> None:
     found = scan(shop)
     mixed = [replace(s, split="val") if s.path.endswith("b.png") else s for s in found.samples]
     mixed = [replace(s, split="test") if s.path.endswith("d.png") else s for s in mixed]
@@ -132,7 +132,7 @@ def test_labels_beside_images(tmp_path: Path, image: Callable[[Path], Path]) -> 
     assert [bool(s.label_digest) for s in found.samples] == [False, False, True]
     export_version(version_of(found), found.samples, tmp_path / "out")
     assert scan(tmp_path / "out").samples == found.samples
-    with pytest.raises(InputError, match="called 'images'"):
+    with pytest.raises(InputError, match="named 'images'"):
         export_version(version_of(found), found.samples, tmp_path / "images" / "out")
 
 
@@ -148,7 +148,7 @@ def test_root_called_images(tmp_path: Path, image: Callable[[Path], Path]) -> No
     assert scan(tmp_path / "out").samples == found.samples
 
 
-def test_class_folders_stay(pets: Path, tmp_path: Path) -> None:
+def test_empty_class_folders_are_created(pets: Path, tmp_path: Path) -> None:
     found = scan(pets)
     kept = [s for s in found.samples if s.class_name != "dog"]
     assert export_version(version_of(found), kept, tmp_path / "out") == tmp_path / "out"
@@ -201,7 +201,7 @@ def test_round_trip_of_any_tree(
     assert again.config == found.config
 
 
-def test_link_of_a_symbolic_link_is_no_link(
+def test_hard_link_of_a_symbolic_link_is_a_file(
     shop: Path, tmp_path: Path, image: Callable[[Path], Path]
 ) -> None:
     target = image(tmp_path / "store" / "e.png")
@@ -212,10 +212,10 @@ def test_link_of_a_symbolic_link_is_no_link(
     assert scan(tmp_path / "out").samples == found.samples
 
 
-def test_list_cannot_hold_every_name(shop: Path, tmp_path: Path) -> None:
+def test_some_names_cannot_be_listed(shop: Path, tmp_path: Path) -> None:
     odd = Sample("images/train/a\n.png", "train", "")
     (shop / odd.path).write_bytes((shop / "images/train/a.png").read_bytes())
     found = scan(shop)
     samples = [replace(s, split="val") if s.path.endswith("b.png") else s for s in found.samples]
-    with pytest.raises(InputError, match="cannot stand in a list"):
+    with pytest.raises(InputError, match="cannot be written in a list"):
         export_version(version_of(found), samples, tmp_path / "out")

@@ -38,12 +38,12 @@ def test_validation_may_be_spelled_out(pets: Path) -> None:
     assert [s.split for s in scan(pets).samples if s.path.startswith("validation/")] == ["val", "val"]
 
 
-def test_test_may_stand_for_val(pets: Path) -> None:
+def test_test_may_replace_val(pets: Path) -> None:
     (pets / "val").rename(pets / "test")
     assert {s.split for s in scan(pets).samples} == {"train", "test"}
 
 
-def test_too_little(pets: Path, image: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_too_few_images(pets: Path, image: Callable[[Path], Path], tmp_path: Path) -> None:
     image(tmp_path / "flat" / "1.png")
     with pytest.raises(InputError, match="not an image-classification folder"):
         scan(tmp_path / "flat")
@@ -55,14 +55,14 @@ def test_too_little(pets: Path, image: Callable[[Path], Path], tmp_path: Path) -
         scan(pets)
 
 
-def test_nothing_held_out_is_said(pets: Path) -> None:
+def test_missing_held_out_split_is_noted(pets: Path) -> None:
     shutil.rmtree(pets / "val")
     found = scan(pets)
     assert {s.split for s in found.samples} == {"train"}
     assert any("held out" in note for note in found.notes)
 
 
-def test_classes_without_splits_are_all_trained_on(pets: Path) -> None:
+def test_folders_without_splits_are_all_train(pets: Path) -> None:
     shutil.rmtree(pets / "val")
     for folder in list((pets / "train").iterdir()):
         folder.rename(pets / folder.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of hashes against brute force: none missed, none twice, whatever the data."""
+"""Near pairs of hashes, compared with brute force: none missing, none twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from expunge.data.hamming import near, near_pairs
 
 
 def brute(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -> dict[tuple[int, int], int]:
-    """All pairs, one by one."""
+    """Return all near pairs by comparing each pair."""
     right = hashes if others is None else others
     return {
         (i, j): bits
@@ -24,7 +24,7 @@ def brute(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -
 
 
 def found(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -> dict[tuple[int, int], int]:
-    """All pairs as they come; one that comes twice is an error."""
+    """Return all pairs found, and fail if a pair occurs twice."""
     result: dict[tuple[int, int], int] = {}
     for i, j, bits in near_pairs(hashes, distance, others):
         for a, b, d in zip(i.tolist(), j.tolist(), bits.tolist(), strict=True):
@@ -33,7 +33,7 @@ def found(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -
     return result
 
 
-# Clusters around few centres, with flips that may all fall into one band.
+# Clusters around a few centres; all flipped bits may lie in one band.
 clusters = st.lists(
     st.tuples(
         st.sampled_from([0, 2**64 - 1, 0x0123456789ABCDEF, 0xFFFF0000FFFF0000]),
@@ -56,10 +56,10 @@ def hashes_of(plan: list[tuple[int, list[int]]]) -> np.ndarray:
 @given(
     plan=clusters,
     others=clusters,
-    distance=st.integers(0, hamming.MOST),
+    distance=st.integers(0, hamming.MAX_DISTANCE),
     chunk=st.sampled_from([1, 7, 1 << 20]),
 )
-def test_as_brute_force(
+def test_equals_brute_force(
     plan: list[tuple[int, list[int]]], others: list[tuple[int, list[int]]], distance: int, chunk: int
 ) -> None:
     hashes, before = hashes_of(plan), hamming.CHUNK
@@ -78,7 +78,7 @@ def test_random_hashes_with_planted_pairs() -> None:
     for k in range(100):
         for bit in rng.choice(64, k % 9, replace=False):
             hashes[200 + k] = hashes[k] ^ (np.uint64(1) << np.uint64(bit))
-    for distance in range(hamming.MOST + 1):
+    for distance in range(hamming.MAX_DISTANCE + 1):
         assert found(hashes, distance) == brute(hashes, distance)
 
 
@@ -90,6 +90,6 @@ def test_a_query_at_any_distance() -> None:
         assert near(hashes, wanted, distance).tolist() == expected
 
 
-def test_a_distance_without_guarantee_is_refused() -> None:
+def test_unsupported_distances_are_refused() -> None:
     with pytest.raises(ValueError, match="0 to 7"):
         list(near_pairs(np.zeros(2, np.uint64), 8))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Perceptual hashes: near for what looks alike, far for what does not, and mirrored without a second look."""
+"""Perceptual hashes: near for similar images, far for different ones, and correct for mirrored images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy.fft import dct
 
-from expunge.data.phash import NotAPicture, grey, hash_grey, hash_picture, similarity
+from expunge.data.phash import NotAnImage, grey, hash_grey, hash_picture, similarity
 
 
 def scene(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """A smooth random picture."""
+    """Return a smooth random image."""
     small = np.random.default_rng(seed).integers(0, 255, (9, 12, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
@@ -39,7 +39,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", sorted(CHANGES))
-def test_what_looks_alike_is_near(change: str) -> None:
+def test_similar_images_are_near(change: str) -> None:
     distances = [
         bits(hash_picture(encoded(scene(k))).value, hash_picture(CHANGES[change](scene(k))).value)
         for k in range(12)
@@ -47,7 +47,7 @@ def test_what_looks_alike_is_near(change: str) -> None:
     assert max(distances) <= 3, distances
 
 
-def test_what_looks_different_is_far() -> None:
+def test_different_images_are_far() -> None:
     hashes = [hash_picture(encoded(scene(k))).value for k in range(30)]
     assert min(bits(a, b) for i, a in enumerate(hashes) for b in hashes[i + 1 :]) > 7
 
@@ -60,7 +60,7 @@ def test_a_mirrored_picture_has_the_mirrored_hash() -> None:
 
 
 def test_the_hash_is_that_of_a_plain_transform() -> None:
-    """DCT-II along both axes, written out; the 64 lowest frequencies by u + v, then u; their median."""
+    """Compare with an explicit DCT-II along both axes and the 64 lowest frequencies by u + v, then u."""
     pixels = grey(encoded(scene(3)), 32)
     transformed = dct(dct(pixels, axis=0, norm="ortho"), axis=1, norm="ortho")
     order = sorted(
@@ -71,10 +71,10 @@ def test_the_hash_is_that_of_a_plain_transform() -> None:
     assert hash_grey(pixels).value == int("".join(str(int(v > middle)) for v in values), 2)
 
 
-def test_turned_by_its_record_and_flat_pictures() -> None:
+def test_exif_orientation_and_flat_images() -> None:
     turned = scene(5).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn it clockwise to see it upright
+    exif[0x0112] = 6  # the viewer must rotate it clockwise
     assert (
         bits(hash_picture(encoded(turned, "JPEG", exif=exif)).value, hash_picture(encoded(scene(5))).value)
         <= 3
@@ -93,6 +93,6 @@ def test_similarity() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" + b"\0" * 50])
-def test_what_is_no_picture(data: bytes) -> None:
-    with pytest.raises(NotAPicture):
+def test_undecodable_bytes(data: bytes) -> None:
+    with pytest.raises(NotAnImage):
         hash_picture(data)

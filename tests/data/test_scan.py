@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hashing, readability, and digests that are known already."""
+"""Scanning: hashing, readability, and digests that are already known."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from expunge.data.digest import file_digest
 from expunge.data.scan import read_digests, scan
 from expunge.errors import InputError
+from expunge.storage.digest import file_digest
 
 
 def test_digests_are_those_of_the_files(shop: Path) -> None:
@@ -85,7 +85,7 @@ def test_progress_ends_at_the_total(shop: Path) -> None:
     assert seen[-1] == (5, 5)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_missing_dataset(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "none.yaml"):
         with pytest.raises(InputError, match="is not a dataset"):
             scan(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom each sample concerns."""
+"""Assignment of subjects to samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from expunge.data.subjects import SubjectTable, attach, glob_pattern, read_subjects, subjects_from_regex
+from expunge.data.subjects import (
+    SubjectTable,
+    attach_subjects,
+    glob_pattern,
+    read_subjects,
+    subjects_from_regex,
+)
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.errors import InputError
 
@@ -42,7 +48,7 @@ def test_table(tmp_path: Path, found: Scan) -> None:
         ("images/train/a.png", "s2"): {"age": "old"},
         ("images/val/d.png", "s,1"): {"site": "north, east"},
     }
-    attached = attach(found, read)
+    attached = attach_subjects(found, read)
     assert [s.subjects for s in attached.samples] == [("s1", "s2"), (), (), ("s,1",)]
     assert attached.risks == read.risks
     assert attached.groups == read.groups
@@ -58,7 +64,7 @@ def test_table(tmp_path: Path, found: Scan) -> None:
         ("sample,subject,g,g\na,b,c,d\n", "wrong header"),
         ("sample,subject\n", "names no subject"),
         ("sample,subject\n\n\n", "names no subject"),
-        ("sample,subject,g\na,s,x\na,s,y\n", r"line 3: the same pair a second time"),
+        ("sample,subject,g\na,s,x\na,s,y\n", r"line 3: the pair occurs again"),
         ("sample,subject\na,\n", "line 2: no subject"),
         ("sample,subject\na,  \n", "line 2: no subject"),
         ("sample,subject\n,s\n", "line 2: no sample"),
@@ -80,7 +86,7 @@ def test_bad_table(tmp_path: Path, text: str, message: str) -> None:
     assert re.search(message, str(raised.value))
 
 
-def test_table_that_is_no_text(tmp_path: Path) -> None:
+def test_table_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_bytes(b"sample,subject\n\xff,s\n")
     with pytest.raises(InputError, match="cannot be read"):
         read_subjects(tmp_path / "s.csv")
@@ -90,7 +96,7 @@ def test_samples_that_do_not_exist_are_named_and_counted(tmp_path: Path, found: 
     rows = "".join(f"none{i}.png,s\n" for i in range(9))
     path = table(tmp_path, f"sample,subject\nimages/train/a.png,s\n{rows}")
     with pytest.raises(InputError, match=r"9 samples that do not exist: 'none0\.png'"):
-        attach(found, read_subjects(path))
+        attach_subjects(found, read_subjects(path))
 
 
 def test_from_path(found: Scan) -> None:
@@ -118,10 +124,10 @@ def test_from_path(found: Scan) -> None:
     ],
 )
 def test_globs(found: Scan, glob: str, public: list[bool]) -> None:
-    assert [s.public for s in attach(found, None, [glob]).samples] == public
+    assert [s.public for s in attach_subjects(found, None, [glob]).samples] == public
 
 
-def test_glob_takes_no_part_of_a_path() -> None:
+def test_glob_matches_whole_paths() -> None:
     assert not glob_pattern("a").fullmatch("ab")
     assert not glob_pattern("**/a").fullmatch("ba")
     assert glob_pattern("**/a").fullmatch("a")
@@ -130,29 +136,34 @@ def test_glob_takes_no_part_of_a_path() -> None:
 def test_public_list(tmp_path: Path, found: Scan) -> None:
     listed = tmp_path / "public.txt"
     listed.write_text("﻿images/train/a.png\n\n./images/val/d.png\n", encoding="utf-8")
-    assert [s.public for s in attach(found, None, [str(listed)]).samples] == [True, False, False, True]
+    assert [s.public for s in attach_subjects(found, None, [str(listed)]).samples] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     listed.write_text("images/train/a.png\nnone.png\n")
     with pytest.raises(InputError, match=r"1 samples that do not exist: 'none\.png'"):
-        attach(found, None, [str(listed)])
+        attach_subjects(found, None, [str(listed)])
     with pytest.raises(InputError, match="matches no sample"):
-        attach(found, None, ["nothing/*"])
+        attach_subjects(found, None, ["nothing/*"])
 
 
 def test_public_sample_with_a_private_subject(tmp_path: Path, found: Scan) -> None:
     path = table(tmp_path, "sample,subject\nimages/train/a.png,staff\nimages/train/b.png,staff\n")
-    both = attach(found, read_subjects(path), ["images/train/[ab].png"])
+    both = attach_subjects(found, read_subjects(path), ["images/train/[ab].png"])
     assert [s.public for s in both.samples] == [True, True, False, False]
     with pytest.raises(InputError, match=r"a\.png is public and also shows a private subject"):
-        attach(found, read_subjects(path), ["images/train/a.png"])
+        attach_subjects(found, read_subjects(path), ["images/train/a.png"])
 
 
-def test_attaching_changes_subjects_and_public_alone() -> None:
+def test_attaching_changes_only_subjects_and_public() -> None:
     made = {"str": "train", "str | None": "class", "bool": False, "int": 7, "tuple[str, ...]": ()}
     sample = Sample(**{f.name: made[str(f.type)] for f in fields(Sample)})
     default = {f.name: f.default for f in fields(Sample) if f.default is not MISSING}
     assert all(getattr(sample, name) != value for name, value in default.items() if value not in (False, ()))
     scan = Scan(Path("/d"), DatasetConfig("yolo", ("a",)), (sample,))
-    found = attach(scan, SubjectTable({"train": ("p",)}), public=["tra*"])
+    found = attach_subjects(scan, SubjectTable({"train": ("p",)}), public=["tra*"])
     assert found.samples == (replace(sample, subjects=("p",), public=True),)
 
 
@@ -169,26 +180,26 @@ def named(*paths: str) -> Scan:
     return Scan(Path("/d"), DatasetConfig("yolo", ("a",)), rows)
 
 
-def test_names_equal_but_for_normalisation(tmp_path: Path) -> None:
+def test_names_in_other_normal_forms(tmp_path: Path) -> None:
     nfc, nfd, mixed = "é/é.jpg", "e\u0301/e\u0301.jpg", "é/e\u0301.jpg"
     file, listed = tmp_path / "s.csv", tmp_path / "public.txt"
     file.write_text(f"sample,subject,g\n{nfc},s1,x\n{mixed},s2,y\n", encoding="utf-8")
     listed.write_text(f"{nfc}\n", encoding="utf-8")
-    found = attach(named(nfd, "other.jpg"), read_subjects(file), [str(listed)])
+    found = attach_subjects(named(nfd, "other.jpg"), read_subjects(file), [str(listed)])
     (one,) = [s for s in found.samples if s.path == nfd]
     assert (one.subjects, one.public) == (("s1", "s2"), True)
     assert found.groups == {(nfd, "s1"): {"g": "x"}, (nfd, "s2"): {"g": "y"}}
     assert any("normalisation" in note for note in found.notes)
     with pytest.raises(InputError, match="could mean 2 samples"):
-        attach(named(nfd, nfc), read_subjects(file))
+        attach_subjects(named(nfd, nfc), read_subjects(file))
     file.write_text(f"sample,subject\n{nfc},s1\n", encoding="utf-8")
-    exact = attach(named(nfd, nfc), read_subjects(file))
+    exact = attach_subjects(named(nfd, nfc), read_subjects(file))
     assert {s.path: s.subjects for s in exact.samples} == {nfc: ("s1",), nfd: ()}
     assert not exact.notes
 
 
-def test_backslashes_of_windows(tmp_path: Path) -> None:
+def test_windows_backslashes(tmp_path: Path) -> None:
     file = tmp_path / "s.csv"
     file.write_text("sample,subject\nimages\\train\\a.jpg,s1\n")
-    (one,) = attach(named("images/train/a.jpg"), read_subjects(file)).samples
+    (one,) = attach_subjects(named("images/train/a.jpg"), read_subjects(file)).samples
     assert one.subjects == ("s1",)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are no pictures, where Ultralytics was imported first: it patches Pillow, which raises more."""
+"""Files that are not images, after importing Ultralytics, whose patches make Pillow raise other errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CODE = """
 from expunge.data.thumbnail import thumbnail
 from expunge.data.phash import grey
 from expunge.data.scan import scan
-from expunge.evidence.report import _pictures
+from expunge.evidence.report_page import _pictures
 from expunge.tasks.images import decode
 bad = (folder / "train" / "a" / "bad.png")
 found = {
@@ -44,7 +44,7 @@ print(json.dumps(found))
 """
 
 
-def test_no_decoder_surprises(tmp_path: Path) -> None:
+def test_decoders_raise_only_bad_picture(tmp_path: Path) -> None:
     for path in ("train/a/good.png", "val/a/good.png"):
         (tmp_path / path).parent.mkdir(parents=True)
         Image.new("RGB", (40, 40), "red").save(tmp_path / path)
@@ -60,6 +60,6 @@ def test_no_decoder_surprises(tmp_path: Path) -> None:
     assert found.pop("pillow") not in ("OSError", "UnidentifiedImageError"), "else nothing is shown here"
     why = found.pop("why")
     assert found == {
-        "report": 2, "sheet": None, "hash": "NotAPicture", "decode": "InputError", "scan": "InputError",
+        "report": 2, "sheet": None, "hash": "NotAnImage", "decode": "InputError", "scan": "InputError",
     }  # fmt: skip
     assert "not an image that can be decoded" in why

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ultralytics replaces parts of Pillow when it is loaded; reading data must not notice."""
+"""Ultralytics replaces parts of Pillow when it is imported; reading data must not be affected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from expunge.data.scan import scan
 from expunge.errors import InputError
-from expunge.tasks.quiet import load_ultralytics
+from expunge.tasks.ultralytics_import import load_ultralytics
 
 
 def test_an_unreadable_image_is_still_an_input_error(shop: Path) -> None:

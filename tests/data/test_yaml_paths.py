@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data.yaml leaves open: where its root is, what is missing, and what is in two splits."""
+"""Resolving a data.yaml: its root, missing entries, and files in two splits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLITS = f"train: images/train\nval: images/val\n{NAMES}"
 
 
 def splits(found: Scan) -> dict[str, int]:
-    """How many samples each split has."""
+    """Return the number of samples of each split."""
     return {s: n for s in ("train", "val", "test") if (n := sum(x.split == s for x in found.samples))}
 
 
@@ -40,7 +40,7 @@ def test_a_relative_path_starts_at_the_yaml_or_at_the_current_folder(
     shutil.copytree(shop, shop / "shop")
     with pytest.raises(InputError, match="could mean two folders"):
         list_yolo(shop / "data.yaml")
-    shutil.rmtree(shop / "shop" / "images" / "train")  # a folder of that name alone is no second meaning
+    shutil.rmtree(shop / "shop" / "images" / "train")  # a folder without a train split is not ambiguous
     assert list_yolo(shop / "data.yaml").root == shop
     monkeypatch.chdir("/")
     with pytest.raises(InputError, match="does not exist"):
@@ -56,7 +56,7 @@ def test_a_dot_is_the_folder_of_the_yaml(shop: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("missing", ["val: images/gone", "val:", "val: labels/val", "val: [images/gone, x]"])
-def test_what_is_not_trained_on_may_be_missing(shop: Path, missing: str) -> None:
+def test_val_and_test_may_be_missing(shop: Path, missing: str) -> None:
     (shop / "data.yaml").write_text(f"train: images/train\n{missing}\ntest: images/none\n{NAMES}")
     found = scan(shop)
     assert splits(found) == {"train": 3}
@@ -79,7 +79,7 @@ def test_an_export_of_a_labelling_service_without_its_test_folder(shop: Path) ->
     assert sum(bool(s.label_digest) for s in found.samples) == 4
 
 
-def test_val_that_is_train(shop: Path, tmp_path: Path) -> None:
+def test_val_equal_to_train(shop: Path, tmp_path: Path) -> None:
     (shop / "data.yaml").write_text(f"train: images/train\nval: images/train\n{NAMES}")
     found = scan(shop)
     assert splits(found) == {"train": 3}
@@ -166,7 +166,7 @@ def test_special_files_in_a_dataset_are_refused(shop: Path) -> None:
         scan(shop)
 
 
-def test_links_without_end(shop: Path, image: Callable[[Path], Path]) -> None:
+def test_circular_links(shop: Path, image: Callable[[Path], Path]) -> None:
     folders = [shop / "images/train" / f"f{i}" for i in range(9)]
     for folder in folders:
         image(folder / "x.png")
@@ -174,7 +174,7 @@ def test_links_without_end(shop: Path, image: Callable[[Path], Path]) -> None:
         for other in folders:
             if other != folder:
                 (folder / other.name).symlink_to(other, target_is_directory=True)
-    with pytest.raises(InputError, match="again and again"):
+    with pytest.raises(InputError, match="lead to the same folder"):
         list_yolo(shop / "data.yaml")
 
 
@@ -187,4 +187,4 @@ def test_deep_folders(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             os.mkdir(here)
         assert len(list_yolo(shop / "data.yaml").files) == 5
     finally:
-        os.removedirs(bottom)  # what clears up after tests could not
+        os.removedirs(bottom)  # too deep for pytest's own cleanup

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.data.label_places import LabelPlaces
+from expunge.data.label_files import LabelFiles
 from expunge.data.scan import scan
 from expunge.data.yolo import label_classes, label_file, list_yolo
 from expunge.errors import InputError
@@ -23,7 +23,7 @@ NAMES = "names: [box, disc]\n"
 
 
 def listed(root: Path, text: str, name: str = "data.yaml") -> dict[str, list[str]]:
-    """List a dataset whose YAML says ``text``."""
+    """Return the listing of a dataset whose YAML is ``text``."""
     (root / name).write_text(text, encoding="utf-8")
     listing = list_yolo(root / name)
     return {
@@ -50,7 +50,7 @@ def test_folders(shop: Path) -> None:
         "path: .\ntrain: images/train\nval: images/val\n",
         "path: {root}\ntrain: images/train\nval: {root}/images/val\n",
         "path: ../shop\ntrain: [images/train]\nval: [images/val]\n",
-        "train: ../images/train\nval: ../images/val\n",  # as some labelling services export it
+        "train: ../images/train\nval: ../images/val\n",  # as exported by some labelling services
         "train: train.txt\nval: lists/val.txt\n",
         "train: [images/train/deep, train2.txt]\nvalidation: images/val\n",
         "train: images/train\nval: images/val\ntest:\ndownload: exit(1)\n",
@@ -60,7 +60,7 @@ def test_folders(shop: Path) -> None:
         "train: train3.txt\nval: images/val\ntest: ../test/images\n",
     ],
 )
-def test_ways_to_say_where_images_are(shop: Path, text: str) -> None:
+def test_spellings_of_image_locations(shop: Path, text: str) -> None:
     (shop / "lists").mkdir()
     (shop / "train.txt").write_text(
         "﻿./images/train/a.png\nimages/train/b.png\n\n" + str(shop / TRAIN[2]) + "\nREADME.md\n",
@@ -89,7 +89,7 @@ def test_names(shop: Path, text: str, names: tuple[str, ...]) -> None:
     assert list_yolo(shop / "n.yaml").config.names == names
 
 
-def test_what_labels_mean_is_kept(shop: Path) -> None:
+def test_configuration_is_kept(shop: Path) -> None:
     (shop / "p.yaml").write_text(
         f"train: images/train\nval: images/val\n{NAMES}kpt_shape: [17, 3]\nflip_idx: [0, 2, 1]\nchannels: 1\n"
     )
@@ -182,7 +182,7 @@ def test_classes_of_a_label(shop: Path) -> None:
         label_classes(shop / "labels/train/none.txt")
 
 
-def test_name_that_is_no_text(shop: Path) -> None:
+def test_name_that_is_not_text(shop: Path) -> None:
     bad = os.fsencode(shop / "images/train/") + b"/\xff.png"
     with open(bad, "wb"):
         pass
@@ -222,7 +222,7 @@ def test_ultralytics_lists_the_same(shop: Path, tmp_path: Path, image: Callable[
     for split in ("train", "val"):
         ours = [f.path for f in listing.files if f.split == split]
         assert sorted(os.path.relpath(file, shop) for file in files[split]) == ours
-        places = LabelPlaces(shop, listing.folders)
+        places = LabelFiles(shop, listing.folders)
         assert not any(places.linked(path) for path in ours)
         assert sorted(labels[split]) == sorted(places.plain(path) for path in ours)
     assert tuple(names) == listing.config.names

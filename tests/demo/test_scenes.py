@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from expunge.data.scan import scan
-from expunge.data.subjects import attach, read_subjects
+from expunge.data.subjects import attach_subjects, read_subjects
 from expunge.demo.faces import Faces
 from expunge.demo.scenes import HEIGHTS, SIZE, Cast, build, draw
 from expunge.demo.settings import FULL, QUICK, Settings
@@ -81,7 +81,7 @@ def test_another_name_gives_another_scene(black: dict[str, Image.Image]) -> None
 
 def test_our_own_reader_takes_it(wheel: Path, cast: Cast, tmp_path: Path) -> None:
     scenes = build(tmp_path, Faces(wheel), cast)
-    found = attach(
+    found = attach_subjects(
         scan(tmp_path / "data.yaml"), read_subjects(tmp_path / "subjects.csv"), [str(tmp_path / "public.txt")]
     )
     by_path = {sample.path: sample for sample in found.samples}

@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from expunge.demo import command, narrow
+from expunge.demo.face_detections import overlap
 from expunge.demo.faces import Faces
 from expunge.demo.report_data import Detection
 from expunge.demo.scenes import Cast
 from expunge.demo.settings import Settings
-from expunge.demo.sights import overlap
-from expunge.demo.story import Hands, Story, cells_of, prepare
+from expunge.demo.story import Services, Story, cells_of, prepare
 from expunge.errors import ExpungeError, InputError
-from expunge.exact.placement import uniform
-from expunge.exact.plan import Epochs, Initial, Plan, Recipe
+from expunge.exact.placement import uniform_placement
+from expunge.training.plan import Epochs, Initial, Plan, Recipe
 
 BEFORE, INTERIM, AFTER = ("sha256:" + letter * 64 for letter in "abc")
 SCORES = {"mAP50": 0.9, "mAP50-95": 0.7}
@@ -39,20 +39,20 @@ def write_plan(path: Path) -> None:
     Plan(
         task="detect", names=("face",), architecture={}, initial=Initial(source="x.yaml", tensors=""), seed=0,
         shards=2, slices=1, epochs=Epochs(public=1, stages=(1,), polish=0), recipe=recipe,
-        placement=uniform(2, 1), threads=1,
+        placement=uniform_placement(2, 1), threads=1,
     ).save(path)  # fmt: skip
 
 
 @dataclass
 class Commands:
-    """Stands in for the command line: answers as it would, and remembers what was asked."""
+    """Replace the command line: return results as it would, and record the commands."""
 
     valid: bool = True
     replayed: bool | None = True
-    asked: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
 
     def __call__(self, folder: Path, *args: str) -> dict[str, Any]:
-        self.asked.append(" ".join(args))
+        self.received.append(" ".join(args))
         match args:
             case ("init", _) | ("data", "add", *_):
                 return {}
@@ -89,7 +89,7 @@ def see(weights: Path, images: Sequence[Path], imgsz: int) -> list[tuple[Detecti
 
 @pytest.fixture
 def story(wheel: Path, cast: Cast, tmp_path: Path) -> tuple[Story, Commands, list[str]]:
-    commands, said = Commands(), list[str]()
+    commands, messages = Commands(), list[str]()
     settings = Settings(
         cast=cast, epochs=2, public_epochs=3, ordinary_epochs=1, minutes=1, subject="s3", shards=2
     )
@@ -99,19 +99,19 @@ def story(wheel: Path, cast: Cast, tmp_path: Path) -> tuple[Story, Commands, lis
         assert yaml.safe_load(data.read_text(encoding="utf-8"))["path"] == str(data.parent.resolve())
         return SCORES
 
-    hands = Hands(lambda: Faces(wheel), commands, ordinary, see)
-    return Story(tmp_path / "out", settings, said.append, hands), commands, said
+    services = Services(lambda: Faces(wheel), commands, ordinary, see)
+    return Story(tmp_path / "out", settings, messages.append, services), commands, messages
 
 
-def test_tells_the_whole_story(story: tuple[Story, Commands, list[str]]) -> None:
-    tale, commands, said = story
-    result = tale.tell()
+def test_runs_all_steps(story: tuple[Story, Commands, list[str]]) -> None:
+    demo, commands, messages = story
+    result = demo.run()
     html = Path(result["report"]).read_text(encoding="utf-8")
     assert result["equal"] is True
     assert (result["digest_before"], result["digest_after"]) == (BEFORE, AFTER)
     assert "s3 asked to be forgotten" in html
     assert "1.2 s" in html
-    assert [line.split()[0] for line in commands.asked] == [
+    assert [line.split()[0] for line in commands.received] == [
         "init",
         "data",
         "train",
@@ -119,37 +119,37 @@ def test_tells_the_whole_story(story: tuple[Story, Commands, list[str]]) -> None
         "forget",
         "verify",
     ]
-    train = next(line for line in commands.asked if line.startswith("train"))
+    train = next(line for line in commands.received if line.startswith("train"))
     assert "--weights yolo26n.yaml --shards 2 --slices 2 --epochs 2 --imgsz 128" in train
     assert "--set public_epochs=3" in train
-    assert str(tale.folder / "report.html") in said[0]
-    assert str(tale.folder / "report.html") in said[-1]
-    assert not (tale.folder / "ordinary").exists()
+    assert str(demo.folder / "report.html") in messages[0]
+    assert str(demo.folder / "report.html") in messages[-1]
+    assert not (demo.folder / "ordinary").exists()
 
 
-def test_a_failed_proof_is_said(story: tuple[Story, Commands, list[str]]) -> None:
-    tale, commands, said = story
+def test_a_failed_replay_is_reported(story: tuple[Story, Commands, list[str]]) -> None:
+    demo, commands, messages = story
     commands.valid = False
-    result = tale.tell()
+    result = demo.run()
     assert result["equal"] is False
-    assert any("OTHER weights" in line for line in said)
+    assert any("OTHER weights" in line for line in messages)
     assert "FAILED" in Path(result["report"]).read_text(encoding="utf-8")
 
 
-def test_may_be_told_again_in_the_same_folder(story: tuple[Story, Commands, list[str]]) -> None:
-    tale = story[0]
-    tale.tell()
-    Story(tale.folder, tale.settings, tale.say, tale.hands).tell()
+def test_may_run_again_in_the_same_folder(story: tuple[Story, Commands, list[str]]) -> None:
+    demo = story[0]
+    demo.run()
+    Story(demo.folder, demo.settings, demo.say, demo.services).run()
 
 
-def test_nobody_elses_folder_is_emptied(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_emptied(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="something else"):
         prepare(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_the_entry_is_the_first_stage_that_is_trained_again() -> None:
+def test_the_entry_is_the_first_retrained_stage() -> None:
     rows = [("shard", 0, 2, True), ("shard", 0, 1, False), ("shard", 1, 1, True), ("shard", 1, 2, True)]
     keys = ("phase", "shard", "stage", "retrained")
     cells = cells_of([{**dict(zip(keys, row, strict=True)), "images": 1} for row in rows])
@@ -169,7 +169,7 @@ def test_overlap(other: tuple[float, float, float, float], value: float) -> None
     assert overlap((0.0, 0.0, 10.0, 10.0), other) == pytest.approx(value)
 
 
-def test_a_commands_own_error_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commands_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = subprocess.CompletedProcess([], 2, '{"error": "No.", "reason": "Because.", "next": "Try."}')
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: answer)
     with pytest.raises(ExpungeError) as caught:
@@ -189,7 +189,7 @@ def test_a_negative_verdict_is_a_result(tmp_path: Path, monkeypatch: pytest.Monk
     assert command.run(tmp_path, "verify") == {"valid": False}
 
 
-def test_a_narrow_model_is_the_one_that_ultralytics_ships_but_for_its_width(tmp_path: Path) -> None:
+def test_a_narrow_model_differs_from_yolo26n_only_in_its_width(tmp_path: Path) -> None:
     written = yaml.safe_load((tmp_path / narrow.write(tmp_path)).read_text(encoding="utf-8"))
     depth, width, _ = written["scales"]["n"]
     assert (depth, width) == (0.5, narrow.WIDTH)
@@ -200,9 +200,9 @@ def test_a_narrow_model_is_the_one_that_ultralytics_ships_but_for_its_width(tmp_
     ("ok", "valid", "equal"),
     [(True, True, True), (True, False, False), (False, False, False), (None, True, None)],
 )
-def test_only_the_replay_counts_as_proof(
+def test_only_the_replay_is_a_proof(
     story: tuple[Story, Commands, list[str]], ok: bool | None, valid: bool, equal: bool | None
 ) -> None:
-    tale, commands, _ = story
+    demo, commands, _ = story
     commands.valid, commands.replayed = valid, ok
-    assert tale.tell()["equal"] is equal
+    assert demo.run()["equal"] is equal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A shop in which somebody was forgotten, with the certificate."""
+"""A workspace with an erasure and its certificate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from robust.commands import nursery as shared_nursery
 
 @dataclass
 class Erased:
-    """A shop whose model ``m`` forgot s03: m@1 is what it was, m@2 the interim, m@3 the repaired one.
+    """A workspace whose model ``m`` forgot s03: m@1 is the original, m@2 the interim, m@3 the repaired one.
 
     Attributes:
-        shop: The shop; the checkpoints that saw s03 are kept apart, under ``stale``.
-        certificate: What was stated.
+        shop: The workspace; the deleted checkpoints that saw s03 are kept in its folder ``stale``.
+        certificate: The certificate's file.
     """
 
     shop: Shop
@@ -27,7 +27,7 @@ class Erased:
 
 @pytest.fixture(scope="session")
 def erased_template(tmp_path_factory: pytest.TempPathFactory) -> Erased:
-    """Train and forget once."""
+    """Return a workspace after one training and one erasure."""
     nursery = shared_nursery(tmp_path_factory.mktemp("nursery"))
     shop = world.trained(nursery, tmp_path_factory.mktemp("erased") / "shop")
     before = {f: f.read_bytes() for f in (shop.root / "checkpoints" / "m").iterdir()}
@@ -41,6 +41,6 @@ def erased_template(tmp_path_factory: pytest.TempPathFactory) -> Erased:
 
 @pytest.fixture
 def erased(erased_template: Erased, tmp_path: Path) -> Erased:
-    """A copy."""
+    """Return a copy of the template."""
     shop = erased_template.shop.copy(tmp_path / "shop")
     return Erased(shop, shop.root / "certificates" / erased_template.certificate.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates that contradict themselves under a true signature, one for each kind."""
+"""Certificates with a valid signature and a contradiction, one for each kind."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Kind:
     """One kind of tampering.
 
     Attributes:
-        files: What is in place of the valid files.
-        check: The check that must fail; empty: the file is no certificate at all (exit 2).
-        says: What its detail must name.
-        signature: Whether any DSSE implementation must refuse it under the key.
+        files: The files that replace the valid ones.
+        check: The check that must fail; empty: the file is no certificate (exit 2).
+        says: A part of the check's detail.
+        signature: Whether any DSSE implementation must refuse the signature.
         intoto: Whether an in-toto implementation must refuse the signed payload.
     """
 
@@ -53,7 +53,7 @@ def purged(at: str = "2026-03-04T09:00:00+00:00", files: int = 1) -> bytes:
 
 
 def result(**values: Any) -> Callable[[dict[str, Any]], Any]:
-    """Change a model's entry, and its subject with it."""
+    """Return a change of a model's entry and of its subject."""
 
     def change(s: dict[str, Any]) -> None:
         entry = s["predicate"]["models"][0]
@@ -66,7 +66,7 @@ def result(**values: Any) -> Callable[[dict[str, Any]], Any]:
 
 
 def contradictions() -> dict[str, Kind]:
-    """All kinds, by name."""
+    """Return all kinds of contradiction, by name."""
     return {
         "change-none": of(
             resigned(result(digest=f"sha256:{number('before')}")), "change", "nothing was changed"

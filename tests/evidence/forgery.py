@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fixtures are made of: a statement, a log, and the ways to change and to sign them.
+"""Building blocks of the fixtures: a statement, a log, and functions that change and sign them.
 
-The keys are made from known numbers: they protect nothing.
+The keys are derived from known numbers and protect nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from expunge.evidence import dsse, log, manifest, statement
-from expunge.evidence.keys import SigningKey
+from expunge.evidence.key_store import SigningKey
 
 MINE, FOREIGN, NEXT = (SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3))
 REQUEST, OTHER = "r-00000000000000aa", "r-00000000000000bb"
@@ -24,15 +24,15 @@ CERTIFICATE, LOG, HEAD, EARLIER = f"{REQUEST}.json", log.ENTRIES, log.HEAD, "ear
 
 
 def number(name: str) -> str:
-    """A digest that is one of nothing."""
+    """Return an arbitrary digest (hex), derived from a name."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
 def predicate(request: str = REQUEST) -> dict[str, Any]:
-    """What an exact erasure with an interim model states."""
+    """Return the predicate of an exact erasure with an interim model."""
     composition = {"stages": {"0": 2, "1": 2}, "polish": False, "public": False}
     leaves = [bytes.fromhex(number(f"leaf {i}")) for i in range(12)]
-    shown = {
+    interim = {
         "model": "m@2",
         "digest": f"sha256:{number('interim')}",
         "weights": {"m-2.pt": number("m-2.pt")},
@@ -52,7 +52,7 @@ def predicate(request: str = REQUEST) -> dict[str, Any]:
         "cost": {"predicted": 0.25, "measured": 0.26},
         "verdict": None,
         "audit": None,
-        "interim": shown,
+        "interim": interim,
     }
     return {
         "request": request,
@@ -83,45 +83,45 @@ def predicate(request: str = REQUEST) -> dict[str, Any]:
 
 
 def sealed(payload: bytes, key: SigningKey = MINE, kind: str = statement.PAYLOAD_TYPE) -> dict[str, Any]:
-    """An envelope as JSON."""
+    """Return a signed envelope as JSON."""
     return dsse.sign(kind, payload, key).as_json()
 
 
 def written(value: Any) -> bytes:
-    """A JSON file's bytes."""
+    """Return the bytes of a JSON file."""
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def changed(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The payload's JSON after a change; whatever the change, whether it can be read or not."""
+    """Return the payload after a change, which need not be valid."""
     content = json.loads(statement.encode(predicate()))
     change(content)
     return json.dumps(content, sort_keys=True).encode()
 
 
 def resigned(change: Callable[[dict[str, Any]], Any], key: SigningKey = MINE) -> bytes:
-    """A certificate signed after a change."""
+    """Return a certificate that was signed after a change."""
     return written(sealed(changed(change), key))
 
 
 def unsigned(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """A certificate changed after signing."""
+    """Return a certificate that was changed after signing."""
     envelope = sealed(statement.encode(predicate()))
     return written({**envelope, "payload": base64.b64encode(changed(change)).decode()})
 
 
 def enveloped(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """A certificate of which the envelope was changed."""
+    """Return a certificate whose envelope was changed."""
     envelope = copy.deepcopy(sealed(statement.encode(predicate())))
     change(envelope)
     return written(envelope)
 
 
 def events() -> list[log.Event]:
-    """What happened: another request and this one, each certified."""
+    """Return the log's events: another request and this one, each certified."""
     mine = hashlib.sha256(statement.encode(predicate())).hexdigest()
     others = hashlib.sha256(statement.encode(predicate(OTHER))).hexdigest()
-    told = [
+    rows = [
         (number("opened b"), "opened", OTHER, None),
         (others, "certified", OTHER, others),
         (number("opened a"), "opened", REQUEST, None),
@@ -131,21 +131,21 @@ def events() -> list[log.Event]:
     ]
     return [
         log.Event(event, kind, request, commitment, f"2026-03-0{1 + i}T10:30:00+00:00")
-        for i, (event, kind, request, commitment) in enumerate(told)
+        for i, (event, kind, request, commitment) in enumerate(rows)
     ]
 
 
-def lines_of(told: list[log.Event]) -> list[bytes]:
-    """Their lines."""
-    return [log.line_of(i, event) for i, event in enumerate(told)]
+def lines_of(events: list[log.Event]) -> list[bytes]:
+    """Return the log lines of events."""
+    return [log.line_of(i, event) for i, event in enumerate(events)]
 
 
 def joined(lines: list[bytes]) -> bytes:
-    """A log's file."""
+    """Return the bytes of a log file."""
     return b"".join(line + b"\n" for line in lines)
 
 
 def head(lines: list[bytes], key: SigningKey = MINE) -> bytes:
-    """The tree head of a log that may be anything, signed at a fixed time."""
+    """Return the tree head of any lines, signed at a fixed time."""
     entries = [log.Entry(i, log.Event("", ""), line) for i, line in enumerate(lines)]
     return log.sign_head(entries, key, "2026-03-06T10:30:00+00:00").as_bytes()

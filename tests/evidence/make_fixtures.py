@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes ``fixtures/``: a certificate with its log, and one folder for each kind of tampering.
+"""Write ``fixtures/``: a valid certificate with its log, and one folder for each kind of tampering.
 
-``PYTHONPATH=tests python tests/evidence/make_fixtures.py`` writes them anew, byte for byte the same. A folder
-holds what differs from ``valid``.
+``PYTHONPATH=tests python tests/evidence/make_fixtures.py`` reproduces the committed files byte for byte. A
+folder holds the files that differ from ``valid``.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ FOLDER = Path(__file__).parent / "fixtures"
 
 
 def kinds() -> dict[str, Kind]:
-    """All kinds of tampering, by name."""
+    """Return all kinds of tampering, by name."""
     lines = lines_of(events())
     text = enveloped(lambda e: None)
 
     def logged(content: list[bytes], check: str, says: str, **files: bytes) -> Kind:
         return Kind({LOG: joined(content), **files}, check, says)
 
-    def dropped(told: list[log.Event]) -> list[bytes]:
-        return lines_of([*told[:3], *told[4:]])
+    def dropped(all_events: list[log.Event]) -> list[bytes]:
+        return lines_of([*all_events[:3], *all_events[4:]])
 
     forked = lines_of([events()[0], *events()[2:]])
     swapped = [events()[i] for i in (0, 2, 1, 3, 4, 5)]
@@ -57,7 +57,7 @@ def kinds() -> dict[str, Kind]:
     doubled = text.replace(b'"payload":', b'"payload": "e30=",\n "payload":', 1)
     twice = changed(lambda s: None).replace(b'"state": "closed"', b'"state": "running", "state": "closed"')
     return {
-        # The payload after signing: no reader of any implementation may take it.
+        # Payload changed after signing: every implementation must refuse it.
         "payload-date": of(
             unsigned(lambda s: s["predicate"]["dates"].update(issued="2026-03-04T10:30:00+00:00")),
             "signature",
@@ -100,7 +100,7 @@ def kinds() -> dict[str, Kind]:
         "payload-type-signed": of(
             written(sealed(statement.encode(predicate()), kind=log.HEAD_TYPE)), "payload type", "tree-head"
         ),
-        # The signature and the key.
+        # Signature and key.
         "signature-changed": of(
             enveloped(lambda e: e["signatures"][0].update(sig="AAAA" + e["signatures"][0]["sig"][4:])),
             "signature",
@@ -158,7 +158,7 @@ def kinds() -> dict[str, Kind]:
             "publicKey",
             signature=True,
         ),
-        # The form.
+        # Format.
         "duplicate-in-envelope": of(doubled, "certificate", "'payload' stands twice"),
         "duplicate-in-payload": of(written(sealed(twice)), "statement", "'state' stands twice"),
         "envelope-field-added": of(enveloped(lambda e: e.update(note="all is well")), "certificate", "note"),
@@ -170,7 +170,7 @@ def kinds() -> dict[str, Kind]:
         ),
         "file-truncated": of(text[: len(text) // 2], "", "breaks off", signature=True),
         "file-no-json": of(b"This certifies that all is well.\n", "", "not a certificate", signature=True),
-        # Signed with the right key all the same: what is said is looked at, too.
+        # Content that is wrong under a valid signature.
         "type-other": of(
             resigned(lambda s: s.update(_type="https://in-toto.io/Statement/v0.1")),
             "statement",
@@ -277,7 +277,7 @@ def kinds() -> dict[str, Kind]:
 
 
 def valid() -> dict[str, bytes]:
-    """The files as they should be."""
+    """Return the valid files."""
     lines = lines_of(events())
     return {
         CERTIFICATE: written(sealed(statement.encode(predicate()))),
@@ -289,7 +289,7 @@ def valid() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all fixtures."""
     wanted = {"valid": valid(), **{name: kind.files for name, kind in kinds().items()}}
     for name, files in wanted.items():
         (FOLDER / name).mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of an audit: it says what the verdict says, names nobody, and needs nothing from outside."""
+"""The page of an audit: it agrees with the verdict, names nobody, and loads nothing from outside."""
 
 from __future__ import annotations
 
@@ -12,33 +12,41 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expunge.audit.gate import Losses, judge, judge_absence
-from expunge.audit.raw import Raw
-from expunge.audit.references import Asked, calibrate, judge_by_references
-from expunge.audit.verdict import OUTPUTS, SAME_TENSORS, Utility, Verdict, label_of, unchanged
+from expunge.audits.gate import Losses, judge, judge_absence
+from expunge.audits.raw_losses import RawLosses
+from expunge.audits.references import PairedLosses, calibrate, judge_by_references
+from expunge.audits.verdict import OUTPUTS, SAME_TENSORS, Utility, Verdict, label_of, unchanged
 from expunge.errors import ExpungeError
-from expunge.evidence import audit_plots, plain_words, svg
+from expunge.evidence import audit_plots, svg, verdict_text
 from expunge.evidence.audit_page import render, write
 
 FINE, BROKEN = Utility(0.9, 0.9, 0.02, "accuracy", 400), Utility(0.9, 0.3, 0.02, "accuracy", 400)
 
 
-def raw_of(kept: float, *, n: int = 60, m: int = 300, references: int = 0, people: int = 0) -> Raw:
-    """Losses of an original that knows the forgotten, and a candidate that knows ``kept`` of that."""
+def raw_of(kept: float, *, n: int = 60, m: int = 300, references: int = 0, people: int = 0) -> RawLosses:
+    """Return losses of an original that was trained on the forgotten data, and of a candidate.
+
+    Args:
+        kept: Share of the original's trace that the candidate keeps.
+        n: Number of forgotten samples.
+        m: Number of unseen samples.
+        references: Number of reference models.
+        people: Number of forgotten people; 0: one per sample.
+    """
     generator = np.random.default_rng(0)
 
     def losses(count: int, known: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         return generator.gamma(2, 1, count) * np.exp(-3 * known) + 0.01
 
-    forget = Asked(losses(n, 1), losses(n, kept), np.stack([losses(n, 0) for _ in range(references)])
+    forget = PairedLosses(losses(n, 1), losses(n, kept), np.stack([losses(n, 0) for _ in range(references)])
                    if references else np.zeros((0, n)))  # fmt: skip
-    unseen = Asked(losses(m, 0), losses(m, 0), np.stack([losses(m, 0) for _ in range(references)])
+    unseen = PairedLosses(losses(m, 0), losses(m, 0), np.stack([losses(m, 0) for _ in range(references)])
                    if references else np.zeros((0, m)))  # fmt: skip
     groups = np.arange(n) // (n // people) if people else np.arange(n)
-    return Raw({OUTPUTS: (forget, unseen)}, groups, np.arange(m) // (10 if people else 1))
+    return RawLosses({OUTPUTS: (forget, unseen)}, groups, np.arange(m) // (10 if people else 1))
 
 
-def report_of(verdict: Verdict, raw: Raw | None, references: int = 0) -> dict[str, Any]:
+def report_of(verdict: Verdict, raw: RawLosses | None, references: int = 0) -> dict[str, Any]:
     size = (len(raw.forget_groups), len(raw.unseen_groups)) if raw else (10, 0)
     return {
         "model": "m@2", "original": "m@1", "request": "r-1", "level": verdict.level,
@@ -49,7 +57,7 @@ def report_of(verdict: Verdict, raw: Raw | None, references: int = 0) -> dict[st
     }  # fmt: skip
 
 
-def judged(raw: Raw, level: str = "quick", utility: Utility = FINE) -> Verdict:
+def judged(raw: RawLosses, level: str = "quick", utility: Utility = FINE) -> Verdict:
     forget, unseen = raw.views[OUTPUTS]
     if level == "full":
         return judge_by_references(forget, unseen, utility)
@@ -59,7 +67,7 @@ def judged(raw: Raw, level: str = "quick", utility: Utility = FINE) -> Verdict:
     return judge(*(Losses(a.original, a.candidate, g) for a, g in pairs), utility)
 
 
-def page_of(raw: Raw, level: str = "quick", utility: Utility = FINE) -> tuple[Verdict, str]:
+def page_of(raw: RawLosses, level: str = "quick", utility: Utility = FINE) -> tuple[Verdict, str]:
     verdict = judged(raw, level, utility)
     return verdict, render(report_of(verdict, raw, len(raw.views[OUTPUTS][0].references)), raw)
 
@@ -75,14 +83,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kept", "level", "count", "utility", "word", "said"), CASES)
-def test_the_page_says_what_the_verdict_says(
-    kept: float, level: str, count: int, utility: Utility, word: str, said: str
+@pytest.mark.parametrize(("kept", "level", "count", "utility", "word", "headline"), CASES)
+def test_the_page_agrees_with_the_verdict(
+    kept: float, level: str, count: int, utility: Utility, word: str, headline: str
 ) -> None:
     raw = raw_of(kept, n=120, references=count)
     verdict, html = page_of(raw, level, utility)
     assert verdict.verdict == word, verdict.reasons
-    assert said in html
+    assert headline in html
     assert f"level {level}" in html
     assert f"{level.capitalize()} test" in html
     assert "120" in html
@@ -94,7 +102,7 @@ def test_the_page_says_what_the_verdict_says(
 
 
 class Outside(HTMLParser):
-    """Collects whatever a page would fetch or run."""
+    """Collect the elements and attributes by which a page would load or run something."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +114,7 @@ class Outside(HTMLParser):
         self.found += [k for k, v in attrs if k.startswith("on") or k in ("src", "href", "xlink:href")]
 
 
-def test_it_needs_nothing_from_outside_and_every_plot_is_sound() -> None:
+def test_the_page_loads_nothing_and_its_plots_are_well_formed() -> None:
     html = page_of(raw_of(0.0, references=20), "full")[1]
     parser = Outside()
     parser.feed(html)
@@ -126,7 +134,7 @@ def test_it_needs_nothing_from_outside_and_every_plot_is_sound() -> None:
     assert found.found == ["img", "src", "onclick"]
 
 
-def test_people_have_numbers_only() -> None:
+def test_people_are_numbered_not_named() -> None:
     html = page_of(raw_of(0.0, n=60, people=3))[1]
     titles = re.findall(r"<title>((?:forgotten|unseen)[^:<]*)", html)
     assert {t for t in titles if t.startswith("forgotten")} == {"forgotten 1", "forgotten 2", "forgotten 3"}
@@ -134,19 +142,19 @@ def test_people_have_numbers_only() -> None:
     assert "of 3 people" in html
 
 
-def test_of_many_some_are_drawn_and_it_says_so() -> None:
+def test_of_many_people_only_some_are_drawn() -> None:
     raw = raw_of(0.0, m=900)
     html = page_of(raw)[1]
     drawing = next(d for d in re.findall(r"<svg.*?</svg>", html, re.S) if "under both models" in d)
     assert drawing.count("<circle") == 800
-    unseen = audit_plots.judged_scores(raw.views[OUTPUTS][1], "candidate", "quick")
+    unseen = audit_plots.verdict_scores(raw.views[OUTPUTS][1], "candidate", "quick")
     for k in (int(unseen.argmax()), int(unseen.argmin())):
         assert f"<title>unseen {k + 1}: {svg.number(float(unseen[k]))}</title>" in drawing
     assert "Of more than 400" in html
     assert "Of more than 400" not in page_of(raw_of(0.0))[1]
 
 
-def test_one_person_is_called_forgotten_and_the_page_says_how_little_that_is() -> None:
+def test_a_single_forgotten_person_is_reported_as_such() -> None:
     raw = raw_of(1.0, n=1, m=30)
     verdict, html = page_of(raw)
     assert "<title>forgotten:" in html
@@ -154,7 +162,7 @@ def test_one_person_is_called_forgotten_and_the_page_says_how_little_that_is() -
     assert verdict.figures
 
 
-def test_rates_are_hidden_where_luck_decides() -> None:
+def test_rates_with_too_few_false_positives_are_hidden() -> None:
     html = page_of(raw_of(1.0, m=1200))[1]
     assert html.count("Hidden: 1200 scores of others give 1.2 false positives") == 2  # at 0.1 %
     assert "at a rate of 0.01," not in html
@@ -162,61 +170,61 @@ def test_rates_are_hidden_where_luck_decides() -> None:
     assert few.count("Hidden:") == 4
 
 
-def test_without_a_conclusion_it_says_why() -> None:
+def test_no_power_is_explained() -> None:
     verdict, html = page_of(raw_of(1.0, n=4, m=5))
     assert verdict.verdict == "no-power"
     assert "too little data" in html
     blind = raw_of(0.0)
     forget, unseen = blind.views[OUTPUTS]
-    never = Asked(forget.candidate, forget.candidate, forget.references)
-    verdict, html = page_of(Raw({OUTPUTS: (never, unseen)}, blind.forget_groups, blind.unseen_groups))
+    never = PairedLosses(forget.candidate, forget.candidate, forget.references)
+    verdict, html = page_of(RawLosses({OUTPUTS: (never, unseen)}, blind.forget_groups, blind.unseen_groups))
     assert verdict.verdict == "no-power"
     assert "could not have noticed" in html
     verdict, html = page_of(raw_of(0.05, n=12, m=40))
     assert (verdict.verdict, "too uncertain" in html) == ("no-power", True)
 
 
-def test_constant_scores_are_no_curve() -> None:
+def test_constant_scores_give_no_curve() -> None:
     raw = raw_of(0.0)
-    same = Asked(np.full(60, 1.0), np.full(60, 1.0), np.zeros((0, 60)))
-    others = Asked(np.full(30, 1.0), np.full(30, 1.0), np.zeros((0, 30)))
-    flat = Raw({OUTPUTS: (same, others)}, raw.forget_groups, np.arange(30))
+    same = PairedLosses(np.full(60, 1.0), np.full(60, 1.0), np.zeros((0, 60)))
+    others = PairedLosses(np.full(30, 1.0), np.full(30, 1.0), np.zeros((0, 30)))
+    flat = RawLosses({OUTPUTS: (same, others)}, raw.forget_groups, np.arange(30))
     html = page_of(flat)[1]
     assert "nothing to attack by" in html
     assert "nan" not in html.split("<body>")[1]
 
 
 @pytest.mark.parametrize("hits", [0, 60, 3])
-def test_a_class_has_words_of_its_own(hits: int) -> None:
+def test_a_class_has_its_own_texts(hits: int) -> None:
     named = np.arange(60 if hits != 3 else 30) < hits
     verdict = judge_absence(named, FINE, original=np.ones(len(named), bool))
     html = render(report_of(verdict, None), None)
-    assert plain_words.CLASS[verdict.verdict][0] in html
+    assert verdict_text.CLASS[verdict.verdict][0] in html
     assert "<svg" not in html
 
 
-def test_a_class_that_was_never_named_and_a_model_that_was_not_changed() -> None:
+def test_texts_for_a_class_never_predicted_and_for_an_unchanged_model() -> None:
     none = np.zeros(60, bool)
     blind = judge_absence(none, FINE, original=none)
-    assert plain_words.CLASS_BLIND[0] in render(report_of(blind, None), None)
+    assert verdict_text.CLASS_BLIND[0] in render(report_of(blind, None), None)
     untouched = unchanged(judge_absence(none, FINE, original=~none), SAME_TENSORS)
     html = render(report_of(untouched, None), None)
-    assert plain_words.UNTOUCHED[0] in html
-    assert plain_words.CLASS["pass"][0] not in html
+    assert verdict_text.UNTOUCHED[0] in html
+    assert verdict_text.CLASS["pass"][0] not in html
 
 
-def test_every_case_has_its_words() -> None:
-    """No two cases read alike, and none promises what an audit cannot say."""
-    texts = [plain_words.PASS, plain_words.NO_DATA, plain_words.BLIND, plain_words.UNDECIDED,
-             plain_words.CLASS_BLIND, plain_words.UNTOUCHED,
-             *plain_words.FAILURES.values(), *plain_words.CLASS.values()]  # fmt: skip
+def test_every_case_has_its_text() -> None:
+    """All texts differ, and none claims a proof."""
+    texts = [verdict_text.PASS, verdict_text.NO_DATA, verdict_text.BLIND, verdict_text.UNDECIDED,
+             verdict_text.CLASS_BLIND, verdict_text.UNTOUCHED,
+             *verdict_text.FAILURES.values(), *verdict_text.CLASS.values()]  # fmt: skip
     assert len({t[1] for t in texts}) == len(texts)
-    assert set(plain_words.FAILURES) == {"under-forgetting", "over-forgetting", "utility"}
-    assert set(plain_words.BASIS) == set(plain_words.HIGHER) == {"quick", "standard", "full"}
+    assert set(verdict_text.FAILURES) == {"under-forgetting", "over-forgetting", "utility"}
+    assert set(verdict_text.BASIS) == set(verdict_text.HIGHER) == {"quick", "standard", "full"}
     assert not any("proves" in part for text in texts for part in text)
 
 
-def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_the_page_is_written_atomically(tmp_path: Path) -> None:
     raw = raw_of(0.0)
     report = report_of(judged(raw), raw)
     write(report, raw, tmp_path / "page.html")
@@ -226,18 +234,18 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_rows_of_figures_without_a_residual_are_left_out() -> None:
+def test_figures_without_a_residual_are_left_out() -> None:
     assert audit_plots.residuals([{"name": "x", "rho": None}, {"name": "y", "rho": float("nan")}]) is None
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(None, "–"), (float("inf"), "–"), (-4e-17, "0"), (2e-5, "2e-5"), (0.1234, "0.123")]
+    ("value", "text"), [(None, "–"), (float("inf"), "–"), (-4e-17, "0"), (2e-5, "2e-5"), (0.1234, "0.123")]
 )
-def test_numbers_as_people_read_them(value: float | None, said: str) -> None:
-    assert svg.number(value) == said
+def test_numbers_are_formatted_for_display(value: float | None, text: str) -> None:
+    assert svg.number(value) == text
 
 
-def test_scales_cut_off_and_tick_at_round_values() -> None:
+def test_scales_clip_and_tick_at_round_values() -> None:
     plain, log = svg.Scale(-1, 1.5, 0, 100), svg.Scale(1e-3, 1, 0, 90, log=True)
     assert [plain(v) for v in (-9, -1, 0.25, 1.5, 9)] == [0, 0, 50, 100, 100]
     assert plain.ticks() == [-1, -0.5, 0, 0.5, 1, 1.5]

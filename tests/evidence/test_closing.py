@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Closing a request, with real models: nothing personal stays in the workspace, and all goes on to work."""
+"""Closing a request with real models: no personal data stays in the workspace, which keeps working."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from robust import world
 from robust.commands import Shop
 
-from expunge.evidence.certificate import predicate_of
+from expunge.evidence.certificates import predicate_of
 
 CLOSE = (*world.FORGET, "--delete-originals")
 
 
 def traces(shop: Shop) -> dict[str, bytes]:
-    """Paths, file names, digests and salts of the person; the id has but three letters."""
+    """Return the person's paths, file names, digests and salts; the id is too short to search for."""
     rows = shop.sql(
         "SELECT path, image_digest, label_digest, salt FROM sample WHERE path LIKE '%/s03\\_%' ESCAPE '\\'"
     )
@@ -30,7 +30,7 @@ def traces(shop: Shop) -> dict[str, bytes]:
 
 
 def left(shop: Shop, words: dict[str, bytes]) -> set[str]:
-    """Which of the words any file of the workspace or the report holds, or is called; and the id."""
+    """Return the traces found in contents or names of files of the workspace and the report."""
     found = set()
     for file in [*shop.root.rglob("*"), *shop.folder.glob("*.html")]:
         if file.is_file():
@@ -41,7 +41,7 @@ def left(shop: Shop, words: dict[str, bytes]) -> set[str]:
     return found
 
 
-def test_nothing_personal_stays(erased: Any) -> None:
+def test_no_personal_data_stays(erased: Any) -> None:
     shop = erased.shop
     words = traces(shop)
     assert shop.ok(*world.FORGET)["state"] == "executed", "originals are still there"
@@ -49,13 +49,13 @@ def test_nothing_personal_stays(erased: Any) -> None:
     assert predicate_of(erased.certificate)["catalog"]["forgotten"] is False
     closed = shop.ok(*CLOSE)
     assert closed["state"] == "closed"
-    said = predicate_of(erased.certificate)
-    assert said["catalog"]["forgotten"] is True
-    assert said["state"] == "closed"
+    predicate = predicate_of(erased.certificate)
+    assert predicate["catalog"]["forgotten"] is True
+    assert predicate["state"] == "closed"
     shop.ok("report", closed["request"])
     assert left(shop, words) == set()
 
-    # All that has to go on working without the rows.
+    # The commands must work without the rows.
     again = shop.ok(*world.FORGET)
     assert (again["models"], again["state"]) == ([], "closed")
     assert again["already_erased_by"] == {"s03": closed["request"]}
@@ -71,13 +71,13 @@ def test_nothing_personal_stays(erased: Any) -> None:
 
 
 def test_erasures_stay_cumulative(erased: Any, tmp_path: Path) -> None:
-    """After the rows of the first have gone, the second ends where a training without both ends."""
+    """A second erasure after the first was closed gives the digest of a training without both people."""
     shop = erased.shop
     shop.ok(*CLOSE)
     (plan,) = (shop.root / "plans").glob("*/plan.json")
     second = shop.ok("forget", "--subject", "s04")
-    gone = world.never(shop.nursery, tmp_path / "never", plan, "s03", "s04")
-    assert second["models"][0]["digest"] == gone
+    without_both = world.never(shop.nursery, tmp_path / "never", plan, "s03", "s04")
+    assert second["models"][0]["digest"] == without_both
     assert shop.ok("verify", second["request"])["valid"]
     assert shop.ok("verify", erased.certificate.stem)["valid"], "its roots compute from opaque leaves"
 
@@ -86,7 +86,7 @@ def test_erasures_stay_cumulative(erased: Any, tmp_path: Path) -> None:
     "when", ["before the rows go", "before they are overwritten", "before the certificate"]
 )
 def test_killed_while_closing(erased: Any, when: str) -> None:
-    """The same command again closes it; nothing is certified that was not done, or told twice."""
+    """The repeated command closes the request; nothing is certified too early or logged twice."""
     shop, words = erased.shop, traces(erased.shop)
     fault = {
         "before the rows go": {"match": r"data/images/train/s03_2", "operations": ["unlink"], "after": True},

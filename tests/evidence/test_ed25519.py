@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public keys under which anybody can sign are refused, wherever a key is taken from."""
+"""Weak public keys, with which anyone can sign, are refused from every source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from expunge import verify
 from expunge.errors import InputError
 from expunge.evidence import dsse, log, statement
 from expunge.evidence.ed25519 import D, P, fault_of
-from expunge.evidence.keys import PublicKey, read_public
+from expunge.evidence.key_store import PublicKey, read_public
 from expunge.evidence.rotation import ROTATION_TYPE, successors
 
 # The eight points of small order; then encodings that are not canonical (y ≥ p, or -0 for x). As listed in
@@ -57,7 +57,7 @@ def pem(raw: bytes) -> bytes:
 
 
 def signed_without_a_key(payload: bytes, kind: str, raw: bytes) -> dsse.Envelope:
-    """A signature by nobody: R = S·B, which holds where the challenge times the key vanishes."""
+    """Return an envelope signed without a private key: R = S·B, valid if challenge times key vanishes."""
     key_id = f"sha256:{hashlib.sha256(bytes.fromhex('302a300506032b6570032100') + raw).hexdigest()}"
     message, raw_key = dsse.pae(kind, payload), Ed25519PublicKey.from_public_bytes(raw)
     for seed in range(200):
@@ -76,7 +76,7 @@ def signed_without_a_key(payload: bytes, kind: str, raw: bytes) -> dsse.Envelope
 
 @pytest.mark.parametrize("raw", SMALL, ids=bytes.hex)
 def test_a_point_of_small_order_is_no_key(raw: bytes, tmp_path: Path) -> None:
-    """Negative control: the library takes it, and a signature that nobody made."""
+    """Negative control: the cryptography library accepts the key and a signature made without private key."""
     payload = statement.encode(predicate())
     forged = signed_without_a_key(payload, statement.PAYLOAD_TYPE, raw)
     (tmp_path / CERTIFICATE).write_bytes(forged.as_bytes())
@@ -98,14 +98,14 @@ def test_an_encoding_that_is_not_canonical_is_no_key(raw: bytes, tmp_path: Path)
 
 
 def test_a_point_with_a_part_of_small_order_is_no_key(tmp_path: Path) -> None:
-    """An honest key plus the point of order 2: (-x, -y)."""
+    """The key is a proper one plus the point of order 2: (-x, -y)."""
     honest = int.from_bytes(MINE.public.raw.public_bytes_raw(), "little")
     sign, y = honest >> 255, honest & (1 << 255) - 1
     mixed = ((1 - sign) << 255 | P - y).to_bytes(32, "little")
     assert "group" in (fault_of(mixed) or "")
 
 
-def test_what_is_no_point_is_no_key() -> None:
+def test_bytes_that_are_no_point_are_no_key() -> None:
     def on_curve(y: int) -> bool:
         square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
         return square == 0 or pow(square, (P - 1) // 2, P) == 1
@@ -116,12 +116,12 @@ def test_what_is_no_point_is_no_key() -> None:
 
 
 @given(st.binary(min_size=32, max_size=32))
-def test_an_honest_key_is_one(seed: bytes) -> None:
+def test_a_generated_key_is_accepted(seed: bytes) -> None:
     assert fault_of(Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()) is None
 
 
-def test_no_key_names_such_a_point_as_its_successor() -> None:
-    """A rotation to a key under which anybody can sign hands no trust on."""
+def test_a_rotation_to_a_weak_key_is_ignored() -> None:
+    """A weak key does not become trusted by a rotation."""
     data = {"old": MINE.public.key_id, "new": base64.b64encode(pem(SMALL[0])).decode()}
     signature = base64.b64encode(MINE.sign(dsse.pae(ROTATION_TYPE, log.canonical(data)))).decode()
     event = log.Event("0" * 64, log.ROTATED, commitment="0" * 64, data={**data, "sig": signature})

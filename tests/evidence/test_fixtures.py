@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of tampering is found offline and named; others' implementations agree where they can see it."""
+"""Every kind of tampering is found offline and named; other implementations agree where they apply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from securesystemslib.signer import SSlibKey
 
 from expunge.errors import InputError
 from expunge.evidence import log, merkle
-from expunge.evidence.verify import Means, verify
+from expunge.evidence.verifier import VerifyOptions, verify
 from expunge.progress import Progress
 
 KINDS = kinds()
@@ -28,7 +28,7 @@ WORKSPACE_ONLY = {"request", "roots", "m@3"}
 
 
 def files_of(folder: Path, name: str) -> Path:
-    """Lay out a fixture: the valid files, and over them what was tampered with."""
+    """Copy a fixture to a folder: the valid files, overwritten by the changed ones."""
     for source in (FOLDER / "valid", FOLDER / name):
         for file in source.iterdir():
             shutil.copy(file, folder / file.name)
@@ -36,14 +36,14 @@ def files_of(folder: Path, name: str) -> Path:
 
 
 def verified(folder: Path, *, logged: bool = True) -> dict[str, Any]:
-    """Verify offline: with the public key, the log and an earlier tree head."""
+    """Verify offline, with the public key and optionally the log and an earlier tree head."""
     more = {"log": folder / LOG, "tree_head": folder / EARLIER} if logged else {}
-    means = Means(public_key=folder / "public.pem", **more)
-    return verify(None, str(folder / CERTIFICATE), means, Progress(quiet=True))
+    options = VerifyOptions(public_key=folder / "public.pem", **more)
+    return verify(None, str(folder / CERTIFICATE), options, Progress(quiet=True))
 
 
-def test_the_valid_one(tmp_path: Path) -> None:
-    """Negative control; what needs a workspace or a witness is not claimed."""
+def test_the_valid_fixture(tmp_path: Path) -> None:
+    """Negative control; checks that need a workspace or a witness have no result."""
     result = verified(files_of(tmp_path, "valid"))
     answers = {c["name"]: c["ok"] for c in result["checks"]}
     assert result["valid"], result
@@ -52,27 +52,27 @@ def test_the_valid_one(tmp_path: Path) -> None:
 
 
 def test_without_the_log(tmp_path: Path) -> None:
-    """The public key alone is enough; consistency is null then, not true."""
+    """The public key is enough; consistency is then None, not True."""
     result = verified(files_of(tmp_path, "valid"), logged=False)
     answers = {c["name"]: c["ok"] for c in result["checks"]}
     assert result["valid"]
     assert answers["log"] is answers["consistency"] is answers["witness"] is None
 
 
-def test_a_tree_head_alone_says_nothing(tmp_path: Path) -> None:
+def test_consistency_needs_the_log(tmp_path: Path) -> None:
     files_of(tmp_path, "valid")
-    means = Means(public_key=tmp_path / "public.pem", tree_head=tmp_path / EARLIER)
-    result = verify(None, str(tmp_path / CERTIFICATE), means, Progress(quiet=True))
+    options = VerifyOptions(public_key=tmp_path / "public.pem", tree_head=tmp_path / EARLIER)
+    result = verify(None, str(tmp_path / CERTIFICATE), options, Progress(quiet=True))
     assert {c["name"]: c["ok"] for c in result["checks"]}["consistency"] is None
 
 
-def test_there_are_enough() -> None:
+def test_every_kind_has_a_folder() -> None:
     assert len(KINDS) >= 50
     assert {p.name for p in FOLDER.iterdir()} == {"valid", *KINDS}
 
 
 @pytest.mark.parametrize("name", ["valid", *KINDS])
-def test_the_script_makes_what_is_committed(name: str) -> None:
+def test_the_script_reproduces_the_committed_files(name: str) -> None:
     files = valid() if name == "valid" else KINDS[name].files
     assert {p.name: p.read_bytes() for p in (FOLDER / name).iterdir()} == files
     assert name == "valid" or all(valid()[file] != content for file, content in files.items())
@@ -98,7 +98,7 @@ def test_tampering_is_found_and_named(name: str, tmp_path: Path) -> None:
 
 
 def their_verdict(content: bytes) -> str:
-    """What securesystemslib and in-toto-attestation say: ``ok``, or which of them refuses."""
+    """Return ``ok``, or which of securesystemslib (dsse) and in-toto-attestation (in-toto) refuses."""
     key = SSlibKey.from_crypto(MINE.public.raw, MINE.public.key_id)
     try:
         envelope = Envelope.from_dict(json.loads(content))
@@ -116,8 +116,8 @@ def their_verdict(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", ["valid", *KINDS])
-def test_others_agree(name: str, tmp_path: Path) -> None:
-    """Ours is accepted by both; whatever breaks the signature, or the statement's form, by neither."""
+def test_other_implementations_agree(name: str, tmp_path: Path) -> None:
+    """Both accept the valid certificate, and refuse a broken signature or a malformed statement."""
     kind = KINDS.get(name)
     verdict = their_verdict((files_of(tmp_path, name) / CERTIFICATE).read_bytes())
     if kind is None or not (kind.signature or kind.intoto):
@@ -127,8 +127,8 @@ def test_others_agree(name: str, tmp_path: Path) -> None:
         assert verdict == ("dsse" if kind.signature else "in-toto")
 
 
-def test_heads_of_the_log_agree_with_another_implementation(tmp_path: Path) -> None:
-    """Root, inclusion and consistency of the fixtures' log, and of the forked one."""
+def test_another_implementation_agrees_on_the_log(tmp_path: Path) -> None:
+    """Root, inclusion and consistency of the fixtures' log, and inconsistency of the forked one."""
     files_of(tmp_path, "valid")
     lines = [entry.line for entry in log.parse((tmp_path / LOG).read_bytes())]
     assert lines == lines_of(events())
@@ -147,15 +147,25 @@ def test_heads_of_the_log_agree_with_another_implementation(tmp_path: Path) -> N
     assert not their_merkle.verify_consistency(then.root, forked.root, then.size, forked.size, proof)
 
 
-def test_no_key_no_verdict(tmp_path: Path) -> None:
-    """A key that a certificate brings along is never taken."""
+def test_a_public_key_must_be_given(tmp_path: Path) -> None:
+    """A key that comes with a certificate is never trusted."""
     files_of(tmp_path, "valid")
     with pytest.raises(InputError, match="no key"):
-        verify(None, str(tmp_path / CERTIFICATE), Means(), Progress(quiet=True))
+        verify(None, str(tmp_path / CERTIFICATE), VerifyOptions(), Progress(quiet=True))
     with pytest.raises(InputError, match="cannot be read"):
-        verify(None, str(tmp_path / CERTIFICATE), Means(public_key=tmp_path / "none"), Progress(quiet=True))
-    means = Means(public_key=tmp_path / CERTIFICATE)
+        verify(
+            None,
+            str(tmp_path / CERTIFICATE),
+            VerifyOptions(public_key=tmp_path / "none"),
+            Progress(quiet=True),
+        )
+    options = VerifyOptions(public_key=tmp_path / CERTIFICATE)
     with pytest.raises(InputError, match="no public key"):
-        verify(None, str(tmp_path / CERTIFICATE), means, Progress(quiet=True))
+        verify(None, str(tmp_path / CERTIFICATE), options, Progress(quiet=True))
     with pytest.raises(InputError, match="no workspace"):
-        verify(None, "r-00000000000000aa", Means(public_key=tmp_path / "public.pem"), Progress(quiet=True))
+        verify(
+            None,
+            "r-00000000000000aa",
+            VerifyOptions(public_key=tmp_path / "public.pem"),
+            Progress(quiet=True),
+        )

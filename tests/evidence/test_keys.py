@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing keys: where they lie, who may read them, given ones, and changing them."""
+"""Signing keys: location, file modes, keys given by the user, and rotation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from evidence.forgery import FOREIGN, MINE
 
 from expunge.errors import InputError, StorageError
-from expunge.evidence import keys, log
+from expunge.evidence import key_store, log, log_writer
 from expunge.evidence.rotation import rotate, successors
 from expunge.workspace import Workspace
 
@@ -31,7 +31,7 @@ PEM = MINE.raw.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setenv(keys.VARIABLE, str(tmp_path / "keys"))
+    monkeypatch.setenv(key_store.VARIABLE, str(tmp_path / "keys"))
     return Workspace.init(tmp_path / "w")
 
 
@@ -43,25 +43,25 @@ def given(path: Path, content: bytes = PEM, mode: int = 0o600) -> Path:
     return path
 
 
-def test_made_at_first_need_outside_the_workspace(workspace: Workspace, tmp_path: Path) -> None:
-    assert keys.public_key(workspace) is None
-    key = keys.signing_key(workspace)
+def test_a_key_is_generated_outside_the_workspace_when_needed(workspace: Workspace, tmp_path: Path) -> None:
+    assert key_store.public_key(workspace) is None
+    key = key_store.signing_key(workspace)
     (file,) = (tmp_path / "keys").glob("*.pem")
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    assert keys.signing_key(workspace).public.key_id == key.public.key_id
-    public = keys.public_path(workspace)
+    assert key_store.signing_key(workspace).public.key_id == key.public.key_id
+    public = key_store.public_path(workspace)
     assert public is not None
     assert public.is_relative_to(workspace.root)
     der = load_pem_public_key(public.read_bytes())
-    assert keys.PublicKey(der).key_id == key.public.key_id  # type: ignore[arg-type]
+    assert key_store.PublicKey(der).key_id == key.public.key_id  # type: ignore[arg-type]
     secret = key.raw.private_bytes_raw()
     inside = b"".join(f.read_bytes() for f in workspace.root.rglob("*") if f.is_file())
     assert secret not in inside
     assert b"PRIVATE" not in inside
 
 
-def test_the_key_id_is_what_openssl_would_hash(tmp_path: Path) -> None:
+def test_the_key_id_is_the_hash_of_the_der_form(tmp_path: Path) -> None:
     import base64
 
     lines = MINE.public.pem.decode().splitlines()
@@ -70,38 +70,38 @@ def test_the_key_id_is_what_openssl_would_hash(tmp_path: Path) -> None:
     assert len(der) == 44
 
 
-def test_where_keys_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(keys.VARIABLE, raising=False)
+def test_the_folder_of_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(key_store.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    assert keys.keys_folder() == tmp_path / "config" / "expunge" / "keys"
+    assert key_store.keys_folder() == tmp_path / "config" / "expunge" / "keys"
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert keys.keys_folder() == tmp_path / ".config" / "expunge" / "keys"
+    assert key_store.keys_folder() == tmp_path / ".config" / "expunge" / "keys"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o644])
-def test_a_key_that_others_may_use_is_refused(workspace: Workspace, tmp_path: Path, mode: int) -> None:
+def test_a_key_that_other_users_may_read_is_refused(workspace: Workspace, tmp_path: Path, mode: int) -> None:
     with pytest.raises(InputError, match="Others may use"):
-        keys.install(workspace, given(tmp_path / "mine" / "key.pem", mode=mode))
-    assert keys.public_key(workspace) is None
-    keys.signing_key(workspace)
+        key_store.install(workspace, given(tmp_path / "mine" / "key.pem", mode=mode))
+    assert key_store.public_key(workspace) is None
+    key_store.signing_key(workspace)
     (file,) = (tmp_path / "keys").glob("*.pem")
     file.chmod(mode)
     with pytest.raises(InputError, match="Others may use"):
-        keys.signing_key(workspace)
+        key_store.signing_key(workspace)
 
 
-def test_a_folder_in_which_others_may_replace_it(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_folder_that_other_users_may_write_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     path = given(tmp_path / "mine" / "key.pem")
     path.parent.chmod(0o777)
     with pytest.raises(InputError, match="Others may replace"):
-        keys.install(workspace, path)
+        key_store.install(workspace, path)
     path.parent.chmod(0o755)
-    assert keys.install(workspace, path)["key_id"] == MINE.public.key_id
+    assert key_store.install(workspace, path)["key_id"] == MINE.public.key_id
 
 
 def test_given_keys(workspace: Workspace, tmp_path: Path) -> None:
-    """A given key stays where it is; what is no such key is refused."""
+    """A key given by the user stays in its place; files without a usable key are refused."""
     elsewhere = generate_private_key(SECP256R1())
     other = elsewhere.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     locked = MINE.raw.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
@@ -111,49 +111,49 @@ def test_given_keys(workspace: Workspace, tmp_path: Path) -> None:
         (other, "another kind"),
     ):
         with pytest.raises(InputError, match=says):
-            keys.install(workspace, given(tmp_path / "bad.pem", content))
+            key_store.install(workspace, given(tmp_path / "bad.pem", content))
     with pytest.raises(StorageError, match="cannot be read"):
-        keys.install(workspace, tmp_path / "none.pem")
-    keys.install(workspace, given(tmp_path / "mine" / "key.pem"))
-    assert keys.signing_key(workspace).public.key_id == MINE.public.key_id
+        key_store.install(workspace, tmp_path / "none.pem")
+    key_store.install(workspace, given(tmp_path / "mine" / "key.pem"))
+    assert key_store.signing_key(workspace).public.key_id == MINE.public.key_id
     assert not list((tmp_path / "keys").glob("*.pem"))
-    keys.install(workspace, given(tmp_path / "second" / "key.pem", PEM))
-    assert keys.signing_key(workspace).public.key_id == MINE.public.key_id
+    key_store.install(workspace, given(tmp_path / "second" / "key.pem", PEM))
+    assert key_store.signing_key(workspace).public.key_id == MINE.public.key_id
 
 
-def test_the_first_of_two_wins(workspace: Workspace, tmp_path: Path) -> None:
-    first, second = keys.generate(), keys.generate()
-    made = keys.install(workspace, first)
-    assert keys.install(workspace, second) == made
+def test_the_first_installed_key_wins(workspace: Workspace, tmp_path: Path) -> None:
+    first, second = key_store.generate(), key_store.generate()
+    made = key_store.install(workspace, first)
+    assert key_store.install(workspace, second) == made
     assert not second.exists()
-    assert list(keys.public_keys(workspace)) == [made["key_id"]]
+    assert list(key_store.public_keys(workspace)) == [made["key_id"]]
 
 
 def test_a_lost_key_is_an_error_not_a_new_key(workspace: Workspace, tmp_path: Path) -> None:
-    keys.signing_key(workspace)
+    key_store.signing_key(workspace)
     shutil.move(tmp_path / "keys", tmp_path / "away")
     with pytest.raises(StorageError, match="cannot be read"):
-        keys.signing_key(workspace)
+        key_store.signing_key(workspace)
     shutil.move(tmp_path / "away", tmp_path / "keys")
     (file,) = (tmp_path / "keys").glob("*.pem")
     file.write_bytes(FOREIGN.raw.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(InputError, match="not the workspace's"):
-        keys.signing_key(workspace)
+        key_store.signing_key(workspace)
 
 
-def test_rotation_hands_trust_on(workspace: Workspace) -> None:
-    """Who trusts the first key follows to the third; nobody gets back, or to a forged one."""
-    first = keys.signing_key(workspace).public
-    log.append(workspace, [log.Event("0" * 32, "opened", "r-00000000000000aa")])
+def test_rotation_transfers_trust(workspace: Workspace) -> None:
+    """Trust in the first key extends to the third, but not backwards and not to a forged key."""
+    first = key_store.signing_key(workspace).public
+    log_writer.append(workspace, [log.Event("0" * 32, "opened", "r-00000000000000aa")])
     second = rotate(workspace)
     third = rotate(workspace)
-    assert keys.signing_key(workspace).public.key_id == third.key_id
+    assert key_store.signing_key(workspace).public.key_id == third.key_id
     entries = log.entries_of(workspace)
     assert [e.event.kind for e in entries] == ["opened", log.ROTATED, log.ROTATED]
     assert list(successors(entries, first)) == [first.key_id, second.key_id, third.key_id]
     assert list(successors(entries, second)) == [second.key_id, third.key_id]
     assert list(successors(entries, third)) == [third.key_id]
-    assert set(keys.public_keys(workspace)) == {first.key_id, second.key_id, third.key_id}
+    assert set(key_store.public_keys(workspace)) == {first.key_id, second.key_id, third.key_id}
     head = log.parse_head((workspace.root / "log" / log.HEAD).read_bytes())
     assert (head.size, head.envelope.key_id) == (3, third.key_id)
     lines = [e.line for e in entries]
@@ -165,28 +165,28 @@ def test_rotation_hands_trust_on(workspace: Workspace) -> None:
 
 
 def test_rotation_after_a_loss(workspace: Workspace, tmp_path: Path) -> None:
-    """Nobody can hand trust on: the log says that the key was replaced, not that the old one agreed."""
-    first = keys.signing_key(workspace).public
+    """A lost key transfers no trust: the log records that the key was replaced."""
+    first = key_store.signing_key(workspace).public
     shutil.rmtree(tmp_path / "keys")
     with pytest.raises(StorageError):
         rotate(workspace)
     new = rotate(workspace, lost=True)
     assert list(successors(log.entries_of(workspace), first)) == [first.key_id]
     assert log.entries_of(workspace)[-1].event.kind == "key-replaced"
-    assert keys.signing_key(workspace).public.key_id == new.key_id
+    assert key_store.signing_key(workspace).public.key_id == new.key_id
 
 
 def test_rotation_to_the_same_key(workspace: Workspace, tmp_path: Path) -> None:
     path = given(tmp_path / "mine" / "key.pem")
-    keys.install(workspace, path)
+    key_store.install(workspace, path)
     with pytest.raises(InputError, match="present key"):
         rotate(workspace, path)
     assert not (workspace.root / "log" / log.ENTRIES).exists()
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``init --key`` and ``keys``; what they print never holds the private key."""
-    monkeypatch.setenv(keys.VARIABLE, str(tmp_path / "keys"))
+    """``init --key`` and ``keys`` work and never print the private key."""
+    monkeypatch.setenv(key_store.VARIABLE, str(tmp_path / "keys"))
 
     def run(*argv: str) -> tuple[int, dict[str, str]]:
         code = "import sys; from expunge.cli.main import main; sys.argv[0] = 'expunge'; main()"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log under use, crashes and writers at once: no event is lost or doubled, and history never changes."""
+"""The log with crashes and concurrent writers: no event is lost or doubled, and history never changes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from expunge.errors import InputError
-from expunge.evidence import keys, log, merkle
-from expunge.evidence.keys import signing_key
+from expunge.evidence import key_store, log, log_writer, merkle
+from expunge.evidence.key_store import signing_key
 from expunge.evidence.offline import check_log
 from expunge.workspace import Workspace
 
@@ -36,41 +36,43 @@ def files(workspace: Workspace) -> tuple[Path, Path]:
 
 def answers(workspace: Workspace, earlier: bytes | None = None) -> dict[str, bool | None]:
     entries, head = files(workspace)
-    found = check_log(entries.read_bytes(), head.read_bytes(), earlier, keys.public_keys(workspace), None)
+    found = check_log(
+        entries.read_bytes(), head.read_bytes(), earlier, key_store.public_keys(workspace), None
+    )
     return {check.name: check.ok for check in found}
 
 
-def test_told_once(workspace: Workspace) -> None:
-    log.append(workspace, [event(1), event(2)])
-    log.append(workspace, [event(2), event(3)])
-    log.append(workspace, [])
+def test_an_event_is_appended_once(workspace: Workspace) -> None:
+    log_writer.append(workspace, [event(1), event(2)])
+    log_writer.append(workspace, [event(2), event(3)])
+    log_writer.append(workspace, [])
     assert [e.event.request for e in log.entries_of(workspace)] == [f"r-{n:016x}" for n in (1, 2, 3)]
     assert answers(workspace) == {"log": True, "log: tree head": True, "consistency": None, "witness": None}
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
 def test_a_torn_last_line_is_repaired(workspace: Workspace, cut: int) -> None:
-    log.append(workspace, [event(1), event(2)])
+    log_writer.append(workspace, [event(1), event(2)])
     entries, head = files(workspace)
     then = head.read_bytes()
     whole = entries.read_bytes()
     torn = log.line_of(2, event(3))[:-cut]
     entries.write_bytes(whole + torn)
     assert len(log.entries_of(workspace)) == 2
-    log.append(workspace, [event(3)])
+    log_writer.append(workspace, [event(3)])
     assert [e.event.request for e in log.entries_of(workspace)] == [f"r-{n:016x}" for n in (1, 2, 3)]
     assert answers(workspace, then)["consistency"] is True
 
 
 def test_a_crash_before_the_head_is_signed(workspace: Workspace) -> None:
-    """Until then the new entry counts as unsigned; the next append signs it."""
-    log.append(workspace, [event(1)])
+    """The new entry is reported as unsigned until the next append signs it."""
+    log_writer.append(workspace, [event(1)])
     _, head = files(workspace)
     then = head.read_bytes()
-    log.append(workspace, [event(2)])
+    log_writer.append(workspace, [event(2)])
     head.write_bytes(then)
     assert answers(workspace)["log: tree head"] is False
-    log.append(workspace, [event(2)])
+    log_writer.append(workspace, [event(2)])
     assert answers(workspace, then) == {
         "log": True, "log: tree head": True, "consistency": True, "witness": None
     }  # fmt: skip
@@ -78,14 +80,14 @@ def test_a_crash_before_the_head_is_signed(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("what", ["cut", "missing", "not-json"])
 def test_damage_in_the_middle_is_never_repaired(workspace: Workspace, what: str) -> None:
-    log.append(workspace, [event(n) for n in range(4)])
+    log_writer.append(workspace, [event(n) for n in range(4)])
     entries, _ = files(workspace)
     lines = entries.read_bytes().splitlines(keepends=True)
     lines[1] = {"cut": lines[1][:-9] + b"\n", "missing": b"", "not-json": b"ouch\n"}[what]
     entries.write_bytes(b"".join(lines))
     before = entries.read_bytes()
     with pytest.raises(InputError, match="damaged"):
-        log.append(workspace, [event(9)])
+        log_writer.append(workspace, [event(9)])
     assert entries.read_bytes() == before
 
 
@@ -101,19 +103,19 @@ def test_damage_in_the_middle_is_never_repaired(workspace: Workspace, what: str)
         log.Event("0" * 32, log.ROTATED, data={"name": "Ann"}),
     ],
 )
-def test_names_cannot_get_in(workspace: Workspace, wrong: log.Event) -> None:
+def test_personal_data_is_refused(workspace: Workspace, wrong: log.Event) -> None:
     with pytest.raises(log.BrokenLog):
-        log.append(workspace, [wrong])
+        log_writer.append(workspace, [wrong])
     assert log.entries_of(workspace) == []
 
 
 def many(root: str, start: int) -> None:
-    """Tell ten events."""
+    """Append ten events."""
     for n in range(start, start + 10):
-        log.append(Workspace(Path(root)), [event(n)])
+        log_writer.append(Workspace(Path(root)), [event(n)])
 
 
-def test_writers_at_once(workspace: Workspace) -> None:
+def test_concurrent_writers(workspace: Workspace) -> None:
     signing_key(workspace)
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=many, args=(str(workspace.root), s)) for s in (0, 5)]
@@ -122,19 +124,19 @@ def test_writers_at_once(workspace: Workspace) -> None:
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    told = sorted(e.event.request or "" for e in log.entries_of(workspace))
-    assert told == [f"r-{n:016x}" for n in range(15)]
+    requests = sorted(e.event.request or "" for e in log.entries_of(workspace))
+    assert requests == [f"r-{n:016x}" for n in range(15)]
     assert answers(workspace)["log: tree head"] is True
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Appends, crashes at any byte, and rotations; every head that was ever signed stays a prefix."""
+    """Appends and crashes at any byte; every head that was signed stays a prefix of the log."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.workspace = Workspace.init(self.folder.name)
-        self.told: list[str] = []
+        self.appended: list[str] = []
         self.heads: list[bytes] = []
 
     def teardown(self) -> None:
@@ -142,34 +144,34 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(st.integers(0, 30), min_size=1, max_size=3, unique=True))
     def append(self, numbers: list[int]) -> None:
-        fresh = [event(n) for n in numbers if event(n).id not in self.told]
-        log.append(self.workspace, [event(n) for n in numbers])
-        self.told += [e.id for e in fresh]
+        new_events = [event(n) for n in numbers if event(n).id not in self.appended]
+        log_writer.append(self.workspace, [event(n) for n in numbers])
+        self.appended += [e.id for e in new_events]
         self.heads.append(files(self.workspace)[1].read_bytes())
 
     @rule(number=st.integers(31, 60), data=st.data())
     def crash(self, number: int, data: st.DataObject) -> None:
-        """The process dies within the write of a line, or after it and before the head."""
-        if event(number).id in self.told:
+        """Stop the process while it writes a line, or between the line and the tree head."""
+        if event(number).id in self.appended:
             return
-        line = log.line_of(len(self.told), event(number)) + b"\n"
+        line = log.line_of(len(self.appended), event(number)) + b"\n"
         written = data.draw(st.integers(1, len(line)))
         file = self.workspace.folder("log") / log.ENTRIES
         content = file.read_bytes() if file.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]  # what every writer does first
+        whole = content[: content.rfind(b"\n") + 1]  # every writer first cuts off an incomplete line
         file.write_bytes(whole + line[:written])
         if written == len(line):
-            self.told.append(event(number).id)
+            self.appended.append(event(number).id)
 
     @precondition(lambda self: self.heads)
     @rule()
     def sign(self) -> None:
-        log.append(self.workspace, [])
+        log_writer.append(self.workspace, [])
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:
         entries = log.entries_of(self.workspace)
-        assert [e.event.id for e in entries] == self.told
+        assert [e.event.id for e in entries] == self.appended
         lines = [e.line for e in entries]
         for content in self.heads:
             head = log.parse_head(content)
@@ -185,19 +187,19 @@ TestLogMachine = LogMachine.TestCase
 
 
 def test_a_forked_log_is_found(workspace: Workspace, tmp_path: Path) -> None:
-    """Two histories, both signed with the right key: an earlier head tells which one it is not."""
-    log.append(workspace, [event(1), event(2)])
+    """Of two histories signed with the same key, an earlier head is consistent with only one."""
+    log_writer.append(workspace, [event(1), event(2)])
     entries, head = files(workspace)
     then = head.read_bytes()
     entries.unlink()
-    log.append(workspace, [event(1), event(3), event(4)])
+    log_writer.append(workspace, [event(1), event(3), event(4)])
     assert answers(workspace)["log: tree head"] is True, "in itself it is consistent"
     assert answers(workspace, then)["consistency"] is False
     assert json.loads(entries.read_text().splitlines()[0])["index"] == 0
 
 
-def test_only_what_follows_is_read(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    log.append(workspace, [event(n) for n in range(6)])
+def test_only_new_lines_are_parsed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_writer.append(workspace, [event(n) for n in range(6)])
     lines = files(workspace)[0].read_bytes().splitlines(keepends=True)
     everything = log.parse(b"".join(lines))
     read: list[int] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Salted roots and the catalog's forgetting, without any training."""
+"""Salted Merkle roots, and deletion of erased rows from the catalog, without training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import pytest
 from sqlalchemy import select, text
 
 from expunge.catalog.commitments import commitment
-from expunge.catalog.datasets import add_version, erase, get_version, resolve_selection, summarize
-from expunge.catalog.forgetting import MARKER, forget_rows, scrub
+from expunge.catalog.dataset_store import add_version, erase, get_version, resolve_selection, summarize
 from expunge.catalog.tables import OpaqueLeaf, RequestRow, SampleRow, SubjectRow
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.erasure.catalog_rows import MARKER, forget_rows, scrub
+from expunge.erasure.closing import close_executed, close_request
 from expunge.errors import BusyError, InputError
 from expunge.evidence import log, manifest
 from expunge.evidence.merkle import tree_hash
-from expunge.evidence.verify import Means, verify
+from expunge.evidence.verifier import VerifyOptions, verify
 from expunge.progress import Progress
-from expunge.steps.settling import settle, settle_executed
 from expunge.workspace import Workspace
 
 MARK = "Zylphia-Quandt"
@@ -34,7 +34,7 @@ REQUEST = "r-0123456789abcdef"
 
 
 def picture(path: str, *subjects: str, fill: str = "") -> Sample:
-    """A sample whose digests are its own."""
+    """Return a sample with unique digests."""
     image = hashlib.sha256(f"image {path}{fill}".encode()).hexdigest()
     label = hashlib.sha256(f"label {path}{fill}".encode()).hexdigest()
     return Sample(path, path.split("/")[0], image, label, None, tuple(sorted(subjects)))
@@ -52,7 +52,7 @@ OTHERS = [picture(f"train/x{i}.png", f"p{i % 4}") for i in range(300)] + [pictur
 
 @pytest.fixture(scope="module")
 def erased_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """shop@1 with the marked person, shop@2 in which one of her pictures changed, shop@3 without her."""
+    """Return a workspace: shop@1 has the marked person, shop@2 a changed picture, shop@3 not the person."""
     workspace = Workspace.init(tmp_path_factory.mktemp("manifest"))
     with workspace.session(write=True) as session:
         add_version(session, "shop", scan_of([*MINE, *OTHERS]), key=workspace.key)
@@ -80,7 +80,7 @@ def workspace(erased_template: Path, tmp_path: Path) -> Workspace:
 
 
 def words(workspace: Workspace) -> dict[str, bytes]:
-    """All that is hers: id, paths, digests, salts, in bytes and as text."""
+    """Return the person's data to search for: id, paths, digests and salts, as bytes and as text."""
     found = {"id": MARK.encode()}
     with closing(sqlite3.connect(workspace.catalog)) as connection:
         rows = connection.execute(
@@ -94,7 +94,7 @@ def words(workspace: Workspace) -> dict[str, bytes]:
 
 
 def found_in(folder: Path, sought: dict[str, bytes]) -> set[str]:
-    """Which of the words are in the bytes of any file, or in its name."""
+    """Return which of the words occur in the content or name of any file."""
     content = b"".join(f.read_bytes() + f.name.encode() for f in folder.rglob("*") if f.is_file())
     return {name for name, word in sought.items() if word in content}
 
@@ -109,8 +109,8 @@ def recomputed(workspace: Workspace) -> dict[int, manifest.Tree]:
         return {n: manifest.tree_of(manifest.leaves(session, 1, n)) for n in (1, 2, 3)}
 
 
-def test_a_commitment_is_what_the_page_says() -> None:
-    """Spelled out once, as an outsider would compute it."""
+def test_a_commitment_is_computed_as_documented() -> None:
+    """The commitment equals an HMAC computed from the documentation."""
     sample = Sample("train/é.png", "train", "00", "11", "cat", ("b", "a"), True)
     row = b'["train/\\u00e9.png","train","00","11","cat",["a","b"],true]'
     assert commitment(b"s" * 32, sample) == hmac.new(b"s" * 32, row, "sha256").digest()
@@ -129,37 +129,37 @@ def test_roots_hold_and_salts_matter(workspace: Workspace, erased_template: Path
     assert all(recomputed(workspace)[n] != before[n] for n in (1, 2, 3))
 
 
-def test_salts_come_late_to_old_rows(workspace: Workspace) -> None:
+def test_old_rows_without_salts_get_them(workspace: Workspace) -> None:
     with workspace.session(write=True) as session:
         session.execute(text("UPDATE sample SET salt = NULL"))
-    made = trees(workspace)
-    assert recomputed(workspace) == made
+    stored = trees(workspace)
+    assert recomputed(workspace) == stored
 
 
-def test_after_is_before_minus_these(workspace: Workspace) -> None:
-    """With the rows, and when they are gone: the earlier roots still compute, and so does the difference."""
-    made = trees(workspace)
+def test_leaves_after_are_those_before_minus_removed(workspace: Workspace) -> None:
+    """The earlier roots and the difference can be computed before and after the rows are deleted."""
+    stored = trees(workspace)
     for _ in range(2):
         with workspace.session(write=True) as session:
-            gone = manifest.removed_leaves(session, 1, REQUEST, 2)
+            removed = manifest.removed_leaves(session, 1, REQUEST, 2)
             before = manifest.leaves(session, 1, 2)
             after = manifest.leaves(session, 1, 3)
             assert manifest.parent_of(session, 1, 3) == 2
-        assert len(gone) == 3
-        assert set(before) - set(gone) == set(after)
-        assert set(gone) < set(before)
-        assert tree_hash(sorted(set(before) - set(gone))).hex() == made[3].root
-        assert recomputed(workspace) == made
+        assert len(removed) == 3
+        assert set(before) - set(removed) == set(after)
+        assert set(removed) < set(before)
+        assert tree_hash(sorted(set(before) - set(removed))).hex() == stored[3].root
+        assert recomputed(workspace) == stored
         forget_rows(workspace, REQUEST)
     with workspace.session() as session:
         assert len(session.scalars(select(OpaqueLeaf.leaf)).all()) == 4, "also that of the changed picture"
 
 
 def test_both_roots_from_one_reading(workspace: Workspace) -> None:
-    """The parent's root that comes along is the one that its own rows give."""
+    """The parent's root that is computed along with the child's equals the root of its own rows."""
     with workspace.session(write=True) as session:
-        gone = manifest.removed_leaves(session, 1, REQUEST, 2)
-        manifest.root_of(session, 1, 3, gone)
+        removed = manifest.removed_leaves(session, 1, REQUEST, 2)
+        manifest.root_of(session, 1, 3, removed)
         stored = {row[0]: row[1] for row in session.execute(text("SELECT number, root FROM version"))}
         assert stored[1] is None
         assert stored[2] == manifest.tree_of(manifest.leaves(session, 1, 2)).root
@@ -167,7 +167,7 @@ def test_both_roots_from_one_reading(workspace: Workspace) -> None:
 
 
 def test_the_catalog_forgets(workspace: Workspace) -> None:
-    """No byte of the person stays in any file, while the catalog goes on to know what it must."""
+    """None of the person's data stays in any file, and the catalog still recognises erased samples."""
     trees(workspace)
     sought = words(workspace)
     there = {name for name in sought if not name.startswith("salt text")}
@@ -197,46 +197,46 @@ def test_the_catalog_forgets(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("state", ["executed", "closed"])
 def test_a_request_without_any_model(workspace: Workspace, state: str) -> None:
-    """It closes as well; so does one that an earlier version closed without letting the catalog forget."""
+    """A request without models closes; so does one that an earlier release closed without deleting rows."""
     with workspace.session(write=True) as session:
         session.get_one(RequestRow, REQUEST).state = state
     sought = words(workspace)
-    settle_executed(workspace)
+    close_executed(workspace)
     with workspace.session() as session:
         outcome = session.get_one(RequestRow, REQUEST).result or {}
     assert outcome["state"] == "closed"
     assert found_in(workspace.root, sought) == set()
-    result = verify(workspace, REQUEST, Means(), Progress(quiet=True))
+    result = verify(workspace, REQUEST, VerifyOptions(), Progress(quiet=True))
     assert result["valid"], result
     assert {c["name"] for c in result["checks"] if c["ok"] is None} == {"consistency", "witness"}
     before = {f: f.read_bytes() for f in workspace.root.rglob("*") if f.is_file() and "sqlite" not in f.name}
-    assert settle(workspace, REQUEST, None) == outcome
-    settle_executed(workspace)
+    assert close_request(workspace, REQUEST, None) == outcome
+    close_executed(workspace)
     assert before == {f: f.read_bytes() for f in before}, "closed is closed"
 
 
-def test_a_newer_statement_needs_a_change(workspace: Workspace) -> None:
-    """Settling twice signs once; what is not closed says so."""
+def test_an_unchanged_certificate_is_not_signed_again(workspace: Workspace) -> None:
+    """Closing twice signs once; a request with originals left stays executed."""
     (workspace.root.parent / "train").mkdir()
     with workspace.session(write=True) as session:
         session.execute(text("UPDATE dataset SET root = :root"), {"root": str(workspace.root.parent)})
     (workspace.root.parent / MINE[0].path).touch()
-    outcome = settle(workspace, REQUEST, None)
+    outcome = close_request(workspace, REQUEST, None)
     assert (outcome["state"], outcome["originals_left"]) == ("executed", 1)
     first = Path(outcome["certificate"]).read_bytes()
-    assert settle(workspace, REQUEST, None) == outcome
+    assert close_request(workspace, REQUEST, None) == outcome
     assert Path(outcome["certificate"]).read_bytes() == first
     assert len(log.entries_of(workspace)) == 1
     (workspace.root.parent / MINE[0].path).unlink()
-    assert settle(workspace, REQUEST, None)["state"] == "closed"
-    told = [entry.event.kind for entry in log.entries_of(workspace)]
-    kinds = [kind for kind in told if not kind.startswith("request-")]
+    assert close_request(workspace, REQUEST, None)["state"] == "closed"
+    logged = [entry.event.kind for entry in log.entries_of(workspace)]
+    kinds = [kind for kind in logged if not kind.startswith("request-")]
     assert kinds == ["certified", "rows-forgotten", "certified"]
-    assert told[-1] == "request-closed"
+    assert logged[-1] == "request-closed"
 
 
-def test_without_overwriting_it_would_still_be_there(workspace: Workspace) -> None:
-    """Negative control of the search: a plain DELETE leaves the words in the files."""
+def test_a_plain_delete_leaves_data_in_the_file(workspace: Workspace) -> None:
+    """Negative control of the search: a DELETE without overwriting leaves the data in the catalog's file."""
     sought = words(workspace)
     with closing(sqlite3.connect(workspace.catalog)) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
@@ -247,9 +247,9 @@ def test_without_overwriting_it_would_still_be_there(workspace: Workspace) -> No
         assert found_in(workspace.root, sought) >= {"path 0", "salt 0", "image 0"}
 
 
-def test_a_reader_in_the_way(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is not done, says so, and is done the next time."""
-    monkeypatch.setattr("expunge.catalog.forgetting.PATIENCE_SECONDS", 0.0)
+def test_a_reader_delays_the_deletion(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a reader holds the database, deletion raises BusyError and is completed the next time."""
+    monkeypatch.setattr("expunge.erasure.catalog_rows.PATIENCE_SECONDS", 0.0)
     sought = words(workspace)
     with closing(sqlite3.connect(workspace.catalog)) as reader:
         reader.execute("BEGIN")
@@ -263,7 +263,7 @@ def test_a_reader_in_the_way(workspace: Workspace, monkeypatch: pytest.MonkeyPat
 
 
 def test_json_of_old_versions(workspace: Workspace) -> None:
-    """A version that held the person has no digest any more; others keep theirs."""
+    """Versions that held the person lose their digest; other versions keep it."""
     forget_rows(workspace, REQUEST)
     with workspace.session() as session:
         digests: dict[int, Any] = {n: get_version(session, "shop", n).digest for n in (1, 2, 3)}

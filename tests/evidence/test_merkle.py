@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tree hashes and proofs against the definition, spelled out slowly, and against another implementation."""
+"""Tree hashes and proofs against a literal implementation of the RFC and against another library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENTRIES = [bytes([i]) * (i % 5) for i in range(40)]
 
 
 def slow(entries: list[bytes]) -> bytes:
-    """MTH as RFC 9162, 2.1.1 defines it."""
+    """Return MTH as defined in RFC 9162, section 2.1.1."""
     if not entries:
         return hashlib.sha256(b"").digest()
     if len(entries) == 1:
@@ -26,7 +26,7 @@ def slow(entries: list[bytes]) -> bytes:
 
 
 def hexed(values: list[bytes]) -> list[str]:
-    """As the other implementation takes them."""
+    """Return the values as hex, the input of the other library."""
     return [value.hex() for value in values]
 
 
@@ -39,7 +39,7 @@ def test_tree_hash(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 13, 21, 33])
 def test_inclusion(size: int) -> None:
-    """Both accept the right proofs, ours and theirs, and refuse each that is changed in any one place."""
+    """Both libraries accept the right proofs and refuse each proof with one changed part."""
     entries, root = ENTRIES[:size], slow(ENTRIES[:size])
     for index in range(size):
         proof = merkle.inclusion_proof(entries, index)
@@ -63,7 +63,7 @@ def test_inclusion(size: int) -> None:
 
 
 def theirs(entry: bytes, index: int, size: int, proof: list[bytes], root: bytes) -> bool:
-    """The verdict of the other implementation; it may refuse by an exception."""
+    """Return whether the other library accepts a proof; it may refuse by an exception."""
     try:
         return bool(other.verify_inclusion(entry.hex(), index, size, hexed(proof), root.hex()))
     except (ValueError, IndexError):
@@ -100,7 +100,7 @@ def test_any_tree(entries: list[bytes], data: st.DataObject) -> None:
     assert merkle.verify_consistency(first, size, merkle.tree_hash(entries[:first]), root, proof)
 
 
-def test_no_such_place() -> None:
+def test_indices_out_of_range_are_errors() -> None:
     with pytest.raises(IndexError):
         merkle.inclusion_proof(ENTRIES, len(ENTRIES))
     for size in (0, len(ENTRIES) + 1):

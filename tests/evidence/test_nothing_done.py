@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A certificate of a model that was not changed: it is neither issued nor signed again, and never valid."""
+"""Certificates of unchanged models are not issued, not signed again and not valid."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from evidence.forgery import number, predicate
 
 from expunge.errors import InputError
 from expunge.evidence import contradictions, statement
-from expunge.evidence.certificate import refuse_unchanged
+from expunge.evidence.certificates import refuse_unchanged
 
 
 def stated(**values: Any) -> dict[str, Any]:
-    """A predicate whose only model is changed."""
-    made = copy.deepcopy(predicate())
-    made["models"][0].update(values)
-    return made
+    """Return a predicate with other values for its only model."""
+    body = copy.deepcopy(predicate())
+    body["models"][0].update(values)
+    return body
 
 
 def faults(body: dict[str, Any]) -> dict[str, str]:
@@ -31,7 +31,7 @@ AUDITED = {"plan": None, "guarantee": "audited", "verdict": "pass", "audit": {"m
 
 
 @pytest.mark.parametrize("method", ["exact", "finetune", "retrain", "none"])
-def test_the_tensors_from_before_are_no_result(method: str) -> None:
+def test_unchanged_tensors_are_refused(method: str) -> None:
     more = AUDITED if method in ("finetune", "none") else {}
     body = stated(digest=BEFORE, method=method, **more)
     assert set(faults(body)) == {"change"}
@@ -41,8 +41,8 @@ def test_the_tensors_from_before_are_no_result(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["exact", "retrain", "none"])
-def test_a_model_that_saw_nothing_of_it_stays_as_it_is(method: str) -> None:
-    """A subject who is only in val or test: no version is published, and the digest is the same."""
+def test_a_model_not_trained_on_erased_data_may_stay_unchanged(method: str) -> None:
+    """If a subject is only in val or test, no version is published, and the digest is the same."""
     more = AUDITED if method == "none" else {}
     body = stated(
         model="m@1", digest=BEFORE, weights={"m-1.pt": number("m-1.pt")}, method=method, interim=None
@@ -52,7 +52,7 @@ def test_a_model_that_saw_nothing_of_it_stays_as_it_is(method: str) -> None:
     refuse_unchanged(body)
 
 
-def test_what_waits_has_no_digest() -> None:
+def test_a_model_that_waits_for_repair_has_no_digest() -> None:
     body = stated(digest=None, weights={}, guarantee="exact-interim")
     assert "change" not in faults(body)
     refuse_unchanged(body)

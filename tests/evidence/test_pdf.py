@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as PDF: where the extra is installed; a clear error where it, or Pango, is not."""
+"""The report as PDF, and the errors if the extra or Pango is not installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evidence.forgery import predicate
 from PIL import Image
 
 from expunge.errors import InputError
-from expunge.evidence import pdf, report
+from expunge.evidence import pdf, report_page
 
 needed = pytest.mark.skipif(
     importlib.util.find_spec("weasyprint") is None, reason="NOT TESTED: weasyprint is not installed"
@@ -45,7 +45,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_can_be_printed() -> None:
-    page = report.render(predicate())
+    page = report_page.render(predicate())
     assert "@media print" in page
     assert "@page" in page
 
@@ -55,8 +55,8 @@ def test_a_report() -> None:
     small = io.BytesIO()
     Image.new("RGB", (160, 120), "red").save(small, "JPEG")
     picture = f"data:image/jpeg;base64,{base64.b64encode(small.getvalue()).decode()}"
-    plain = pdf.pdf_of(report.render(predicate()))
-    shown = pdf.pdf_of(report.render(predicate(), [picture]))
+    plain = pdf.pdf_of(report_page.render(predicate()))
+    shown = pdf.pdf_of(report_page.render(predicate(), [picture]))
     for made in (plain, shown):
         assert made.startswith(b"%PDF-")
         assert made.rstrip().endswith(b"%%EOF")

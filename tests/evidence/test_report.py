@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report for people: nothing personal, nothing from outside, and no more than the certificate says."""
+"""The report: no personal data, nothing loaded from outside, and no claims beyond the certificate."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from evidence.forgery import number, predicate
 from PIL import Image
 
 from expunge.errors import InputError
-from expunge.evidence import report, statement
-from expunge.evidence.certificate import predicate_of
+from expunge.evidence import report_page, statement
+from expunge.evidence.certificates import predicate_of
 from expunge.workspace import Workspace
 
 
 def test_an_exact_erasure() -> None:
-    page = report.render(predicate())
+    page = report_page.render(predicate())
     assert statement.GUARANTEES["exact"] in page.replace("&#39;", "'")
     assert "m@1" in page
     assert "3 of 12 samples were taken out of" in page
@@ -31,16 +31,16 @@ def test_an_exact_erasure() -> None:
 
 
 def test_nothing_from_outside() -> None:
-    page = report.render(predicate(), ["data:image/jpeg;base64,AAAA"])
+    page = report_page.render(predicate(), ["data:image/jpeg;base64,AAAA"])
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
 
 
-def test_never_more_than_is_known() -> None:
-    """The wording that would be a lie, whatever the guarantee."""
-    said = predicate()
+def test_no_wording_claims_a_proof() -> None:
+    """Neither the report nor the guarantees claim that an approximate method was shown to forget all."""
+    body = predicate()
     audit = {
         "method": "scrub",
         "reasons": ["No difference above 0.25."],
@@ -52,9 +52,9 @@ def test_never_more_than_is_known() -> None:
         "seconds": 1.0,
         "tried": [],
     }
-    said["models"][0].update(guarantee="audited", verdict="no-power", audit=audit, plan=None, interim=None)
-    said.update(state="running")
-    page = report.render(said)
+    body["models"][0].update(guarantee="audited", verdict="no-power", audit=audit, plan=None, interim=None)
+    body.update(state="running")
+    page = report_page.render(body)
     assert "This does not show that nothing is left." in page
     assert "no-power" in page
     assert "0.51" in page
@@ -63,27 +63,27 @@ def test_never_more_than_is_known() -> None:
         assert not re.search(r"proves? that|has forgotten everything|guaranteed to have", sentence)
 
 
-def test_a_hostile_word_is_only_a_word() -> None:
-    said = predicate()
-    said["models"][0]["model"] = '<script>alert("x")</script>'
-    assert "<script" not in report.render(said)
+def test_markup_is_escaped() -> None:
+    body = predicate()
+    body["models"][0]["model"] = '<script>alert("x")</script>'
+    assert "<script" not in report_page.render(body)
 
 
-def test_pictures_only_when_asked_for(tmp_path: Path) -> None:
+def test_pictures_are_shown_without_their_names(tmp_path: Path) -> None:
     image = tmp_path / "anna-with-a-name.png"
     Image.new("RGB", (400, 300), "red").save(image)
     (tmp_path / "label.txt").write_text("0 0.5 0.5 1 1")
-    shown = list(report._pictures([image, tmp_path / "label.txt", tmp_path / "gone.png"]))
+    shown = list(report_page._pictures([image, tmp_path / "label.txt", tmp_path / "gone.png"]))
     assert len(shown) == 1
     assert shown[0].startswith("data:image/jpeg;base64,")
-    assert "anna-with-a-name" not in report.render(predicate(), shown)
-    assert "None of them is there any more" in report.render(predicate(), [])
+    assert "anna-with-a-name" not in report_page.render(predicate(), shown)
+    assert "None of them is there any more" in report_page.render(predicate(), [])
 
 
-def test_no_certificate_no_report(tmp_path: Path) -> None:
+def test_a_report_needs_a_certificate(tmp_path: Path) -> None:
     workspace = Workspace.init(tmp_path)
     with pytest.raises(InputError, match="no request"):
-        report.write(workspace, "r-00000000000000aa", tmp_path / "x.html")
+        report_page.write(workspace, "r-00000000000000aa", tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()
     (tmp_path / "x.json").write_text('{"models": []}')
     with pytest.raises(InputError, match="not a certificate"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One tampered fixture for each kind of change: verification fails, and by the check that should notice."""
+"""Verification fails for every kind of tampering, and by the check that covers it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pytest
 from robust import scenes, world
 from robust.commands import Shop
 
-from expunge.evidence import certificate, dsse, statement
-from expunge.evidence.keys import signing_key
+from expunge.evidence import certificates, dsse, statement
+from expunge.evidence.key_store import signing_key
 from expunge.workspace import Workspace
 
 OTHER = "sha256:" + "0" * 64
 
 
 def checks(shop: Shop, target: Path | str, *options: str) -> tuple[bool, dict[str, bool | None]]:
-    """Verify; returns whether it is valid, and each check's answer."""
+    """Verify a target; return whether it is valid, and each check's result."""
     result = shop.run("verify", str(target), *options)
     answer = result.json
     assert result.code == (0 if answer["valid"] else 1), result
@@ -49,14 +49,14 @@ def test_untouched(erased: Any) -> None:
     request = erased.certificate.stem
     assert checks(erased.shop, request) == (valid, answers), "by the request's id, too"
     elsewhere = shutil.copy(erased.certificate, erased.shop.folder / "copy.json")
-    del answers["which request"]  # a file of that name cannot be asked whose it should be
+    del answers["which request"]  # the file's name does not say which request it should be about
     assert checks(erased.shop, elsewhere) == (valid, answers)
 
 
 def resign(erased: Any, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change what is stated, and sign it with the workspace's own key, as who has it could."""
+    """Change the certificate and sign it with the workspace's own key."""
     key = signing_key(Workspace(erased.shop.root))
-    payload = json.loads(certificate.read(erased.certificate).payload)
+    payload = json.loads(certificates.read(erased.certificate).payload)
     change(payload["predicate"])
     predicate = payload["predicate"]
     payload["subject"] = [{"name": n, "digest": d} for n, d in statement.subjects(predicate).items()]
@@ -64,7 +64,7 @@ def resign(erased: Any, change: Callable[[dict[str, Any]], Any]) -> None:
     erased.certificate.write_bytes(envelope.as_bytes())
 
 
-# What the signer could state falsely, and the checks, besides the log's, that contradict.
+# False statements by the signer, and the check, besides the log's, that fails.
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str | None]] = {
     "a digest": (lambda c: c["models"][0].update(digest=OTHER), "m@3: weights"),
     "a file": (lambda c: c["models"][0].update(weights={"m-3.pt": "0" * 64}), "m@3: files"),
@@ -95,7 +95,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str | None]] = {
 
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_false_statement_by_the_signer(erased: Any, kind: str) -> None:
-    """The log does not know it; and where the catalog does, it tells another story."""
+    """The log has no such entry, and the catalog contradicts the statement if it records the fact."""
     change, contradicted = CHANGES[kind]
     resign(erased, change)
     valid, answers = checks(erased.shop, erased.certificate)
@@ -107,7 +107,7 @@ def test_a_false_statement_by_the_signer(erased: Any, kind: str) -> None:
 
 
 def test_changed_after_signing(erased: Any) -> None:
-    """What is not authentic is not even looked at."""
+    """The content of a certificate with an invalid signature is not interpreted."""
     envelope = json.loads(erased.certificate.read_text())
     payload = json.loads(base64.b64decode(envelope["payload"]))
     payload["predicate"]["state"] = "closed"
@@ -120,7 +120,7 @@ def test_changed_after_signing(erased: Any) -> None:
 
 
 def test_the_certificate_of_another_request(erased: Any) -> None:
-    """Put in the place of one's own: it is asked for by id, or by the file's name."""
+    """A certificate in place of another one is found by the request's id and by the file's name."""
     second = erased.shop.ok("forget", "--subject", "s04")
     shutil.copy(second["certificate"], erased.certificate)
     for target in (erased.certificate, erased.certificate.stem):
@@ -130,7 +130,7 @@ def test_the_certificate_of_another_request(erased: Any) -> None:
 
 
 def test_an_earlier_certificate_of_the_request(erased: Any) -> None:
-    """It stays valid, and the log tells that there is a later one."""
+    """An earlier certificate stays valid, and the log shows that there is a later one."""
     early = Path(shutil.copy(erased.certificate, erased.shop.folder / "early.json"))
     closed = erased.shop.ok("forget", "--subject", "s03", "--delete-originals")
     assert closed["state"] == "closed"
@@ -143,7 +143,7 @@ def test_an_earlier_certificate_of_the_request(erased: Any) -> None:
 
 
 def test_offline_without_a_workspace(erased: Any, tmp_path: Path) -> None:
-    """Elsewhere, with the public key, the log and an earlier tree head; nothing else is there."""
+    """The public key, the log and an earlier tree head are enough in an empty folder."""
     shop, outside = erased.shop, tmp_path / "outside"
     (outside / "copy").mkdir(parents=True)
     shutil.copy(shop.root / "log/tree-head.json", outside / "then.json")
@@ -162,7 +162,7 @@ def test_offline_without_a_workspace(erased: Any, tmp_path: Path) -> None:
 
 
 def test_another_key(erased: Any, tmp_path: Path) -> None:
-    """A key that the workspace does not know is no reason to trust."""
+    """A certificate is not valid under a key that did not sign it."""
     foreign = world.untrained(erased.shop.nursery, tmp_path / "foreign")
     (public,) = (foreign.root / "keys/public").iterdir()
     valid, answers = checks(erased.shop, erased.certificate, "--public-key", str(public))
@@ -171,37 +171,37 @@ def test_another_key(erased: Any, tmp_path: Path) -> None:
 
 
 def test_the_acceptance_forgery(erased: Any) -> None:
-    """sed s/sha256/sha255/."""
+    """The certificate is invalid after sed s/sha256/sha255/."""
     text = erased.certificate.read_text()
     erased.certificate.write_text(text.replace("sha256", "sha255"))
     assert checks(erased.shop, erased.certificate)[0] is False
 
 
 def replace_weights(shop: Shop) -> None:
-    """Put the model that saw s03 in the place of the one that did not."""
+    """Replace the repaired model by the original, which saw s03."""
     shutil.copy(shop.root / "models/m/m-1.pt", shop.root / "models/m/m-3.pt")
 
 
 def cut_weights(shop: Shop) -> None:
-    """Leave half of the file."""
+    """Truncate the file to half its size."""
     file = shop.root / "models/m/m-3.pt"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def put_back_checkpoint(shop: Shop) -> None:
-    """Restore one checkpoint that saw s03, as from a backup."""
+    """Restore a checkpoint that saw s03, as from a backup."""
     file = next((shop.folder / "stale").iterdir())
     shutil.copy(file, shop.root / "checkpoints" / "m" / file.name)
 
 
 def put_back_partial(shop: Shop) -> None:
-    """The same for the state in the midst of a stage."""
+    """Restore a partial checkpoint that saw s03."""
     file = next((shop.folder / "stale").iterdir())
     shutil.copy(file, shop.root / "checkpoints" / "m" / f"{file.stem}.partial")
 
 
 def put_back_data(shop: Shop) -> None:
-    """Let s03 be in the data again."""
+    """Restore s03 in the dataset."""
     shop.sql("UPDATE sample SET removal = NULL, removed = NULL WHERE removal = 'erased'")
 
 
@@ -248,8 +248,8 @@ def test_a_changed_workspace(erased: Any, kind: str) -> None:
     assert answers[name] is False, answers
 
 
-def test_weights_that_are_gone(erased: Any) -> None:
-    """Purged, perhaps: it cannot be checked, which is not the same as wrong."""
+def test_missing_weights_are_not_checked(erased: Any) -> None:
+    """Weights may have been purged, so a missing file is not a failure."""
     (erased.shop.root / "models/m/m-2.pt").unlink()
     valid, answers = checks(erased.shop, erased.certificate)
     assert valid
@@ -257,7 +257,7 @@ def test_weights_that_are_gone(erased: Any) -> None:
 
 
 def test_another_workspace(erased: Any, tmp_path: Path) -> None:
-    """A workspace that knows neither request nor model does not vouch for them."""
+    """Another workspace's catalog and log are not used to check the certificate."""
     other = world.untrained(erased.shop.nursery, tmp_path / "other")
     valid, answers = checks(other, erased.certificate)
     assert not valid
@@ -270,7 +270,7 @@ def test_another_workspace(erased: Any, tmp_path: Path) -> None:
 
 
 def test_a_later_erasure_supersedes(erased: Any) -> None:
-    """What was stated before stays true as far as it can be checked without those erased since."""
+    """After a later erasure, the earlier certificate stays valid, but its data can no longer be checked."""
     old = erased.certificate.read_bytes()
     erased.shop.ok("forget", "--subject", "s04")
     assert erased.certificate.read_bytes() == old
@@ -282,7 +282,7 @@ def test_a_later_erasure_supersedes(erased: Any) -> None:
 
 
 def test_another_plan_since(erased: Any) -> None:
-    """A model trained anew under another plan has other checkpoints; that is no sign of the erased."""
+    """A model trained again with another plan has other checkpoints, which is not a failure."""
     erased.shop.ok(*world.TRAIN, "--seed", "9")
     valid, answers = checks(erased.shop, erased.certificate)
     assert valid
@@ -291,7 +291,7 @@ def test_another_plan_since(erased: Any) -> None:
 
 
 def test_replay_finds_other_weights(erased: Any) -> None:
-    """Where file, catalog and certificate all agree on the wrong weights, only repeating finds out."""
+    """If file, catalog and certificate agree on wrong weights, only a replay finds it."""
     shop = erased.shop
     shutil.copy(shop.root / "models/m/m-2.pt", shop.root / "models/m/m-3.pt")  # clean, and not the result
     ((wrong,),) = shop.sql("SELECT digest FROM model_version WHERE number = 2")
@@ -308,13 +308,13 @@ def test_replay_finds_other_weights(erased: Any) -> None:
     assert answers["m@3: replay"] is False
 
 
-def test_names_nobody(erased: Any) -> None:
-    """No id, path or digest of an image is in the certificate; the search finds them where they are."""
+def test_the_certificate_holds_no_personal_data(erased: Any) -> None:
+    """The certificate and log hold no id, path or image digest; the same search finds them in the catalog."""
     shop = erased.shop
     rows = shop.sql("SELECT path, image_digest, label_digest FROM sample")
     sought = {p for row in rows for p in row if p} | {Path(path).stem for path, _, _ in rows}
     sought |= set(scenes.PEOPLE) | {str(shop.folder), "data.yaml"}
-    content = erased.certificate.read_bytes() + certificate.read(erased.certificate).payload
+    content = erased.certificate.read_bytes() + certificates.read(erased.certificate).payload
     content += b"".join(f.read_bytes() for f in (shop.root / "log").iterdir())
     found = {word for word in sought if word.encode() in content and not word.isdigit()}
     assert found == set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transport is not tampering: what keeps the signed bytes verifies, what alters them is called altered."""
+"""Changes by transport, which keep the signed bytes, are accepted; changes of signed bytes are reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from expunge.errors import InputError
 from expunge.evidence import dsse, statement
 from expunge.evidence.check import Check
-from expunge.evidence.keys import read_public
+from expunge.evidence.key_store import read_public
 from expunge.evidence.offline import check_certificate, check_log
 
 TRUSTED = {MINE.public.key_id: MINE.public}
@@ -42,7 +42,7 @@ Answers = dict[str, Check]
 
 
 def certified(content: bytes) -> Answers:
-    """Verify a certificate's file under the right key."""
+    """Return the checks of a certificate under the right key."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CERTIFICATE
         path.write_bytes(content)
@@ -50,7 +50,7 @@ def certified(content: bytes) -> Answers:
 
 
 def logged(content: bytes, signed: bytes) -> Answers:
-    """Verify a log with its tree head, which is also the one that was kept from before."""
+    """Return the checks of a log with its tree head, which is also used as the earlier one."""
     return {check.name: check for check in check_log(content, signed, signed, TRUSTED, None)}
 
 
@@ -59,7 +59,7 @@ def holds(answers: Answers) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Write every letter in a JSON text's strings as an escape."""
+    """Return a JSON text with every character of its strings escaped."""
     inside, found = False, []
     for letter in text:
         inside = inside != (letter == '"')
@@ -73,7 +73,7 @@ def wrapped(text: str, width: int, end: str) -> str:
 
 @st.composite
 def transports(draw: st.DrawFn) -> Callable[[dict[str, Any]], bytes]:
-    """A way to write the same envelope otherwise."""
+    """Return a function that writes an envelope in another form."""
     url_safe, bare, width = draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from((0, 60, 76)))
     raw, end, coding = (
         draw(st.booleans()),
@@ -104,17 +104,17 @@ def transports(draw: st.DrawFn) -> Callable[[dict[str, Any]], bytes]:
 
 
 @given(transports())
-def test_an_envelope_that_was_transported_is_valid(write: Callable[[dict[str, Any]], bytes]) -> None:
+def test_a_transported_envelope_is_valid(write: Callable[[dict[str, Any]], bytes]) -> None:
     assert holds(certified(write(sealed(statement.encode(predicate())))))
     signed = dsse.parse(head(LINES)).as_json()
     assert holds(logged(joined(LINES), write(signed)))
 
 
 @given(transports(), st.data())
-def test_altered_bytes_are_called_altered(
+def test_altered_signed_bytes_are_reported(
     write: Callable[[dict[str, Any]], bytes], data: st.DataObject
 ) -> None:
-    """One bit of payload or signature, or bytes cut off or added, however the envelope is written."""
+    """A flipped bit, missing bytes or added bytes of payload or signature are found in every form."""
     envelope = sealed(statement.encode(predicate()))
     (signature,) = envelope["signatures"]
     holder, name = data.draw(st.sampled_from(((envelope, "payload"), (signature, "sig"))))
@@ -155,7 +155,7 @@ def test_another_change_of_the_envelope_is_named(change: Any, check: str, named:
 
 @st.composite
 def log_transports(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """A way to write the same lines otherwise."""
+    """Return a function that writes a log in another form."""
     end, coding = (
         draw(st.sampled_from(("\n", "\r\n", "\r", "\r\r\n", " \n", "\n\n"))),
         draw(st.sampled_from(CODINGS)),
@@ -169,7 +169,7 @@ def log_transports(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 
 @given(log_transports())
-def test_a_log_that_was_transported_is_valid(write: Callable[[bytes], bytes]) -> None:
+def test_a_transported_log_is_valid(write: Callable[[bytes], bytes]) -> None:
     answers = logged(write(joined(LINES)), head(LINES))
     assert holds(answers)
     assert answers["log: tree head"].ok is answers["consistency"].ok is True
@@ -185,7 +185,7 @@ def test_an_altered_line_is_found(write: Callable[[bytes], bytes], data: st.Data
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
-def test_a_log_that_breaks_off_is_no_transport(cut: int) -> None:
+def test_a_truncated_log_is_reported(cut: int) -> None:
     answers = logged(joined(LINES)[: -1 - cut], head(LINES))
     assert "breaks off" in answers["log"].detail
     assert logged(joined(LINES[:-1]), head(LINES))["log: tree head"].detail.startswith("entries are missing")
@@ -194,13 +194,13 @@ def test_a_log_that_breaks_off_is_no_transport(cut: int) -> None:
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("around", ["", "\n\n", "the signer's key\n"])
-def test_a_public_key_that_was_transported(tmp_path: Path, coding: str, end: str, around: str) -> None:
+def test_a_transported_public_key_is_read(tmp_path: Path, coding: str, end: str, around: str) -> None:
     file = tmp_path / "signer.pem"
     file.write_bytes((around + MINE.public.pem.decode() + around).replace("\n", end).encode(coding))
     assert read_public(file).key_id == MINE.public.key_id
 
 
-def test_a_public_key_that_was_altered(tmp_path: Path) -> None:
+def test_an_altered_public_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "signer.pem"
     lines = MINE.public.pem.decode().splitlines()
     for text in ("", lines[1], f"{lines[0]}\n{lines[1][:-8]}\n{lines[2]}\n"):
@@ -210,20 +210,20 @@ def test_a_public_key_that_was_altered(tmp_path: Path) -> None:
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
-    """Every object in a JSON value that has a name."""
+    """Return all JSON objects with at least one name in a value."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return ([value] if isinstance(value, dict) and value else []) + [o for v in inner for o in objects(v)]
 
 
 def doubled(value: dict[str, Any], number: int) -> bytes:
-    """The JSON text in which the first name of the n-th object stands twice."""
+    """Return JSON text in which the first name of the n-th object is duplicated."""
     objects(value)[number]["@"] = None
     first = next(iter(objects(value)[number]))
     return json.dumps(value).replace('"@": null', f'"{first}": null').encode()
 
 
-def test_a_name_twice_is_refused_wherever_it_is() -> None:
-    """Readers disagree on which of the two counts, so neither does: in the envelope and in what is signed."""
+def test_duplicate_names_are_refused() -> None:
+    """JSON readers disagree on duplicate names, so they are refused in the envelope and in the payload."""
     payload = statement.encode(predicate())
     for number in range(len(objects(json.loads(payload)))):
         answers = certified(written(sealed(doubled(json.loads(payload), number))))
@@ -244,8 +244,8 @@ def test_a_name_twice_is_refused_wherever_it_is() -> None:
         '{"a": 1' + "0" * 9999 + "}",
     ],
 )
-def test_what_is_no_json_for_everybody_is_refused(text: str) -> None:
-    """Numbers that are none, half characters and endless nesting; signed, and as a certificate's file."""
+def test_json_that_readers_disagree_on_is_refused(text: str) -> None:
+    """Non-finite numbers, lone surrogates and deep nesting are refused in payloads and in envelopes."""
     answers = certified(written(sealed(text.encode())))
     assert answers["signature"].ok is True
     assert answers["statement"].ok is False

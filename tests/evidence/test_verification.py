@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``expunge.verify`` on committed fixtures: an outsider with a file and a key."""
+"""``expunge.verify`` on committed fixtures, with a certificate and a public key only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from expunge.errors import InputError
 KEY = FOLDER / "valid" / "public.pem"
 
 
-def test_with_a_key_and_nothing_else() -> None:
+def test_a_certificate_is_valid_under_its_public_key() -> None:
     found = verify(FOLDER / "valid" / CERTIFICATE, public_key=KEY)
     assert found["valid"]
     assert {c["ok"] for c in found["checks"]} == {True, None}
@@ -21,10 +21,10 @@ def test_with_a_key_and_nothing_else() -> None:
     assert {c["name"]: c["ok"] for c in logged["checks"]}["log: entry"]
 
 
-def test_a_changed_one_is_invalid() -> None:
+def test_a_changed_certificate_is_invalid() -> None:
     assert not verify(FOLDER / "payload-date" / CERTIFICATE, public_key=KEY)["valid"]
 
 
-def test_without_a_key_nothing_can_be_said() -> None:
+def test_a_public_key_is_required() -> None:
     with pytest.raises(InputError):
         verify(FOLDER / "valid" / CERTIFICATE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the proofs."""
+"""Fixtures of the exactness tests."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from proof import train_inline
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in this process."""
+    """Train in this process instead of worker processes."""
     train_inline(monkeypatch)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicted prices against counting, SISA's formulas, and plans that cannot be."""
+"""Predicted costs, compared with counted passes and SISA's formulas; invalid plans."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import worlds
 from expunge.data.types import DatasetConfig, Sample, Version
 from expunge.errors import InputError
 from expunge.exact import placement
-from expunge.exact.composition import Composition, final, interim_candidates, restrict
-from expunge.exact.cost import forget_passes, predict
+from expunge.exact.composition import Composition, complete_composition, interim_candidates, restrict
+from expunge.exact.cost import erasure_passes, predict_costs
 from expunge.exact.graph import build_graph
-from expunge.exact.plan import Epochs, Initial, Plan, Recipe, load_plan
 from expunge.exact.planner import PUBLIC_TIMES, Options, make_plan
-from expunge.exact.schedule import stage_epochs
 from expunge.exact.store import CheckpointStore
 from expunge.tasks.weights import build_module, open_source, pack
+from expunge.training.plan import Epochs, Initial, Plan, Recipe, load_plan
+from expunge.training.schedule import stage_epochs
 
 
 def plan(shards: int, slices: int, epochs: int = 60, **more: object) -> Plan:
@@ -36,7 +36,7 @@ def plan(shards: int, slices: int, epochs: int = 60, **more: object) -> Plan:
         slices=slices,
         epochs=Epochs(public=0, stages=stage_epochs(epochs, slices), polish=0),
         recipe=recipe,
-        placement=placement.uniform(shards, slices),
+        placement=placement.uniform_placement(shards, slices),
         threads=1,
         **more,  # type: ignore[arg-type]
     )
@@ -51,43 +51,43 @@ def samples(people: int, each: int = 1) -> list[Sample]:
 
 
 @pytest.mark.parametrize("slices", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 4, 8))])
-def test_slicing_alone_saves_what_the_paper_says(slices: int) -> None:
-    """(2R+1)/(3R) of a retrain at equal passes (SISA, section 4.4), here with many subjects."""
-    predicted = predict(plan(1, slices, 240), samples(600), {}).one
+def test_cost_with_slices_equals_the_formula(slices: int) -> None:
+    """Slicing costs (2R+1)/(3R) of a retrain at equal passes (SISA, section 4.4), here with many subjects."""
+    predicted = predict_costs(plan(1, slices, 240), samples(600), {}).one
     assert predicted == pytest.approx((2 * slices + 1) / (3 * slices), abs=0.05)
 
 
 @pytest.mark.parametrize(("shards", "together"), [(4, 1), (4, 8), (8, 3)])
-def test_shards_cost_what_the_formula_says(shards: int, together: int) -> None:
-    """1 − (1 − 1/S)^K."""
-    predicted = predict(plan(shards, 1), samples(400), {}, together).several
+def test_cost_with_shards_equals_the_formula(shards: int, together: int) -> None:
+    """K requests touch a share of 1 − (1 − 1/S)^K of the shards."""
+    predicted = predict_costs(plan(shards, 1), samples(400), {}, together).several
     assert predicted == pytest.approx(1 - (1 - 1 / shards) ** together, abs=0.06)
 
 
-def test_likely_leavers_are_cheap_where_risk_is_known() -> None:
+def test_declared_risk_reduces_the_cost() -> None:
     people = samples(200)
     risks = {f"s{i}": 0.9 if i < 20 else 0.05 for i in range(200)}
     blind = plan(4, 4)
-    aware = blind.model_copy(update={"placement": placement.by_risk(4, 4, (0.5,), (0.9, 0.1))})
-    assert predict(aware, people, risks).one < 0.8 * predict(blind, people, risks).one
+    aware = blind.model_copy(update={"placement": placement.risk_placement(4, 4, (0.5,), (0.9, 0.1))})
+    assert predict_costs(aware, people, risks).one < 0.8 * predict_costs(blind, people, risks).one
 
 
-def test_polish_is_part_of_every_price() -> None:
+def test_every_cost_includes_the_polish() -> None:
     bare = plan(4, 1)
     polished = bare.model_copy(update={"epochs": Epochs(public=0, stages=bare.epochs.stages, polish=6)})
-    assert predict(polished, samples(100), {}).one > predict(bare, samples(100), {}).one + 0.05
+    assert predict_costs(polished, samples(100), {}).one > predict_costs(bare, samples(100), {}).one + 0.05
 
 
-def test_public_data_costs_everything() -> None:
+def test_erasing_public_data_costs_a_full_retrain() -> None:
     made = plan(3, 2).model_copy(update={"epochs": Epochs(public=3, stages=(2, 2), polish=0)})
     rows = samples(30)
     free = Sample("free", "train", "1" * 64, "", None, (), True)
     other = Sample("free2", "train", "2" * 64, "", None, (), True)
     before, after = build_graph(made, [*rows, free, other], {}), build_graph(made, [*rows, other], {})
-    assert forget_passes(before, after) == after.passes
+    assert erasure_passes(before, after) == after.passes
 
 
-def test_interim_takes_finished_shards_then_clean_ones_then_the_public_model(tmp_path: Path) -> None:
+def test_interim_prefers_finished_shards_then_clean_ones_then_the_public_model(tmp_path: Path) -> None:
     made = plan(2, 2).model_copy(update={"epochs": Epochs(public=1, stages=(1, 1), polish=1)})
     free = Sample("free", "train", "1" * 64, "", None, (), True)
     graph = build_graph(made, [*samples(20), free], {})
@@ -106,14 +106,14 @@ def test_interim_takes_finished_shards_then_clean_ones_then_the_public_model(tmp
     assert stand(graph.public.key, zero[0].key) == [Composition({0: 1})]
     both = stand(zero[0].key, zero[1].key, one[0].key)
     assert both == [Composition({0: 2}), Composition({0: 2, 1: 1})]
-    assert final(graph) == Composition({0: 2, 1: 2}, polish=True)
+    assert complete_composition(graph) == Composition({0: 2, 1: 2}, polish=True)
     part = restrict(graph, both[1])
     assert [len(part.shards[s]) for s in (0, 1)] == [2, 1]
     assert part.polish is None
     assert Composition.from_json(both[1].as_json()) == both[1]
 
 
-def test_a_plan_names_no_person_and_survives_its_file(tmp_path: Path) -> None:
+def test_a_plan_contains_no_subject_and_can_be_saved_and_loaded(tmp_path: Path) -> None:
     architecture = worlds.tiny_architecture(tmp_path, "detect")
     rows = samples(10)
     version = Version(1, "shop", 1, "", tmp_path, DatasetConfig("yolo", ("a",)), 10, 10)
@@ -128,7 +128,7 @@ def test_a_plan_names_no_person_and_survives_its_file(tmp_path: Path) -> None:
     assert other.digest != made.digest
 
 
-def test_public_data_is_seen_longer_where_training_starts_from_nothing(tmp_path: Path) -> None:
+def test_the_public_phase_is_longer_without_pretrained_weights(tmp_path: Path) -> None:
     architecture = worlds.tiny_architecture(tmp_path, "detect")
     version = Version(1, "shop", 1, "", tmp_path, DatasetConfig("yolo", ("a",)), 10, 10)
     rows = samples(4)
@@ -157,7 +157,7 @@ def test_public_data_is_seen_longer_where_training_starts_from_nothing(tmp_path:
         ({"patience": "5"}, "no setting 'patience'"),
     ],
 )
-def test_settings_that_do_not_fit(tmp_path: Path, settings: dict[str, str], word: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, settings: dict[str, str], word: str) -> None:
     architecture = worlds.tiny_architecture(tmp_path, "detect")
     version = Version(1, "shop", 1, "", tmp_path, DatasetConfig("yolo", ("a",)), 10, 10)
     with pytest.raises(InputError) as caught:

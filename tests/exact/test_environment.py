@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of another arithmetic are seen, whatever it comes from, and are never mixed with new ones."""
+"""Checkpoints made with another arithmetic are detected and never combined with new ones."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ import worlds
 from proof import Story
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from expunge.catalog import models as catalog
+from expunge.catalog import model_store
 from expunge.data.scan import scan
 from expunge.data.types import DatasetConfig, Version
 from expunge.errors import EnvironmentChanged
-from expunge.exact import environment, probe, trainer
-from expunge.exact.fingerprint import MEASURED, NAMED, difference, fingerprint, named, named_difference
-from expunge.exact.plan import Plan
+from expunge.exact import environment, probe
 from expunge.exact.planner import Options, make_plan
+from expunge.training import trainer
+from expunge.training.fingerprint import (
+    MEASURED,
+    NAMED,
+    certain_differences,
+    environment_details,
+    fingerprint,
+    possible_differences,
+)
+from expunge.training.plan import Plan
 
 ULP = 2.0**-23
 
 
 class Rounding(TorchDispatchMode):
-    """Kernels of one operation that round otherwise; all operations are noted by name.
+    """A dispatch mode in which the kernels of one operation round differently; it records all operations.
 
     Args:
-        operation: Its name, without overload; empty: none.
+        operation: Name of the operation, without overload; empty: none.
     """
 
     def __init__(self, operation: str = "") -> None:
@@ -43,7 +51,7 @@ class Rounding(TorchDispatchMode):
         self.seen.add(name)
         result = func(*args, **(kwargs or {}))
         if name == self.operation:
-            changed = args[0] if result is None else result  # some only change what they are given
+            changed = args[0] if result is None else result  # some operations only change their arguments
             for value in changed if isinstance(changed, tuple | list) else [changed]:
                 if isinstance(value, torch.Tensor) and value.is_floating_point():
                     with torch.no_grad():
@@ -52,7 +60,7 @@ class Rounding(TorchDispatchMode):
 
 
 def fresh() -> None:
-    """Measure anew, as another process would."""
+    """Clear the cached measurement, as in a new process."""
     probe._measured.cache_clear()
     environment._measured.clear()
 
@@ -66,7 +74,7 @@ def _fresh() -> Iterator[None]:
 
 @contextmanager
 def elsewhere() -> Iterator[None]:
-    """Be on a machine whose kernels of an activation round otherwise."""
+    """Simulate a machine whose kernels of an activation round differently."""
     real = torch.nn.functional.silu
     fresh()
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +84,7 @@ def elsewhere() -> Iterator[None]:
 
 
 def plan_of(folder: Path, task: str) -> tuple[Plan, DatasetConfig]:
-    """A plan of a tiny model."""
+    """Return a plan of a tiny model."""
     make = worlds.detection if task == "detect" else worlds.classification
     found = scan(make(folder / "data").source)
     version = Version(1, "shop", 1, "", found.root, found.config, 0, 0)
@@ -96,7 +104,7 @@ KERNELS = [*(("detect", name) for name in BOXES), *(("classify", name) for name 
 
 
 @pytest.mark.parametrize(("task", "kernel"), KERNELS)
-def test_a_kernel_that_rounds_otherwise_is_seen(plans: Any, task: str, kernel: str) -> None:
+def test_a_kernel_that_rounds_differently_is_detected(plans: Any, task: str, kernel: str) -> None:
     here = probe.measure(*plans[task])
     fresh()
     with Rounding(kernel) as mode:
@@ -106,7 +114,7 @@ def test_a_kernel_that_rounds_otherwise_is_seen(plans: Any, task: str, kernel: s
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_the_same_machine_measures_the_same(plans: Any, task: str) -> None:
+def test_the_measurement_repeats_on_one_machine(plans: Any, task: str) -> None:
     plan, config = plans[task]
     here = probe.measure(plan, config)
     fresh()
@@ -118,13 +126,13 @@ def test_the_same_machine_measures_the_same(plans: Any, task: str) -> None:
 
 
 @pytest.mark.parametrize("function", ["imdecode", "resize", "warpAffine"])
-def test_a_picture_that_is_read_otherwise_is_seen(
+def test_a_picture_that_is_decoded_differently_is_detected(
     plans: Any, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, real, calls = probe.measure(*plans["detect"]), getattr(cv2, function), []
 
-    def other(*arguments: Any, **named: Any) -> Any:
-        result = real(*arguments, **named)
+    def other(*arguments: Any, **keywords: Any) -> Any:
+        result = real(*arguments, **keywords)
         calls.append(result[..., 0].flat[0])
         result ^= 1  # the last bit of every pixel
         return result
@@ -139,7 +147,7 @@ def test_a_picture_that_is_read_otherwise_is_seen(
 def test_every_operation_of_a_training_is_measured(
     task: str, tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a real training asks of the kernels, the small one asks too."""
+    """The small training uses every operation that a real training uses."""
     real, trained = trainer.run_stage, Rounding()
 
     def watched(*arguments: Any) -> Any:
@@ -159,7 +167,7 @@ def test_every_operation_of_a_training_is_measured(
 
 @pytest.fixture
 def story(tmp_path: Path, inline: None) -> Story:
-    """A trained model."""
+    """Return a workspace with a trained model."""
     story = Story(tmp_path, worlds.classification(tmp_path / "data"), "classify", epochs=1)
     story.begin()
     return story
@@ -170,7 +178,7 @@ def guarantees(story: Story) -> list[tuple[str, str]]:
     return [(row["guarantee"], row["method"]) for row in story.workspace.query(query)]
 
 
-def test_nothing_exact_is_published_from_two_arithmetics(story: Story, tmp_path: Path) -> None:
+def test_no_exact_model_combines_two_arithmetics(story: Story, tmp_path: Path) -> None:
     with elsewhere(), pytest.raises(EnvironmentChanged, match="fixed small training"):
         story.forget("p1")
     assert [g for g, _ in guarantees(story)][1:] in ([], ["exact-interim"])
@@ -193,7 +201,7 @@ def test_a_retrain_in_another_arithmetic_is_exact_there(story: Story, tmp_path: 
 
 
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Measure without a process of its own; returns a list with an entry for each time."""
+    """Measure in this process; return a list with one entry per measurement."""
     times: list[int] = []
 
     def measure(run: Any) -> str:
@@ -204,7 +212,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return times
 
 
-def test_a_name_that_changes_nothing_is_no_other_environment(
+def test_a_variable_without_effect_does_not_change_the_environment(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = in_this_process(monkeypatch)
@@ -220,7 +228,7 @@ def test_a_name_that_changes_nothing_is_no_other_environment(
     ("name", "value"),
     [("ONEDNN_MAX_CPU_ISA", "SSE41"), pytest.param("ATEN_CPU_CAPABILITY", "default", marks=pytest.mark.slow)],
 )
-def test_a_variable_that_chooses_kernels_is_seen_before_anything_is_done(
+def test_a_variable_that_selects_kernels_is_detected_before_any_work(
     story: Story, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     before = guarantees(story)
@@ -232,10 +240,10 @@ def test_a_variable_that_chooses_kernels_is_seen_before_anything_is_done(
 
 
 def of_an_older_version(story: Story, digest: str | None = None) -> None:
-    """Let the catalog hold what was recorded before anything was measured."""
+    """Remove the measurement from the catalog's records, as in an older version."""
     with story.workspace.session(write=True) as session:
-        model_id = catalog.ensure_model(session, "m", story.task)
-        for row in catalog.checkpoints(session, model_id):
+        model_id = model_store.ensure_model(session, "m", story.task)
+        for row in model_store.checkpoints(session, model_id):
             drop = {*NAMED, MEASURED}
             row.fingerprint = {k: v for k, v in row.fingerprint.items() if k not in drop}
             row.digest = digest or row.digest
@@ -243,11 +251,11 @@ def of_an_older_version(story: Story, digest: str | None = None) -> None:
 
 def recorded(story: Story) -> list[dict[str, Any]]:
     with story.workspace.session() as session:
-        model_id = catalog.ensure_model(session, "m", story.task)
-        return [dict(row.fingerprint) for row in catalog.checkpoints(session, model_id)]
+        model_id = model_store.ensure_model(session, "m", story.task)
+        return [dict(row.fingerprint) for row in model_store.checkpoints(session, model_id)]
 
 
-def test_old_checkpoints_are_tried_once_and_go_on(story: Story, tmp_path: Path) -> None:
+def test_unmeasured_checkpoints_are_verified_once(story: Story, tmp_path: Path) -> None:
     of_an_older_version(story)
     story.forget("p1")
     assert story.newest().guarantee == "exact"
@@ -255,15 +263,15 @@ def test_old_checkpoints_are_tried_once_and_go_on(story: Story, tmp_path: Path) 
     assert len({entry[MEASURED] for entry in recorded(story)}) == 1
 
 
-def test_old_checkpoints_that_cannot_be_repeated_are_refused(story: Story) -> None:
+def test_unmeasured_checkpoints_that_cannot_be_repeated_are_refused(story: Story) -> None:
     of_an_older_version(story, "sha256:" + "0" * 64)
     with pytest.raises(EnvironmentChanged, match="other weights"):
         story.forget("p1")
     assert story.newest().guarantee != "exact" or story.newest().number == 1
 
 
-def test_what_is_named_tells_variables_processor_and_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = named(1, "native")
+def test_differences_name_variables_processor_and_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = environment_details(1, "native")
     assert before["builds"]["torch"] != before["builds"]["numpy"]
     for name in (
         "DNNL_MAX_CPU_ISA",
@@ -274,9 +282,12 @@ def test_what_is_named_tells_variables_processor_and_builds(monkeypatch: pytest.
     ):
         with monkeypatch.context() as patch:
             patch.setenv(name, "x")
-            assert named_difference(before, named(1, "native")) == [f"{name}: unset -> x"]
-    assert named_difference(before, named(2, "native"))
+            assert possible_differences(before, environment_details(1, "native")) == [f"{name}: unset -> x"]
+    assert possible_differences(before, environment_details(2, "native"))
     other = {**before, "cpu_flags": "avx512f", MEASURED: "x"}
-    assert named_difference(before, other) == [f"cpu_flags: {before['cpu_flags']} -> avx512f"]
-    assert difference({**fingerprint(1, "native"), **before}, {**fingerprint(1, "native"), **other}) == []
-    assert difference(fingerprint(1, "native"), fingerprint(2, "native")) == ["threads: 1 -> 2"]
+    assert possible_differences(before, other) == [f"cpu_flags: {before['cpu_flags']} -> avx512f"]
+    assert (
+        certain_differences({**fingerprint(1, "native"), **before}, {**fingerprint(1, "native"), **other})
+        == []
+    )
+    assert certain_differences(fingerprint(1, "native"), fingerprint(2, "native")) == ["threads: 1 -> 2"]

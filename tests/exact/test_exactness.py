@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every published model equals a training from nothing on a folder without the forgotten.
+"""Every published model equals a training from scratch on a folder without the forgotten samples.
 
-The long form, over more configurations and requests, is ``tests/slow/test_long_exactness.py``.
+``tests/slow/test_long_exactness.py`` covers more configurations and requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AUGMENTED = {
 
 
 def check(story: Story, outcome: dict[str, object], folder: Path) -> int:
-    """Compare interim and final model of an outcome with a training from nothing; returns how many."""
+    """Compare an outcome's interim and final models with a training from scratch; return their number."""
     compared = 0
     for entry in outcome["models"]:  # type: ignore[attr-defined]
         for published in (entry["interim"], entry if entry["digest"] else None):
@@ -33,7 +33,7 @@ def check(story: Story, outcome: dict[str, object], folder: Path) -> int:
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("task", ["detect", pytest.param("classify", marks=pytest.mark.slow)])
 def test_a_sequence_of_requests(task: str, tmp_path: Path) -> None:
-    """A subject, a group photo's two, a deferred one repaired with the next, one sample."""
+    """Forget a subject, then a group photo of two, a deferred request with the next one, and one sample."""
     world = WORLDS[task](tmp_path / "data")
     story = Story(tmp_path, world, task, AUGMENTED[task])
     first = story.begin()
@@ -60,7 +60,7 @@ def test_a_sequence_of_requests(task: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("inline")
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_confluence(task: str, tmp_path: Path) -> None:
-    """Permuted, batched and deferred requests with the same end give one digest: that of a plan's own run."""
+    """Permuted, batched and deferred requests with the same end give the digest of the plan's own run."""
     digests = []
     for number, steps in enumerate(
         ([("p1",), ("p4",)], [("p4",), ("p1",)], [("p1", "p4")], [("p4", "defer"), ("p1", "defer")])
@@ -79,8 +79,8 @@ def test_confluence(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-def test_an_ordinary_training_that_can_be_replayed(tmp_path: Path) -> None:
-    """One shard, one slice."""
+def test_one_shard_and_one_slice(tmp_path: Path) -> None:
+    """Erase from a plan with one shard and one slice."""
     story = Story(tmp_path, worlds.detection(tmp_path / "data", public=0), "detect", shards=1, slices=1)
     story.begin()
     outcome = story.forget("p5")
@@ -89,8 +89,8 @@ def test_an_ordinary_training_that_can_be_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the other tests train inside one process, the command trains in worker processes."""
+def test_worker_processes_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes, as used by the command, give the same bytes as training inside the test's process."""
     from proof import train_inline
 
     digests = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Averaging against slow truth, digests against their written definition, files against interruption."""
+"""Averaging against a simple implementation, digests against their definition, atomic writes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.errors import StorageError
-from expunge.exact import checkpoint
-from expunge.exact.checkpoint import State, load_part, load_state, save_state, write_atomically
-from expunge.exact.hashing import keyed_hash, tensor_digest, unit_hash
 from expunge.exact.merge import average
+from expunge.storage import files
+from expunge.storage.files import write_atomically
+from expunge.storage.hashing import keyed_hash, tensor_digest, unit_hash
+from expunge.training.checkpoint import State, load_part, load_state, save_state
 
 
 def test_batch_norm_statistics_are_those_of_the_mixture() -> None:
@@ -44,12 +45,12 @@ def test_weights_are_averaged_in_float64(values: list[float]) -> None:
     assert merged["n"].item() == len(values) - 1
 
 
-def test_one_state_is_returned_as_it_is() -> None:
+def test_a_single_state_is_returned_unchanged() -> None:
     state = {"w": torch.randn(3), "bn.running_mean": torch.randn(2), "bn.running_var": torch.rand(2)}
     assert tensor_digest(average([state])) == tensor_digest(state)
 
 
-def test_the_digest_is_the_written_definition() -> None:
+def test_the_digest_follows_its_definition() -> None:
     tensors = {"b": torch.tensor([[1.5, -2.0]], dtype=torch.float16), "a": torch.tensor([3, 4])}
     digest = hashlib.sha256(
         b"a\0int64\0"
@@ -77,13 +78,13 @@ def test_every_change_changes_the_digest(changed: dict[str, torch.Tensor]) -> No
 
 
 @given(st.text(), st.text(), st.integers(), st.integers(-5, 5))
-def test_keyed_hashes_tell_their_parts_apart(a: str, b: str, seed: int, epoch: int) -> None:
+def test_keyed_hashes_separate_their_parts(a: str, b: str, seed: int, epoch: int) -> None:
     assert keyed_hash(seed, a, b) != keyed_hash(seed, a + b, "") or b == ""
     assert keyed_hash(seed, a, epoch) != keyed_hash(seed, a, str(epoch))
     assert 0 <= unit_hash(seed, a) < 1
 
 
-def test_a_state_survives_the_disk(tmp_path: Path) -> None:
+def test_a_state_can_be_saved_and_loaded(tmp_path: Path) -> None:
     state = State(
         {"w": torch.randn(2, 3), "n": torch.tensor(7)}, {"w": torch.randn(2, 3), "n": torch.tensor(7)},
         {"0.exp_avg": torch.randn(2, 3), "0.step": torch.tensor(5.0)}, {"1.rate": 0.1}, 5, 3,
@@ -103,7 +104,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(StorageError, match="could not be written") as caught:
         write_atomically(path, b"new")
     assert "full" in caught.value.why

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removing anybody leaves placement, order and draws of all others as they were."""
+"""Removing samples does not change the placement, order and draws of the others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from expunge.data.scan import scan
 from expunge.data.types import DatasetConfig, Sample
 from expunge.exact import placement
 from expunge.exact.graph import build_graph
-from expunge.exact.plan import Epochs, Initial, Plan, Recipe
-from expunge.exact.schedule import PartnerRing, Stage, batches, epoch_order, stage_epochs
+from expunge.training.plan import Epochs, Initial, Plan, Recipe
+from expunge.training.schedule import PartnerRing, Stage, batches, epoch_order, stage_epochs
 
 PATHS = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=60, unique=True)
 
 
 def plan(shards: int = 3, slices: int = 2, task: str = "detect", **recipe: Any) -> Plan:
-    """A plan without an architecture."""
+    """Return a plan without an architecture."""
     values = {"imgsz": 32, "batch": 4, "optimizer": "AdamW", "lr0": 0.001, "lrf": 0.1, "momentum": 0.9}
     return Plan(
         task=task,
@@ -35,13 +35,13 @@ def plan(shards: int = 3, slices: int = 2, task: str = "detect", **recipe: Any) 
         slices=slices,
         epochs=Epochs(public=2, stages=(2,) * slices, polish=0),
         recipe=Recipe(**values, weight_decay=0, warmup_epochs=1, **recipe),
-        placement=placement.uniform(shards, slices),
+        placement=placement.uniform_placement(shards, slices),
         threads=1,
     )
 
 
 def people() -> st.SearchStrategy[list[Sample]]:
-    """Samples of up to three subjects each."""
+    """Draw samples of up to three subjects each."""
     row = st.tuples(st.sets(st.integers(0, 12), max_size=3), st.booleans())
     return st.lists(row, min_size=2, max_size=40).map(
         lambda rows: [
@@ -60,26 +60,28 @@ def people() -> st.SearchStrategy[list[Sample]]:
 
 
 @given(PATHS, st.integers(0, 2**40), st.integers(0, 5), st.data())
-def test_relative_order_stays(paths: list[str], seed: int, epoch: int, data: st.DataObject) -> None:
-    gone = data.draw(st.sets(st.sampled_from(paths)))
-    left = [p for p in paths if p not in gone]
+def test_the_relative_order_does_not_change(
+    paths: list[str], seed: int, epoch: int, data: st.DataObject
+) -> None:
+    removed = data.draw(st.sets(st.sampled_from(paths)))
+    retained = [p for p in paths if p not in removed]
     before = [paths[i] for i in epoch_order(seed, "shard", epoch, paths)]
-    after = [left[i] for i in epoch_order(seed, "shard", epoch, left)]
-    assert after == [p for p in before if p not in gone]
+    after = [retained[i] for i in epoch_order(seed, "shard", epoch, retained)]
+    assert after == [p for p in before if p not in removed]
 
 
 @given(PATHS, st.integers(0, 2**40), st.integers(0, 5), st.data())
-def test_partners_stay_unless_they_were_removed(
+def test_partners_change_only_if_they_were_removed(
     paths: list[str], seed: int, epoch: int, data: st.DataObject
 ) -> None:
-    gone = data.draw(st.sets(st.sampled_from(paths), max_size=len(paths) - 1))
-    left = [p for p in paths if p not in gone]
-    full, rest = PartnerRing(seed, "shard", epoch, paths), PartnerRing(seed, "shard", epoch, left)
-    for path in left:
+    removed = data.draw(st.sets(st.sampled_from(paths), max_size=len(paths) - 1))
+    retained = [p for p in paths if p not in removed]
+    full, rest = PartnerRing(seed, "shard", epoch, paths), PartnerRing(seed, "shard", epoch, retained)
+    for path in retained:
         for draw in range(4):
             before = paths[full.partner(path, draw)]
-            if before not in gone:
-                assert left[rest.partner(path, draw)] == before
+            if before not in removed:
+                assert retained[rest.partner(path, draw)] == before
 
 
 def test_the_ring_is_fair_over_epochs() -> None:
@@ -96,10 +98,12 @@ def test_the_ring_is_fair_over_epochs() -> None:
 
 
 @given(people(), st.integers(1, 4), st.integers(1, 4), st.data())
-def test_homes_stay(samples: list[Sample], shards: int, slices: int, data: st.DataObject) -> None:
+def test_placement_does_not_change(
+    samples: list[Sample], shards: int, slices: int, data: st.DataObject
+) -> None:
     made = plan(shards, slices)
-    gone = data.draw(st.sampled_from(sorted({s for row in samples for s in row.subjects} or {"nobody"})))
-    left = [s for s in samples if gone not in s.subjects]
+    removed = data.draw(st.sampled_from(sorted({s for row in samples for s in row.subjects} or {"nobody"})))
+    retained = [s for s in samples if removed not in s.subjects]
 
     def cells(rows: list[Sample]) -> dict[str, set[tuple[int, int]]]:
         found: dict[str, set[tuple[int, int]]] = {}
@@ -108,22 +112,22 @@ def test_homes_stay(samples: list[Sample], shards: int, slices: int, data: st.Da
                 found.setdefault(sample.path, set()).add((node.shard, node.stage))
         return found
 
-    before, after = cells(samples), cells(left)
+    before, after = cells(samples), cells(retained)
     assert after == {path: before[path] for path in after}
-    assert set(after) == {s.path for s in left}, "every retained sample is in some stage"
+    assert set(after) == {s.path for s in retained}, "every retained sample is in some stage"
 
 
 @given(people(), st.integers(1, 3), st.integers(1, 3))
-def test_only_nodes_that_saw_the_forgotten_get_other_names(
+def test_only_nodes_with_forgotten_samples_change_their_keys(
     samples: list[Sample], shards: int, slices: int
 ) -> None:
     made = plan(shards, slices)
-    gone = samples[0].path
+    removed = samples[0].path
     before = build_graph(made, samples, {})
     after = {node.key for node in build_graph(made, samples[1:], {}).nodes}
     tainted: set[str] = set()
     for node in before.nodes:
-        if any(s.path == gone for s in node.samples) or node.parent in tainted:
+        if any(s.path == removed for s in node.samples) or node.parent in tainted:
             tainted.add(node.key)
     clean = {node.key for node in before.nodes} - tainted
     assert clean <= after
@@ -131,7 +135,7 @@ def test_only_nodes_that_saw_the_forgotten_get_other_names(
 
 
 @given(st.integers(0, 100), st.integers(1, 17))
-def test_batches_lose_nothing_and_leave_nobody_alone(count: int, size: int) -> None:
+def test_batches_contain_all_samples_and_none_has_a_single_one(count: int, size: int) -> None:
     cut = batches(list(range(count)), size)
     assert [i for batch in cut for i in batch] == list(range(count))
     if count > 1 and size > 1:
@@ -139,7 +143,7 @@ def test_batches_lose_nothing_and_leave_nobody_alone(count: int, size: int) -> N
 
 
 @given(st.integers(1, 200), st.integers(1, 8))
-def test_stages_make_the_asked_passes(epochs: int, slices: int) -> None:
+def test_stages_have_the_requested_passes(epochs: int, slices: int) -> None:
     stages = stage_epochs(epochs, slices)
     passes = sum(e * (k + 1) / slices for k, e in enumerate(stages))
     assert len(stages) == slices
@@ -150,8 +154,8 @@ def test_stages_make_the_asked_passes(epochs: int, slices: int) -> None:
 
 @settings(max_examples=25)
 @given(st.floats(0.05, 0.95), st.integers(1, 5), st.integers(1, 5))
-def test_likely_leavers_go_together_and_last(share: float, shards: int, slices: int) -> None:
-    made = placement.by_risk(shards, slices, (0.5,), (1 - share, share))
+def test_high_risk_subjects_are_placed_together_and_last(share: float, shards: int, slices: int) -> None:
+    made = placement.risk_placement(shards, slices, (0.5,), (1 - share, share))
     low, high = made.bins
     assert sum(c.share for c in low) / (
         sum(c.share for c in low) + sum(c.share for c in high)
@@ -162,8 +166,8 @@ def test_likely_leavers_go_together_and_last(share: float, shards: int, slices: 
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
-def test_draws_of_others_stay(tmp_path: Path, mosaic: float) -> None:
-    """With Ultralytics' augmentations on: pictures and boxes are equal, but for mixes with the removed."""
+def test_draws_of_other_samples_do_not_change(tmp_path: Path, mosaic: float) -> None:
+    """With Ultralytics' augmentations, pictures and boxes are equal unless mixed with the removed sample."""
     from expunge.tasks.base import get_task
 
     world = worlds.detection(tmp_path)
@@ -179,8 +183,8 @@ def test_draws_of_others_stay(tmp_path: Path, mosaic: float) -> None:
     }
     made = plan(augment=augment)
     stage, task = Stage("shard", 0, 2, 2, 0.001, True), get_task("detect")
-    gone = "p3/shot 1.png"
-    left = [s for s in samples if not s.path.endswith(gone)]
+    removed = "p3/shot 1.png"
+    retained = [s for s in samples if not s.path.endswith(removed)]
 
     def drawn(rows: list[Sample], epoch: int) -> dict[str, tuple[bytes, bytes]]:
         data = task.data(made, found.config, found.root, rows)
@@ -190,16 +194,16 @@ def test_draws_of_others_stay(tmp_path: Path, mosaic: float) -> None:
             result[sample.path] = (batch["img"].numpy().tobytes(), batch["bboxes"].numpy().tobytes())
         return result
 
-    full, rest = drawn(samples, 0), drawn(left, 0)
+    full, rest = drawn(samples, 0), drawn(retained, 0)
     moved = [path for path in rest if rest[path] != full[path]]
     if mosaic:
-        assert 0 < len(moved) < len(left) / 2, "only partners of the removed sample may change"
+        assert 0 < len(moved) < len(retained) / 2, "only partners of the removed sample may change"
     else:
         assert not moved
-    assert drawn(left, 1) != rest, "negative control: another epoch draws anew"
+    assert drawn(retained, 1) != rest, "negative control: another epoch has other draws"
 
 
-def test_classification_draws_of_others_stay(tmp_path: Path) -> None:
+def test_classification_draws_of_other_samples_do_not_change(tmp_path: Path) -> None:
     from expunge.tasks.base import get_task
 
     found = scan(worlds.classification(tmp_path).source)

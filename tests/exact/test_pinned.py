@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests that a change of the code must not change, unless it says so: ``pinned.json`` holds them.
+"""Pinned digests in ``pinned.json``, which only an intended change may alter.
 
-A training's bytes depend on the arithmetic of the machine, so its digests are kept by that arithmetic, which
-is measured here without the product's code. ``python -m exact.test_pinned``, called in ``tests``, adds those
-of the machine it runs on.
+A training's bytes depend on the machine's arithmetic, so its digests are stored per arithmetic, which is
+measured here without the product's code. ``python -m exact.test_pinned``, run in ``tests``, adds the digests
+of the present machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TASKS: Mapping[str, Any] = {"detect": (worlds.detection, DETECT), "classify": (w
 
 
 def arithmetic() -> str:
-    """Digest of two training steps of a small network in plain torch."""
+    """Return the digest of two training steps of a small network in plain torch."""
     import torch
     from torch import nn
 
@@ -54,7 +54,7 @@ def arithmetic() -> str:
 
 
 def trained(task: str, folder: Path) -> dict[str, str]:
-    """Digests of a small training and of an erasure from it, trained in this process."""
+    """Return digests of a small training and of an erasure from it, trained in this process."""
     draw, settings = TASKS[task]
     story = Story(folder, draw(folder / "data"), task, settings)
     first = story.begin()
@@ -69,7 +69,7 @@ def trained(task: str, folder: Path) -> dict[str, str]:
 
 
 def written(folder: Path) -> dict[str, str]:
-    """Digests of what no arithmetic changes: manifest, certificate payload, log."""
+    """Return digests that do not depend on the arithmetic: manifest, certificate payload, log."""
     story = Story(folder, worlds.classification(folder / "data"), "classify")
     first = story.begin()
     with story.workspace.session() as session:
@@ -87,7 +87,7 @@ def written(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_trainings(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the arithmetic is not pinned, only that the models differ is known."""
+    """Check the pinned digests; on an unknown arithmetic, check only that the models differ."""
     train_inline(monkeypatch)
     found = trained(task, tmp_path)
     pins = json.loads(PINS.read_text())["trainings"].get(arithmetic(), {})
@@ -96,13 +96,13 @@ def test_trainings(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that other machines hold stay readable, and their digests stay theirs."""
+    """The formats of files on other machines, and their digests, do not change."""
     train_inline(monkeypatch)
     assert written(tmp_path) == json.loads(PINS.read_text())["formats"]
 
 
-def test_the_arithmetic_is_measured_the_same_twice() -> None:
-    """Otherwise no pin would ever be found."""
+def test_the_measured_arithmetic_repeats() -> None:
+    """The measurement repeats; otherwise no pinned digest would be found."""
     assert arithmetic() == arithmetic()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No command that starts processes lets them import from the current folder or from a data set."""
+"""Child processes import nothing from the current folder or from a data set."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import pytest
 import worlds
 from proof import Story, quiet
 
+from expunge.erasure import intake
+from expunge.erasure.reference_training import ReferenceJob, train_one, train_side_by_side
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import ExpungeError
 from expunge.evidence.tensors import digest_apart, digest_of
-from expunge.evidence.verify import Means, verify
+from expunge.evidence.verifier import VerifyOptions, verify
 from expunge.exact.model import ErasableModel
-from expunge.pipeline import Ask
-from expunge.queue import intake
-from expunge.steps.reference_training import ReferenceJob, train_one, train_side_by_side
 from expunge.tasks.baseline import train_plain
-from expunge.web import jobs, supervisor
+from expunge.web.jobs import job_store, supervisor
 
-# What children import late or early, from the standard library and from elsewhere; names of the start-up too.
+# Modules that child processes import, from the standard library and from packages, including at start-up.
 MODULES = ("random", "colorsys", "sitecustomize", "usercustomize", "cv2", "yaml", "json", "tempfile", "types")
 
 
 @pytest.fixture
 def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file to which planted modules write; the current folder and the data folder hold them."""
+    """Return the file to which planted modules in the current folder and the data folder write."""
     mark, folder = tmp_path / "mark", tmp_path / "here"
     for place in (folder, tmp_path / "data"):
         plant(place, mark)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PYTHONPATH", ":")  # as where a shell appends to a variable that is not set
+    monkeypatch.setenv("PYTHONPATH", ":")  # as when a shell appends to an unset variable
     return mark
 
 
@@ -45,14 +45,14 @@ def plant(folder: Path, mark: Path) -> None:
         (folder / f"{name}.py").write_text(text)
 
 
-def test_a_planted_module_runs_where_a_child_is_started_without_care(mark: Path) -> None:
+def test_a_planted_module_runs_in_an_unprotected_child(mark: Path) -> None:
     subprocess.run([sys.executable, "-c", "import colorsys"], check=False)
     assert mark.exists()
 
 
 @pytest.fixture
 def story(tmp_path: Path, mark: Path) -> Story:
-    """A data set of the stranger."""
+    """Return a workspace with a data set that contains planted modules."""
     return Story(tmp_path, worlds.detection(tmp_path / "data"), "detect", shards=1, slices=1, epochs=1)
 
 
@@ -78,7 +78,7 @@ def test_training_readers_and_references(story: Story, mark: Path, tmp_path: Pat
     assert apart.target.read_bytes() == here.target.read_bytes()
 
 
-def test_a_reference_that_cannot_be_trained_is_told(tmp_path: Path) -> None:
+def test_a_reference_that_cannot_be_trained_is_reported(tmp_path: Path) -> None:
     nothing = tmp_path / "none.pt"
     jobs_ = [ReferenceJob(nothing, tmp_path, None, (), 1, 5, "cpu", 1, tmp_path / str(i)) for i in range(2)]
     with pytest.raises(ExpungeError, match=r"none\.pt"):
@@ -86,19 +86,19 @@ def test_a_reference_that_cannot_be_trained_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_life(story: Story, mark: Path, tmp_path: Path) -> None:
-    """Forgetting, a deferred repair, a replay, a worker of the desk, and ordinary training."""
+def test_all_commands_that_start_processes(story: Story, mark: Path, tmp_path: Path) -> None:
+    """Forget, defer a repair, replay, run a worker of the desk, and train a baseline."""
     story.slices = story.shards = 2
     story.begin()
     story.forget("p1")
     story.forget("p2", defer=True)
     story.repair()
-    assert verify(story.workspace, "m", Means(replay=True), quiet())["valid"]
-    request = intake.open_request(story.workspace, Ask(subjects=("p3",)))["request"]
+    assert verify(story.workspace, "m", VerifyOptions(replay=True), quiet())["valid"]
+    request = intake.open_request(story.workspace, ErasureRequest(subjects=("p3",)))["request"]
     intake.approve(story.workspace, request)
-    job = jobs.submit(story.workspace, jobs.RUN, {"requests": [request]}, "ann")
+    job = job_store.submit(story.workspace, job_store.RUN, {"requests": [request]}, "ann")
     assert supervisor.start_worker(story.workspace, 0).wait(300) == 0
-    assert jobs.find(story.workspace, job.id).state == "done"
+    assert job_store.find(story.workspace, job.id).state == "done"
     plain = tmp_path / "plain"
     shutil.copytree(story.world.root, plain)
     train_plain(

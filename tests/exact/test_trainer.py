@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop: it uses everything, resumes to the byte, and opens nothing that is erased."""
+"""The training loop uses every sample, resumes exactly, and opens no erased file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import worlds
 from proof import Story, quiet
 
 from expunge.data.scan import scan
-from expunge.exact import trainer, worker
-from expunge.exact.checkpoint import State, load_state, save_state
-from expunge.exact.hashing import tensor_digest
+from expunge.exact import worker
 from expunge.exact.model import ErasableModel
 from expunge.exact.planner import Options, make_plan
-from expunge.exact.schedule import Stage
-from expunge.exact.trainer import Hooks, run_stage
+from expunge.storage.hashing import tensor_digest
 from expunge.tasks.base import get_task
+from expunge.training import trainer
+from expunge.training.checkpoint import State, load_state, save_state
+from expunge.training.schedule import Stage
+from expunge.training.trainer import Hooks, run_stage
 
 OPENED: list[str] = []
 WATCHING = [False]
@@ -49,7 +50,7 @@ def opened_files() -> Iterator[list[str]]:
 
 
 class Setting:
-    """A tiny plan over a world, ready to train one stage."""
+    """A tiny plan and its data, ready to train one stage."""
 
     def __init__(self, folder: Path, task: str = "detect", **settings: str) -> None:
         from expunge.data.types import Version
@@ -74,7 +75,7 @@ class Setting:
 @pytest.mark.parametrize(
     "optimizer", ["AdamW", *(pytest.param(name, marks=pytest.mark.slow) for name in ("MuSGD", "SGD"))]
 )
-def test_a_resumed_stage_ends_like_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
+def test_a_resumed_stage_equals_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
     setting = Setting(tmp_path, optimizer=optimizer, mosaic="0.5")
     files: list[Path] = []
 
@@ -113,7 +114,7 @@ def test_every_sample_is_used_in_every_epoch(
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_the_average_follows_every_tensor(tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held against one that asks the model for its tensors at every step, and takes them one by one."""
+    """The average equals one that reads the model's tensors at every step, one by one."""
     steps = []
 
     class Checked(trainer._Average):
@@ -135,8 +136,8 @@ def test_the_average_follows_every_tensor(tmp_path: Path, task: str, monkeypatch
     assert not torch.equal(state.ema["model.0.conv.weight"], state.model["model.0.conv.weight"])
 
 
-def test_a_single_sample_can_be_trained_on(tmp_path: Path) -> None:
-    """Batch statistics of one 1x1 map do not exist; the step is made with the running ones."""
+def test_a_single_sample_can_be_trained(tmp_path: Path) -> None:
+    """A single sample uses running statistics, since batch statistics of one 1x1 map do not exist."""
     setting = Setting(tmp_path, "classify")
     setting.samples = setting.samples[:1]
     setting.data = setting.task.data(setting.plan, setting.found.config, setting.found.root, setting.samples)
@@ -145,7 +146,7 @@ def test_a_single_sample_can_be_trained_on(tmp_path: Path) -> None:
     assert tensor_digest(state.model) != tensor_digest(setting.initial)
 
 
-def test_frozen_layers_do_not_move(tmp_path: Path) -> None:
+def test_frozen_layers_do_not_change(tmp_path: Path) -> None:
     setting = Setting(tmp_path, freeze="5")
     state = setting.run(epochs=1)
     still = {k for k in setting.initial if k.startswith(tuple(f"model.{i}." for i in range(5)))}
@@ -162,7 +163,7 @@ def test_divergence_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         setting.run()
 
 
-def test_global_generators_are_left_alone(tmp_path: Path) -> None:
+def test_global_generators_are_restored(tmp_path: Path) -> None:
     import random
 
     import numpy as np
@@ -176,7 +177,7 @@ def test_global_generators_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-def test_no_erased_file_is_opened_again(tmp_path: Path) -> None:
+def test_no_erased_file_is_opened(tmp_path: Path) -> None:
     story = Story(tmp_path, worlds.detection(tmp_path / "data"), "detect", {"mosaic": "1.0"})
     with opened_files() as files:
         story.begin()
@@ -192,14 +193,17 @@ def test_no_erased_file_is_opened_again(tmp_path: Path) -> None:
         assert not [name for name in files if "/p1/" in name or "/p4/" in name or "group é 1" in name]
 
 
-def test_a_replay_may_not_look_at_the_original(tmp_path: Path) -> None:
-    """The guard is for good, so it is set in a process of its own."""
+def test_a_replay_cannot_read_the_original(tmp_path: Path) -> None:
+    """The guard is permanent, so it is tested in a process of its own."""
     import subprocess
 
     secret = tmp_path / "original" / "file"
     secret.parent.mkdir()
     secret.write_text("x")
-    code = "import sys; from expunge.exact.worker import forbid; forbid([sys.argv[1]]); open(sys.argv[2])"
+    code = (
+        "import sys; from expunge.exact.worker import forbid_reads; forbid_reads([sys.argv[1]]);"
+        " open(sys.argv[2])"
+    )
     link = tmp_path / "link"
     link.symlink_to(secret)
 
@@ -210,12 +214,12 @@ def test_a_replay_may_not_look_at_the_original(tmp_path: Path) -> None:
     assert look(secret.parent, secret) == 1
     assert look(secret.parent, link) == 1
     assert look(tmp_path / "elsewhere", secret) == 0
-    assert callable(worker.forbid)
+    assert callable(worker.forbid_reads)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("inline")
-def test_a_whole_shard_leaves_the_merge(tmp_path: Path) -> None:
+def test_a_shard_without_samples_is_not_merged(tmp_path: Path) -> None:
     story = Story(tmp_path, worlds.detection(tmp_path / "data"), "detect", shards=3, slices=1)
     published = story.begin()
     model = ErasableModel.open(story.workspace, published, quiet())

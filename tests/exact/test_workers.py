@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training processes: they go on from job to job, none is left, and the compiler stays out of them."""
+"""Worker processes run several jobs, end with their context, and do not import the compiler."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from benchmarks.inline import in_turn
 from expunge.data.scan import scan
 from expunge.data.types import Version
 from expunge.errors import ExpungeError
-from expunge.exact.fingerprint import fingerprint
 from expunge.exact.graph import build_graph
 from expunge.exact.planner import Options, make_plan
 from expunge.exact.runner import Training, _parallel, write_weights
 from expunge.exact.store import CheckpointStore
 from expunge.exact.workers import Workers
+from expunge.training.fingerprint import fingerprint
 
 STEP = """
 import sys, torch
-from expunge.exact.lean import without_compiler
+from expunge.exact.compiler_stub import install_compiler_stub
 if sys.argv[1] == "spared":
-    without_compiler()
+    install_compiler_stub()
 weight = torch.nn.Parameter(torch.ones(3))
 optimizer = torch.optim.SGD([weight], lr=0.5)
 weight.sum().backward()
@@ -38,23 +38,23 @@ print("torch._dynamo.symbolic_convert" in sys.modules)
 """
 
 
-@pytest.mark.parametrize(("how", "seen"), [("spared", "False"), ("plain", "True")])
-def test_an_optimizer_steps_without_the_compiler(how: str, seen: str) -> None:
-    done = subprocess.run([sys.executable, "-c", STEP, how], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [seen, "True"]
+@pytest.mark.parametrize(("mode", "imported"), [("spared", "False"), ("plain", "True")])
+def test_an_optimizer_steps_without_the_compiler(mode: str, imported: str) -> None:
+    done = subprocess.run([sys.executable, "-c", STEP, mode], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [imported, "True"]
 
 
-def test_a_process_that_dies_is_told_and_none_is_left(tmp_path: Path) -> None:
+def test_a_failed_process_is_reported_and_all_processes_end(tmp_path: Path) -> None:
     with Workers(1, "native", tmp_path) as workers:
-        workers.give({"nonsense": True})
+        workers.submit({"nonsense": True})
         with pytest.raises(ExpungeError, match="ended before") as caught:
-            _ = [workers.event(60.0) for _ in range(3)]
+            _ = [workers.next_event(60.0) for _ in range(3)]
     assert "left with code 1" in caught.value.why
     assert all(process.poll() is not None for process in workers._processes)
 
 
-def test_one_process_takes_job_after_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three shards on one process, and again on two, end in the bytes of a training without processes."""
+def test_one_process_runs_several_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three shards on one process, and on two, give the bytes of a training without worker processes."""
     found = scan(worlds.classification(tmp_path / "data").source)
     samples = [s for s in found.samples if s.split == "train"]
     version = Version(1, "shop", 1, "", found.root, found.config, 0, 0)
@@ -67,13 +67,13 @@ def test_one_process_takes_job_after_job(tmp_path: Path, monkeypatch: pytest.Mon
     start = Workers._start
     monkeypatch.setattr(Workers, "_start", lambda self: started.append(1) or start(self))
 
-    def trained(name: str, jobs: int, how: Any) -> dict[str, str]:
+    def trained(name: str, jobs: int, train_chains: Any) -> dict[str, str]:
         run = Training(
             plan, found.config, found.root, CheckpointStore(tmp_path / name), tmp_path / "initial.weights",
             tmp_path, fingerprint(plan.threads, plan.isa), jobs=jobs,
         )  # fmt: skip
         with Workers(plan.threads, plan.isa, tmp_path) as workers:
-            done = how(chains, run, workers, lambda chain: run.initial)
+            done = train_chains(chains, run, workers, lambda chain: run.initial)
         return {finished.node.key: finished.digest for finished in done}
 
     slow = trained("inline", 1, in_turn)

@@ -64,7 +64,7 @@ def test_one_module_starts_processes() -> None:
         # The set-up runs before there is a package: it names its Python in command lines of its helper.
         if not (name == "scripts/setup.py" and place.endswith("sys.executable"))
         # Unpacks a loader of the user's to its data set; it is never iterated.
-        and not (name == "src/expunge/tasks/sets.py" and place.endswith("DataLoader"))
+        and not (name == "src/expunge/tasks/user_samples.py" and place.endswith("DataLoader"))
     ]
     assert found == []
 

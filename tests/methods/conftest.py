@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the behavioural tests."""
+"""Fixtures of the behavioural tests of methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from methods.runs import Runs
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Keep small steps on one core; the results are compared byte by byte."""
+    """Use one thread, because results are compared byte by byte."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -21,5 +21,5 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def runs() -> Runs:
-    """Return worlds and runs, each made once."""
+    """Return worlds and runs, each created once."""
     return Runs()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the small worlds judge: figures that are means over worlds (see :mod:`methods.bounds`)."""
+"""Figures by which the small worlds judge methods: means over worlds (see :mod:`methods.bounds`)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import nn
 
 
 def residual(world: World, model: nn.Module) -> float:
-    """Return ρ = (candidate − reference)/(original − reference): 1 nothing forgotten, 0 as the reference.
+    """Return ρ = (candidate − reference)/(original − reference): 1 is nothing forgotten, 0 is the reference.
 
-    The figure is how much greater the mean loss is on the forget than on the retain set: a model that got
-    worse everywhere has forgotten nothing in particular. The reference is the mean of all of the world's.
+    The figure is the mean loss on the forget set minus that on the retain set: a model that is worse
+    everywhere has forgotten nothing in particular. The reference is the mean over the world's references.
     """
     reference = mean(world.figures(m)["gap"] for m in world.references)
     original = world.figures(world.original)["gap"]
@@ -26,20 +26,20 @@ Done = list[tuple[World, nn.Module]]
 
 
 def full(runs: Runs, world: str, method: str) -> Done:
-    """Return the model of a run in each world, as long and as strong as the method needs."""
+    """Return the model of a full run in each world, with the method's length and strength."""
     return [(runs.world(world, seed), runs.full(world, seed, method).model) for seed in SEEDS]
 
 
 def lost(done: Done) -> float:
-    """Return by how much the metric on the retain set is lower than the original's."""
+    """Return the decrease of the retain metric below the original's."""
     return mean(w.figures(w.original)["retain"] - w.figures(model)["retain"] for w, model in done)
 
 
 def left(done: Done) -> float:
-    """Return ρ, what is left of the way to the reference."""
+    """Return ρ, the remaining share of the way to the reference."""
     return mean(residual(world, model) for world, model in done)
 
 
 def recognised(done: Done) -> float:
-    """Return the metric on the forget set: how much of a class is still recognised."""
+    """Return the metric on the forget set: the share of a class that is still recognised."""
     return mean(world.figures(model)["forget"] for world, model in done)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs methods on worlds, each once, and notes what they did on the way."""
+"""Runs of methods on worlds, each executed once, with records of their side effects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def digests(model: nn.Module) -> dict[str, str]:
 
 
 def condition(model: nn.Module) -> dict[str, Any]:
-    """Return everything of a model that a method must leave as it is."""
+    """Return everything in a model that a method must not change."""
     return {
         "tensors": digests(model),
         "learns": {name: p.requires_grad for name, p in model.named_parameters()},
@@ -48,15 +48,15 @@ def condition(model: nn.Module) -> dict[str, Any]:
     }
 
 
-class Counted:
-    """A task that counts how many samples a model was asked about, in passes: a forward alone is a third."""
+class CountingTask:
+    """A task that counts the samples processed by a model, in passes; a forward pass alone is a third."""
 
     def __init__(self, task: Task) -> None:
         self._task, self.passes = task, 0.0
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._task, name)
-        if name not in ("loss", "outputs", "features", "mistaken", "own_targets", "predicts"):
+        if name not in ("loss", "outputs", "features", "misclassified", "own_targets", "predicts"):
             return found
 
         def counted(model: nn.Module, batch: Any, *rest: Any) -> Any:
@@ -70,31 +70,31 @@ class Counted:
 
 
 @dataclass
-class Heard:
-    """A progress that only listens."""
+class CountingProgress:
+    """A progress that only counts."""
 
     rounds: int = 0
     samples: int = 0
 
     def images(self, count: int) -> None:
-        """Count."""
+        """Count images."""
         self.samples += count
 
     def round(self, model: nn.Module) -> None:
-        """Count."""
+        """Count rounds."""
         self.rounds += 1
 
 
 @dataclass
 class Outcome:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        model: What it returned; None where the budget did not suffice for anything.
-        budget: What was charged.
-        passes: What was done, as far as the task could see.
-        untouched: Whether the original is as it was.
-        random: Whether torch's global generator is as it was.
+        model: The returned model; None if the budget did not suffice.
+        budget: The charged budget.
+        passes: The passes done, as counted by the task.
+        untouched: Whether the original is unchanged.
+        random: Whether torch's global generator is unchanged.
     """
 
     model: nn.Module | None
@@ -133,16 +133,16 @@ def run(
     """Run a method once, without CUDA.
 
     Args:
-        world: Where.
-        name: Of the method.
-        seed: Of the method's generator; torch's global one has another state in every run.
+        world: The world.
+        name: Name of the method.
+        seed: Seed of the method's generator; torch's global one has another state in every run.
         power, epochs: See ``World.values``; None: a brief run.
-        batch: Where a method has that hyper-parameter; None: its default.
-        limit: Of the budget.
-        task, original, forget, retain: In place of the world's.
+        batch: For methods with that hyperparameter; None: the default.
+        limit: Limit of the budget.
+        task, original, forget, retain: Replace the world's.
     """
     method, original = get_method(name), original or world.original
-    counted, budget, model = Counted(task or world.task), Budget(limit), None
+    counted, budget, model = CountingTask(task or world.task), Budget(limit), None
     values = world.values(method, power, epochs or world.brief)
     values |= LIGHT.get(name, {}) if epochs is None else {}
     if batch is not None and "batch" in method.hyperparameters:
@@ -157,7 +157,7 @@ def run(
                 counted,
                 generator=torch.Generator().manual_seed(seed),
                 budget=budget,
-                progress=Heard(),
+                progress=CountingProgress(),
                 **values,
             )
         except BudgetSpent:
@@ -169,13 +169,13 @@ def run(
 
 @dataclass
 class Runs:
-    """Worlds and runs, each made once."""
+    """Worlds and runs, each created once."""
 
     worlds: dict[tuple[str, int], World] = field(default_factory=dict)
     kept: dict[tuple[Any, ...], Outcome] = field(default_factory=dict)
 
     def world(self, name: str, seed: int = 0) -> World:
-        """Return a world; those of digits differ by seed."""
+        """Return a world; worlds of digits depend on the seed."""
         if (name, seed) not in self.worlds:
             self.worlds[name, seed] = MAKERS[name](*([seed] if seed else []))
         return self.worlds[name, seed]
@@ -185,13 +185,13 @@ class Runs:
         return self._kept(world, 0, method)
 
     def full(self, world: str, seed: int, method: str) -> Outcome:
-        """Return a run in one of the worlds that is as long and as strong as the method needs there."""
-        # A retrain is one only if it is as long as the original training.
+        """Return a run in one of the worlds with the length and strength that the method needs there."""
+        # A retrain must be as long as the original training.
         epochs = self.world(world).epochs if "epochs" in get_method(method).needs else MANY
         return self._kept(world, seed, method, power=STRENGTH.get((world, method), 0), epochs=epochs)
 
-    def _kept(self, world: str, seed: int, method: str, **how: Any) -> Outcome:
-        key = world, seed, method, *sorted(how.items())
+    def _kept(self, world: str, seed: int, method: str, **arguments: Any) -> Outcome:
+        key = world, seed, method, *sorted(arguments.items())
         if key not in self.kept:
-            self.kept[key] = run(self.world(world, seed), method, **how)
+            self.kept[key] = run(self.world(world, seed), method, **arguments)
         return self.kept[key]

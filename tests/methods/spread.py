@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures how figures spread over worlds: ``cd tests && python -m methods.spread`` writes spread.json.
+"""Measures the spread of figures over worlds: ``cd tests && python -m methods.spread`` writes spread.json.
 
-Takes 40 seconds of CPU for a world of each kind. The worlds' seeds are not those that the tests judge.
+It takes 40 seconds of CPU time for a world of each kind. The worlds' seeds differ from those of the tests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ assert not set(SEEDS) & set(range(FIRST, FIRST + COUNT))
 
 
 def figures(world: World, name: str) -> dict[str, float]:
-    """Return what a method comes to in a world."""
+    """Return the figures of a method in a world."""
     method = all_methods()[name]
     epochs = world.epochs if "epochs" in method.needs else MANY
     model = run(world, name, power=STRENGTH.get((world.name, name), 0), epochs=epochs).model
@@ -37,7 +37,7 @@ def figures(world: World, name: str) -> dict[str, float]:
 
 
 def summary(rows: list[tuple[str, dict[str, float]]], worlds: int) -> dict[str, Any]:
-    """Return mean and deviation of every figure, by world and method."""
+    """Return mean and standard deviation of every figure, by world and method."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for name, found in rows:
         for figure, value in found.items():
@@ -60,7 +60,7 @@ def _processor() -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the spread."""
     torch.set_num_threads(1)
     rows = []
     for seed in range(FIRST, FIRST + COUNT):

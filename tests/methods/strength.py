@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds how strong each method must be in the small worlds: ``cd tests && python -m methods.strength``.
+"""Tunes the strength of each method in the small worlds: ``cd tests && python -m methods.strength``.
 
-It tunes on worlds of other seeds than those that the tests judge, with eight runs for every method.
+The worlds' seeds differ from those of the tests; each method has eight runs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ TUNING_SEEDS, POWERS = (101, 102), range(4)
 
 
 def strongest(worlds: list[World], name: str, by_class: bool) -> tuple[int, str]:
-    """Return the power at which a method does best with the retain metric kept by half of its bound.
+    """Return the power at which a method is best, among those that keep half of the retain metric's bound.
 
-    Best is what is closest to the reference; for a class the strongest that removes it.
+    The best is the closest to the reference; for a class, the strongest that removes it.
     """
     found = []
     for power in POWERS:

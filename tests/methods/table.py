@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the behavioural tests must be told of a method: how strong it should be, and where it fails.
+"""Parameters of methods for the behavioural tests: their strength, and the worlds in which they fail.
 
-A method that is registered later is tested without an entry here, at its defaults.
+A method without an entry is tested with its defaults.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def cases(worlds: tuple[str, ...], goal: str | None = None) -> list[Any]:
     """Return a pytest parameter (world, method) for each pair.
 
     Args:
-        worlds: Their names; with ``:slow`` behind it, only in the long tests.
+        worlds: Their names; the suffix ``:slow`` restricts a world to the long tests.
         goal: Only methods for this goal.
     """
     found = []

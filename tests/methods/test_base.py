@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps and budgets that all methods share."""
+"""Steps and budgets, which all methods share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from methods.runs import Heard
+from methods.runs import CountingProgress
 from methods.test_formulas_a import CLASSES, F, R, arrays, by_hand, linear
 from torch import nn
 
@@ -17,9 +17,11 @@ from expunge.methods.teacher import Teacher
 from expunge.tasks.module import ModuleTask
 
 
-def test_parts_of_a_step_add_up_and_are_taken_one_by_one() -> None:
+def test_losses_of_a_step_are_summed_one_by_one() -> None:
     model, order = linear(), []
-    loop = Loop(ModuleTask(nn.CrossEntropyLoss(reduction="none")), torch.Generator(), Budget(1), Heard())
+    loop = Loop(
+        ModuleTask(nn.CrossEntropyLoss(reduction="none")), torch.Generator(), Budget(1), CountingProgress()
+    )
 
     def parts() -> Iterator[torch.Tensor]:
         for data, weight in ((R, 0.9), (F, -0.1)):
@@ -40,9 +42,11 @@ def test_parts_of_a_step_add_up_and_are_taken_one_by_one() -> None:
     assert loop.budget.steps == 1
 
 
-def test_a_part_that_is_no_number_stops_the_step() -> None:
+def test_a_non_finite_loss_stops_the_step() -> None:
     model = linear()
-    loop = Loop(ModuleTask(nn.CrossEntropyLoss(reduction="none")), torch.Generator(), Budget(1), Heard())
+    loop = Loop(
+        ModuleTask(nn.CrossEntropyLoss(reduction="none")), torch.Generator(), Budget(1), CountingProgress()
+    )
     weights = [p.detach().clone() for p in model.parameters()]
     total = sum(p.sum() for p in model.parameters())
     with pytest.raises(Diverged):
@@ -50,7 +54,7 @@ def test_a_part_that_is_no_number_stops_the_step() -> None:
     assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
 
 
-def test_a_part_of_a_budget_is_charged_to_the_whole() -> None:
+def test_a_partial_budget_charges_the_whole_budget() -> None:
     whole = Budget(10, spent=2)
     part = whole.part(0.5)
     assert part.limit == 4
@@ -74,44 +78,44 @@ def test_gradients_are_clipped_as_torch_clips_them(most: float) -> None:
         torch.testing.assert_close(gradient, parameter.grad)
 
 
-def test_an_endless_gradient_is_not_clipped_into_a_finite_one() -> None:
+def test_an_infinite_gradient_stays_infinite() -> None:
     gradients = [torch.tensor([float("inf"), 1.0])]
     clip(gradients, 1.0)
     assert not torch.isfinite(gradients[0]).all()
     clip([], 1.0)
 
 
-def taught(asked: int, limit_bytes: int = 1 << 20) -> tuple[Teacher, Budget, nn.Module]:
+def make_teacher(requests: int, limit_bytes: int = 1 << 20) -> tuple[Teacher, Budget, nn.Module]:
     model, budget = linear(), Budget(1000)
     task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
-    loop = Loop(task, torch.Generator(), budget, Heard())
-    return Teacher(model, R, loop, asked, limit_bytes), budget, model
+    loop = Loop(task, torch.Generator(), budget, CountingProgress())
+    return Teacher(model, R, loop, requests, limit_bytes), budget, model
 
 
 ROW = 4 * CLASSES  # bytes of what it says of a sample
 
 
 @pytest.mark.parametrize(
-    ("asked", "limit", "again"), [(2, 1 << 20, 0), (1, 1 << 20, 1), (2, 4 * ROW, 1), (2, 0, 1)]
+    ("requests", "limit", "again"), [(2, 1 << 20, 0), (1, 1 << 20, 1), (2, 4 * ROW, 1), (2, 0, 1)]
 )
-def test_a_teacher_says_the_same_again_and_pays_once_for_what_fits(
-    asked: int, limit: int, again: int
+def test_a_teacher_repeats_its_outputs_and_is_charged_once_for_cached_ones(
+    requests: int, limit: int, again: int
 ) -> None:
-    teacher, budget, model = taught(asked, limit)
+    teacher, budget, model = make_teacher(requests, limit)
     x = R.tensors[0]
     cuts = [[2, 0, 5], [1, 3, 4]]
     first = [teacher.outputs(places, R[places])["logits"] for places in cuts]
     paid = budget.spent
     assert paid == pytest.approx(6 * FORWARD)
-    for places, said in zip(cuts, first, strict=True):
-        torch.testing.assert_close(said, model(x[places]).detach())
-        torch.testing.assert_close(teacher.outputs(places, R[places])["logits"], said)
-        torch.testing.assert_close(teacher.outputs(places[::-1], R[places[::-1]])["logits"], said.flip(0))
+    for places, outputs in zip(cuts, first, strict=True):
+        torch.testing.assert_close(outputs, model(x[places]).detach())
+        torch.testing.assert_close(teacher.outputs(places, R[places])["logits"], outputs)
+        torch.testing.assert_close(teacher.outputs(places[::-1], R[places[::-1]])["logits"], outputs.flip(0))
     assert budget.spent - paid == pytest.approx(again * 2 * 6 * FORWARD)
 
 
-def test_a_teacher_that_remembers_some_answers_from_memory_for_those_alone() -> None:
-    teacher, budget, _ = taught(2, 4 * ROW)
+def test_a_teacher_with_a_partial_cache_uses_it_only_for_cached_samples() -> None:
+    teacher, budget, _ = make_teacher(2, 4 * ROW)
     for places, paid in (([0, 1, 8], 3), ([0, 1], 3), ([3, 2], 5), ([1, 3], 5), ([1, 8], 7)):
         teacher.outputs(places, R[places])
         assert budget.spent == pytest.approx(paid * FORWARD)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every registered method behaves, in every small world."""
+"""Common behaviour of all registered methods, in every small world."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @pytest.mark.parametrize(("world", "method"), cases(SHORT))
-def test_the_original_and_the_global_generator_stay_as_they_are(runs: Runs, world: str, method: str) -> None:
+def test_the_original_and_the_global_generator_do_not_change(runs: Runs, world: str, method: str) -> None:
     done = runs.brief(world, method)
     assert done.untouched
     assert done.random
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_bytes(runs: Runs, world: str, method: str)
 
 
 @pytest.mark.parametrize(("world", "method"), cases(SHORT))
-def test_weights_change_and_are_numbers(runs: Runs, world: str, method: str) -> None:
+def test_weights_change_and_are_finite(runs: Runs, world: str, method: str) -> None:
     done, original = runs.brief(world, method), runs.world(world).original
     after = dict(done.model.named_parameters())
     assert any(not torch.equal(p, after[name]) for name, p in original.named_parameters())
@@ -46,7 +46,7 @@ def test_weights_change_and_are_numbers(runs: Runs, world: str, method: str) -> 
 
 
 @pytest.mark.parametrize(("world", "method"), cases(SHORT))
-def test_batch_norm_statistics_stay_unless_the_method_says_so(runs: Runs, world: str, method: str) -> None:
+def test_batch_norm_statistics_change_only_where_documented(runs: Runs, world: str, method: str) -> None:
     before, after = runs.world(world).original.state_dict(), runs.brief(world, method).model.state_dict()
     names = [name for name in before if name.endswith(BUFFERS)]
     assert names
@@ -55,7 +55,7 @@ def test_batch_norm_statistics_stay_unless_the_method_says_so(runs: Runs, world:
 
 
 @pytest.mark.parametrize(("world", "method"), cases(SHORT))
-def test_the_result_learns_where_the_original_does(runs: Runs, world: str, method: str) -> None:
+def test_the_result_has_the_trainable_weights_of_the_original(runs: Runs, world: str, method: str) -> None:
     before, after = runs.world(world).original, runs.brief(world, method).model
     assert after is not before
     ready = runs.world(world).task.clone(before)
@@ -72,7 +72,7 @@ def test_all_work_is_charged(runs: Runs, world: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(("world", "method"), cases(LONG))
-def test_a_spent_budget_ends_it_early(runs: Runs, world: str, method: str) -> None:
+def test_a_spent_budget_ends_the_method_early(runs: Runs, world: str, method: str) -> None:
     whole = runs.brief(world, method).budget.spent
     done = run(runs.world(world), method, limit=whole / 2)
     assert done.budget.spent <= whole / 2 * (1 + 1e-6)
@@ -82,11 +82,11 @@ def test_a_spent_budget_ends_it_early(runs: Runs, world: str, method: str) -> No
 
 
 @pytest.mark.parametrize(("world", "method"), cases(LONG))
-def test_frozen_layers_stay(runs: Runs, world: str, method: str) -> None:
+def test_frozen_layers_do_not_change(runs: Runs, world: str, method: str) -> None:
     place = runs.world(world)
     task, original, stays = place.freeze()
     assert stays
-    # What was frozen from the start is in every checkpoint.
+    # Weights frozen from the start are in every checkpoint.
     checkpoint = copy.deepcopy(place.checkpoint)
     same = {name: value for name, value in original.state_dict().items() if name in stays}
     checkpoint.load_state_dict(same, strict=False)
@@ -99,7 +99,7 @@ def test_frozen_layers_stay(runs: Runs, world: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(("world", "method"), cases(LONG))
-def test_a_remainder_of_one_sample_is_no_trouble(runs: Runs, world: str, method: str) -> None:
+def test_a_last_batch_of_one_sample_works(runs: Runs, world: str, method: str) -> None:
     place = runs.world(world)
     batch = min(len(place.forget), 17) - 1
     few = {"forget": Subset(place.forget, range(batch + 1)), "retain": Subset(place.retain, range(batch + 1))}
@@ -124,22 +124,22 @@ EXPENSIVE = {"amun"}  # a minute each
     ("check", "world", "method"),
     [pytest.param(*case, marks=[pytest.mark.slow] if case[2] in EXPENSIVE else []) for case in JUDGED],
 )
-def test_it_ends_where_it_does_on_every_machine(runs: Runs, check: str, world: str, method: str) -> None:
-    """The retain metric holds; it moves toward the reference, and not beyond it; a class is gone."""
+def test_results_are_within_the_bounds(runs: Runs, check: str, world: str, method: str) -> None:
+    """The retain metric holds; the model moves toward the reference and not beyond it; a class is removed."""
     assert complaint(check, world, method, FIGURES[check](full(runs, world, method))) == ""
 
 
-def test_what_fails_everywhere_is_known() -> None:
+def test_known_failures_are_listed() -> None:
     assert {case for case in JUDGED if misses(*case)} <= set(KNOWN)
 
 
-def test_most_methods_keep_the_declared_bounds() -> None:
+def test_most_methods_meet_the_declared_bounds() -> None:
     kept = [case for case in JUDGED if has_room(*case)]
     assert len(kept) > len(JUDGED) / 2
     assert {("toward", "digits", "retrain"), ("absent", "digits-class", "retrain")} <= set(kept), "control"
 
 
-def test_a_mean_elsewhere_is_complained_of() -> None:
+def test_a_mean_outside_the_measurement_is_reported() -> None:
     assert complaint("retain", "digits", "retrain", DROP + 0.01)
     assert not complaint("retain", "digits", "retrain", DROP - 0.01)
     assert "missed" in complaint("toward", "digits", "cf_k", MOVED - 0.01)
@@ -150,28 +150,30 @@ def test_a_mean_elsewhere_is_complained_of() -> None:
         assert complaint(*case, limit + rule.side * 0.01)
 
 
-def test_a_method_that_was_never_measured_keeps_the_declared_bounds() -> None:
+def test_an_unmeasured_method_has_the_declared_bounds() -> None:
     assert bound("retain", "digits", "a new one") == DROP
     assert has_room("retain", "digits", "a new one")
     assert not misses("retain", "digits", "a new one")
 
 
-def test_the_bounds_tell_an_untouched_model_from_a_retrain(runs: Runs) -> None:
-    place, gone = runs.world("digits"), runs.world("digits-class")
+def test_the_bounds_separate_an_unchanged_model_from_a_retrain(runs: Runs) -> None:
+    place, removed = runs.world("digits"), runs.world("digits-class")
     assert residual(place, place.original) == 1 > MOVED
-    assert gone.figures(gone.original)["forget"] > 0.5 > PRESENT
-    assert gone.figures(gone.references[0])["forget"] <= PRESENT
+    assert removed.figures(removed.original)["forget"] > 0.5 > PRESENT
+    assert removed.figures(removed.references[0])["forget"] <= PRESENT
 
 
-def test_the_bounds_see_a_ruined_model(runs: Runs) -> None:
+def test_the_bounds_reject_a_ruined_model(runs: Runs) -> None:
     place = runs.world("digits")
     ruined = place.task.fresh(place.original, torch.Generator().manual_seed(0))
     assert place.figures(place.original)["retain"] - place.figures(ruined)["retain"] > DROP
-    assert residual(place, ruined) > MOVED  # worse on both sets alike, so nothing in particular is forgotten
+    assert (
+        residual(place, ruined) > MOVED
+    )  # equally worse on both sets, so nothing in particular is forgotten
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_worlds_are_what_they_say(runs: Runs, name: str) -> None:
+def test_the_worlds_have_the_described_properties(runs: Runs, name: str) -> None:
     place: World = runs.world(name)
     assert place.original.training
     assert any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in place.original.modules())
@@ -181,7 +183,7 @@ def test_the_worlds_are_what_they_say(runs: Runs, name: str) -> None:
         assert place.figures(place.original)["forget"] > 0.9
 
 
-def test_the_table_names_what_there_is() -> None:
+def test_the_table_contains_only_registered_methods() -> None:
     names = all_methods()
     assert set(names) >= STATISTICS | set(LIGHT)
     assert {world for world, _ in STRENGTH} | {world for _, world, _ in KNOWN} <= set(MAKERS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of methods against hand computation: gradients, masks, schedules and the order of steps."""
+"""Rules of methods compared with hand computation: gradients, masks, schedules and the order of steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods.runs import AMPLE, Heard
+from methods.runs import AMPLE, CountingProgress
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -26,7 +26,7 @@ FORGET, RETAIN, SIDE, CLASSES = 5, 9, 4, 3
 
 
 def linear(seed: int = 0) -> nn.Sequential:
-    """Return a model whose gradients can be written down: softmax regression."""
+    """Return softmax regression, whose gradients have a closed form."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(SIDE, CLASSES))
 
@@ -58,9 +58,9 @@ F, R = samples(FORGET, 1), samples(RETAIN, 2)
 
 def run(
     name: str, model: nn.Module, *, limit: float = AMPLE, **values: Any
-) -> tuple[nn.Module, Budget, Heard]:
+) -> tuple[nn.Module, Budget, CountingProgress]:
     """Run a method on the samples above."""
-    budget, heard = Budget(limit), Heard()
+    budget, heard = Budget(limit), CountingProgress()
     task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
     generator = torch.Generator().manual_seed(0)
     done = get_method(name).function(
@@ -70,7 +70,7 @@ def run(
 
 
 def by_hand(weight: np.ndarray, bias: np.ndarray, data: TensorDataset) -> np.ndarray:
-    """Return the gradient of the mean cross-entropy of softmax regression, (p − y)·xᵀ and p − y, in a row."""
+    """Return the gradient of softmax regression's mean cross-entropy, (p − y)·xᵀ and p − y, as one row."""
     x, y = (t.numpy().astype(np.float64) for t in data.tensors)
     logits = x @ weight.T + bias
     p = np.exp(logits - logits.max(1, keepdims=True))
@@ -125,7 +125,7 @@ def test_npo_starts_as_ascent_at_every_beta(steps: list[np.ndarray]) -> None:
         np.testing.assert_allclose(step, -by_hand(*arrays(model), F), atol=1e-6)
 
 
-def test_npo_tends_to_ascent_and_else_stops() -> None:
+def test_npo_tends_to_ascent_for_small_beta_and_stops_otherwise() -> None:
     start, now = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.5, 3.0, 9.0], requires_grad=True)
     (small,) = torch.autograd.grad(npo_loss(now, start, 1e-6).sum(), now)
     torch.testing.assert_close(small, -torch.ones(3), atol=1e-4, rtol=0)
@@ -148,8 +148,8 @@ def test_npo_limit_along_a_whole_run(steps: list[np.ndarray]) -> None:
         optimizer.step()
 
 
-def test_npo_knows_the_original_losses_by_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In batches of two in a drawn order: each sample must meet its own ℓ_o, and so start at 2/β·log 2.
+def test_npo_pairs_each_sample_with_its_original_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In random batches of two, each sample must be paired with its own ℓ_o and so start at 2/β·log 2.
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(
         "expunge.methods.npo.npo_loss", lambda loss, start, beta: seen.append(loss - start) or loss
@@ -159,11 +159,11 @@ def test_npo_knows_the_original_losses_by_sample(monkeypatch: pytest.MonkeyPatch
     assert sum(map(len, seen)) == FORGET
 
 
-def test_saliency_is_the_upper_half_by_numpys_median() -> None:
+def test_salient_weights_are_the_upper_half_by_numpys_median() -> None:
     model = deep().eval()
     task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
     budget = Budget(AMPLE)
-    masks = saliency_mask(model, F, Loop(task, torch.Generator(), budget, Heard()), batch=2)
+    masks = saliency_mask(model, F, Loop(task, torch.Generator(), budget, CountingProgress()), batch=2)
     x, y = F.tensors
     gradients = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), list(model.parameters()))
     sizes = np.concatenate([g.abs().numpy().ravel() for g in gradients])
@@ -173,17 +173,19 @@ def test_saliency_is_the_upper_half_by_numpys_median() -> None:
     assert budget.spent == FORGET
 
 
-def test_salun_changes_salient_weights_and_no_others() -> None:
+def test_salun_changes_only_salient_weights() -> None:
     model = deep().eval()
     task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
-    masks = saliency_mask(model, F, Loop(task, torch.Generator(), Budget(AMPLE), Heard()), batch=16)
+    masks = saliency_mask(
+        model, F, Loop(task, torch.Generator(), Budget(AMPLE), CountingProgress()), batch=16
+    )
     after = list(run("salun", model, epochs=3, lr=1e-2)[0].parameters())
     for (before, mask), now in zip(masks, after, strict=True):
         assert torch.equal(before[~mask], now[~mask])
     assert any(not torch.equal(p, now) for (p, _), now in zip(masks, after, strict=True))
 
 
-def test_random_labels_are_wrong_and_the_retain_set_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_labels_are_wrong_only_for_the_forget_set(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     original = ModuleTask.loss
     monkeypatch.setattr(
@@ -199,11 +201,11 @@ def test_random_labels_are_wrong_and_the_retain_set_is_not(monkeypatch: pytest.M
     assert len(seen) == 8
 
 
-def test_the_penalty_falls_linearly() -> None:
+def test_the_penalty_decays_linearly() -> None:
     assert [strength(1.0, t, 4) for t in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
-def test_the_penalty_is_that_of_the_epoch(steps: list[np.ndarray]) -> None:
+def test_the_penalty_depends_on_the_epoch(steps: list[np.ndarray]) -> None:
     model = linear()
     run("l1_sparse", model, gamma=0.3, epochs=3, batch=RETAIN, lr=0.0)
     weight, bias = arrays(model)
@@ -212,7 +214,7 @@ def test_the_penalty_is_that_of_the_epoch(steps: list[np.ndarray]) -> None:
         np.testing.assert_allclose(step, by_hand(weight, bias, R) + gamma * sign, atol=1e-6)
 
 
-def test_scrub_alternates_and_then_only_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrub_alternates_and_ends_with_min_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     original = Loop.step
 
@@ -223,23 +225,23 @@ def test_scrub_alternates_and_then_only_repairs(monkeypatch: pytest.MonkeyPatch)
         original(self, optimizer, parts, change)
 
     monkeypatch.setattr(base.Loop, "step", step)
-    monkeypatch.setattr(Heard, "round", lambda self, model: order.append("round"))
+    monkeypatch.setattr(CountingProgress, "round", lambda self, model: order.append("round"))
     run("scrub", linear(), epochs=4, max_epochs=2, batch=4)
     # 5 samples to forget and 9 to retain in batches of 4: two max and three min steps an epoch.
     repair = ["min", "min", "min", "round"]
     assert order == [*["max", "max", *repair] * 2, *repair * 2]
 
 
-def test_scrub_min_step_is_obedience_and_loss(steps: list[np.ndarray]) -> None:
+def test_a_scrub_min_step_combines_divergence_and_loss(steps: list[np.ndarray]) -> None:
     model = linear()
     run("scrub", model, alpha=0.5, gamma=0.7, epochs=1, max_epochs=0, batch=RETAIN)
     # The student is the teacher at the start: the gradient of the divergence is zero.
     np.testing.assert_allclose(steps[0], 0.7 * by_hand(*arrays(model), R), atol=1e-6)
 
 
-def test_scrub_charges_teacher_and_both_passes_of_a_min_step() -> None:
+def test_scrub_charges_the_teacher_and_both_passes_of_a_min_step() -> None:
     _, budget, _ = run("scrub", linear(), epochs=2, max_epochs=1, batch=4)
-    teacher = FORWARD * (FORGET + RETAIN)  # once: what it says does not change
+    teacher = FORWARD * (FORGET + RETAIN)  # once, since its outputs do not change
     assert budget.spent == pytest.approx(teacher + FORGET + 2 * 2 * RETAIN)
 
 
@@ -272,12 +274,12 @@ def test_scrub_rewind_measures_unseen_samples_at_the_end(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("unseen", [-0.1, 1.5, samples(0, 0)])
-def test_scrub_rewind_refuses_no_reference(unseen: Any) -> None:
+def test_scrub_rewind_requires_a_reference(unseen: Any) -> None:
     with pytest.raises(InputError, match="reference error"):
         run("scrub_rewind", linear(), unseen=unseen)
 
 
-def test_bad_teacher_teaches_each_set_by_its_own_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_teacher_uses_one_teacher_per_set(monkeypatch: pytest.MonkeyPatch) -> None:
     model, untrained = linear(), linear(9)
     monkeypatch.setattr(ModuleTask, "fresh", lambda self, model, generator: untrained.eval())
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -318,8 +320,8 @@ def test_only_the_last_layers_change(name: str, k: int) -> None:
         assert after[parameter_name].requires_grad
 
 
-def test_eu_k_keeps_nothing_of_the_last_layers() -> None:
-    # Two models that differ in the last layer alone become one.
+def test_eu_k_discards_the_last_layers() -> None:
+    # Two models that differ only in the last layer become equal.
     one, two = deep(), deep()
     with torch.no_grad():
         two[5].weight += 1
@@ -328,7 +330,7 @@ def test_eu_k_keeps_nothing_of_the_last_layers() -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_eu_k_gathers_statistics_of_the_retain_set_in_the_last_layers_only() -> None:
+def test_eu_k_updates_statistics_only_in_the_last_layers() -> None:
     model = deep()
     model[4].running_mean += 5
     after = run("eu_k", model, k=2, epochs=30, batch=RETAIN, lr=0.0)[0]
@@ -340,7 +342,7 @@ def test_eu_k_gathers_statistics_of_the_retain_set_in_the_last_layers_only() -> 
 
 
 @pytest.mark.parametrize("k", [0, 6])
-def test_there_must_be_so_many_layers(k: int) -> None:
+def test_too_many_layers_are_refused(k: int) -> None:
     with pytest.raises(InputError, match=f"no last {k} layers"):
         run("cf_k", deep(), k=k)
 
@@ -354,6 +356,6 @@ def test_frozen_last_layers_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["npo", "salun"])
-def test_what_must_be_known_first_needs_its_budget(name: str) -> None:
+def test_preparations_require_their_budget(name: str) -> None:
     with pytest.raises(BudgetSpent):
         run(name, linear(), limit=1)

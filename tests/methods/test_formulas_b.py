@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Importance, dampening, Newton steps and renewal against slow truth and hand-computed numbers."""
+"""Importance, dampening, Newton steps and re-initialisation, against simple code and hand computation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.utils.data import TensorDataset
 
 from expunge.methods.base import Budget, BudgetSpent, Loop
 from expunge.methods.fisher import importance, per_sample_gradients
-from expunge.methods.influence import gram_matrix, influence, newton_step, removal, woodbury
-from expunge.methods.msg import agreement, msg, rate, renew, smallest
+from expunge.methods.influence import gram_matrix, influence, newton_step, removal_gradient, woodbury
+from expunge.methods.msg import accumulate_difference, msg, rate_factor, reinitialise, smallest_mask
 from expunge.methods.ssd import dampen, ssd
 from expunge.tasks.module import ModuleTask
 
@@ -72,7 +72,7 @@ def pictures(count: int, seed: int = 1) -> TensorDataset:
 
 
 class Forking(nn.Module):
-    """Does what vmap cannot follow: it looks at a value."""
+    """A model that vmap does not support: its control flow depends on a value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Forking(nn.Module):
 
 
 def one_by_one(model: nn.Module, data: TensorDataset, *, squared: bool = True) -> dict[str, torch.Tensor]:
-    """The mean of g² in a plain loop of autograd."""
+    """Return the mean of g², computed by a plain loop of autograd."""
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
     for x, y in data:
         model.zero_grad()
@@ -99,7 +99,7 @@ def one_by_one(model: nn.Module, data: TensorDataset, *, squared: bool = True) -
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("squared", [True, False])
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "forking"])
-def test_importance_is_that_of_a_plain_loop(kind: str, squared: bool, batched: bool) -> None:
+def test_importance_equals_a_plain_loop(kind: str, squared: bool, batched: bool) -> None:
     t, data = task(), pictures(67)
     t.vectorised = batched
     model = t.clone(Forking() if kind == "forking" else network(kind))
@@ -111,7 +111,7 @@ def test_importance_is_that_of_a_plain_loop(kind: str, squared: bool, batched: b
         torch.testing.assert_close(found[name], truth[name], rtol=1e-4, atol=1e-7)
 
 
-def test_frozen_weights_have_no_importance_and_the_model_stays_as_it_is() -> None:
+def test_frozen_weights_have_no_importance_and_the_model_does_not_change() -> None:
     t, model = task(), network("cnn")
     model[0].requires_grad_(False)
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -133,7 +133,7 @@ def test_importance_of_batches_is_the_square_of_their_mean_gradient() -> None:
     assert not torch.allclose(single["1.weight"], found["1.weight"], rtol=0.1)
 
 
-def test_importance_keeps_to_the_budget() -> None:
+def test_importance_respects_the_budget() -> None:
     t = task()
     t.vectorised = False
     used = loop(t, limit=5)
@@ -156,7 +156,7 @@ def test_dampening_by_hand() -> None:
     )
 
 
-def test_ssd_changes_just_what_the_rule_chooses() -> None:
+def test_ssd_changes_only_weights_selected_by_the_rule() -> None:
     t, model = task(), network("mlp")
     forget, retain = pictures(6, seed=5), pictures(60, seed=7)
     changed = ssd(model, forget, retain, t, **arguments(), alpha=3.0, averaged=1)
@@ -174,8 +174,8 @@ def test_ssd_changes_just_what_the_rule_chooses() -> None:
     assert 0 < chosen < sum(p.numel() for p in model.parameters())
 
 
-def test_single_samples_choose_nothing_once_the_forget_set_is_large() -> None:
-    """As the page says: I_D ≥ (|F|/|D|)·I_F, so that α = 10 and a tenth of the data leave all as it is."""
+def test_single_samples_select_nothing_for_a_large_forget_set() -> None:
+    """I_D ≥ (|F|/|D|)·I_F, so with α = 10 and a tenth of the data no weight changes."""
     t, model = task(), network("mlp")
     same = ssd(model, pictures(8), pictures(70, seed=9), t, **arguments(), averaged=1)
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), model.parameters(), strict=True))
@@ -200,7 +200,7 @@ class Logistic:
         self.ridge = ridge
 
     def gradients(self, theta: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Of each sample's loss, its share of the ridge included (b, d)."""
+        """Return the gradients of each sample's loss, including its share of the ridge (b, d)."""
         p = torch.sigmoid(self.x[rows] @ theta)
         return (p - self.y[rows])[:, None] * self.x[rows] + self.ridge * theta
 
@@ -217,13 +217,13 @@ class Logistic:
         return theta
 
 
-def test_the_newton_step_is_that_of_the_closed_form() -> None:
+def test_the_newton_step_equals_the_closed_form() -> None:
     problem = Logistic()
     forget, retain, both = slice(0, 12), slice(12, 120), slice(0, 120)
     theta, retrained = problem.optimum(both), problem.optimum(retain)
     g_forget, g_retain = (problem.gradients(theta, rows).sum(0) for rows in (forget, retain))
     hessian = problem.hessian(theta, retain)
-    step = newton_step(hessian, removal(g_forget, g_retain, 12, 108))
+    step = newton_step(hessian, removal_gradient(g_forget, g_retain, 12, 108))
     # At the optimum over all, it is Newton's step on the retain loss …
     explicit = -np.linalg.inv(hessian.numpy()) @ (g_retain / 108).numpy()
     np.testing.assert_allclose(step.numpy(), explicit, rtol=1e-8, atol=1e-12)
@@ -238,7 +238,7 @@ def test_the_newton_step_is_that_of_the_closed_form() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
-def test_the_gram_matrix_is_whole(count: int) -> None:
+def test_the_gram_matrix_is_complete(count: int) -> None:
     gradients = torch.randn(count, 11, generator=draws(5), dtype=torch.float64)
     torch.testing.assert_close(gram_matrix(gradients, 4), gradients @ gradients.T)
 
@@ -264,7 +264,7 @@ def test_gradients_of_single_samples_add_up() -> None:
     torch.testing.assert_close(total, model[0].weight.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_influence_raises_the_forget_loss_and_little_else() -> None:
+def test_influence_raises_mainly_the_forget_loss() -> None:
     t = task()
     forget, retain = pictures(10, seed=5), pictures(80, seed=7)
     both = TensorDataset(*(torch.cat(pair) for pair in zip(forget.tensors, retain.tensors, strict=True)))
@@ -287,13 +287,13 @@ def test_influence_raises_the_forget_loss_and_little_else() -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.55])
-def test_msg_chooses_the_smallest_gradients_of_each_layer(share: float) -> None:
+def test_msg_selects_the_smallest_gradients_of_each_layer(share: float) -> None:
     t = task()
     model = t.clone(network("cnn"))
-    agreement(model, pictures(9), pictures(30, seed=8), loop(t), 4)
+    accumulate_difference(model, pictures(9), pictures(30, seed=8), loop(t), 4)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    renew(model, t, share, draws())
+    reinitialise(model, t, share, draws())
     for name, weight in model.named_parameters():
         if name not in ("0.weight", "3.weight", "5.weight"):
             assert torch.equal(weight, before[name]), name
@@ -306,13 +306,13 @@ def test_msg_chooses_the_smallest_gradients_of_each_layer(share: float) -> None:
 
 def test_smallest_by_hand() -> None:
     gradient = torch.tensor([[3.0, -0.1, 5.0], [-4.0, 0.2, -1.0]])
-    assert smallest(gradient, 0.5).tolist() == [[False, True, False], [False, True, True]]
+    assert smallest_mask(gradient, 0.5).tolist() == [[False, True, False], [False, True, True]]
 
 
-def test_the_gradient_of_msg_is_retain_less_forget() -> None:
+def test_the_gradient_of_msg_is_retain_minus_forget() -> None:
     t = task()
     model, forget, retain = t.clone(network("mlp")), pictures(9), pictures(9, seed=8)
-    agreement(model, forget, retain, loop(t), 4)
+    accumulate_difference(model, forget, retain, loop(t), 4)
     found = model[1].weight.grad.clone()
     model.zero_grad()
     (
@@ -322,13 +322,13 @@ def test_the_gradient_of_msg_is_retain_less_forget() -> None:
     torch.testing.assert_close(found, model[1].weight.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_kept_weights_move_at_a_tenth_of_the_rate() -> None:
-    """One AdamW step moves every weight by about the learning rate, so the rate shows at once."""
+def test_kept_weights_have_a_tenth_of_the_rate() -> None:
+    """One AdamW step changes every weight by about the learning rate, so the rate is visible directly."""
     t = task()
     forget, retain = pictures(9), pictures(16, seed=8)
     marked = t.clone(network("mlp"))
-    agreement(marked, forget, retain, loop(t), 16)
-    chosen = smallest(marked[1].weight.grad, 0.3)
+    accumulate_difference(marked, forget, retain, loop(t), 16)
+    chosen = smallest_mask(marked[1].weight.grad, 0.3)
     start = network("mlp")[1].weight.detach()
     after = msg(network("mlp"), forget, retain, t, **arguments(), lr=1e-3, epochs=1, batch=16)[
         1
@@ -340,6 +340,6 @@ def test_kept_weights_move_at_a_tenth_of_the_rate() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    assert [rate(e, 5) for e in range(5)] == pytest.approx([1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])
-    assert [rate(e, 1) for e in range(1)] == [1]
-    assert [rate(e, 4) for e in range(4)] == pytest.approx([1 / 2, 1, 2 / 3, 1 / 3])
+    assert [rate_factor(e, 5) for e in range(5)] == pytest.approx([1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])
+    assert [rate_factor(e, 1) for e in range(1)] == [1]
+    assert [rate_factor(e, 4) for e in range(4)] == pytest.approx([1 / 2, 1, 2 / 3, 1 / 3])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The least work of every method: with it a step is made, with less none; and values that cannot work."""
+"""The minimum work of every method: a step is made with it and none with less. Invalid values are refused."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from methods.runs import Heard
+from methods.runs import CountingProgress
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 from expunge.errors import InputError
 from expunge.methods.base import Budget, BudgetSpent, all_methods, get_method
-from expunge.methods.least import Sizes
+from expunge.methods.least import SetSizes
 from expunge.methods.values import COUNTS, RATES
 from expunge.tasks.module import ModuleTask
 from expunge.unlearning.budgets import Allowance, rounded_up
@@ -32,7 +32,7 @@ BOUND = [name for name in METHODS if name != "retrain"]  # the budget binds ever
 
 
 def network() -> nn.Module:
-    """A classifier that is right about its data, so that a search for mistakes has an end."""
+    """Return a classifier that fits its data, so that a search for misclassified points must work."""
     model = nn.Linear(4, 2)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[-1.0, 0.1, 0.2, 0.3], [1.0, 0.3, 0.1, -0.2]]))
@@ -52,7 +52,7 @@ def values_of(name: str, batch: int) -> dict[str, Any]:
 
 
 def steps_with(name: str, forget: int, retain: int, batch: int, passes: float) -> int:
-    """Run a method within a budget; returns the steps that it made."""
+    """Run a method within a budget and return the number of its steps."""
     budget = Budget(passes)
     with suppress(BudgetSpent):
         get_method(name).function(
@@ -62,7 +62,7 @@ def steps_with(name: str, forget: int, retain: int, batch: int, passes: float) -
             TASK,
             generator=torch.Generator().manual_seed(0),
             budget=budget,
-            progress=Heard(),
+            progress=CountingProgress(),
             **values_of(name, batch),
         )
     return budget.steps
@@ -71,10 +71,10 @@ def steps_with(name: str, forget: int, retain: int, batch: int, passes: float) -
 @pytest.mark.parametrize("name", BOUND)
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(1, 12), st.integers(1, 20), st.integers(1, 9))
-def test_with_the_least_work_a_step_is_made_and_with_less_none(
+def test_the_minimum_work_allows_a_step_and_less_does_not(
     name: str, forget: int, retain: int, batch: int
 ) -> None:
-    work = get_method(name).least_work(Sizes(forget, retain), values_of(name, batch))
+    work = get_method(name).least_work(SetSizes(forget, retain), values_of(name, batch))
     assert 0 < work.needed <= work.enough
     assert steps_with(name, forget, retain, batch, work.enough) >= 1
     assert steps_with(name, forget, retain, batch, work.needed * 0.98 - 0.01) == 0
@@ -82,14 +82,14 @@ def test_with_the_least_work_a_step_is_made_and_with_less_none(
 
 @settings(max_examples=200)
 @given(st.floats(1e-6, 1e6))
-def test_a_budget_that_is_named_suffices(value: float) -> None:
+def test_the_reported_budget_suffices(value: float) -> None:
     named = float(f"{rounded_up(value):.4g}")
     assert value * (1 - 1e-9) <= named <= value * 1.002
 
 
 @pytest.mark.parametrize("name", BOUND)
-def test_a_budget_too_small_names_one_that_suffices(name: str) -> None:
-    sizes, values = Sizes(20, 40), values_of(name, 16)
+def test_the_error_for_a_small_budget_reports_a_sufficient_one(name: str) -> None:
+    sizes, values = SetSizes(20, 40), values_of(name, 16)
     with pytest.raises(InputError, match="does not suffice") as error:
         Allowance(1e-4, 10, 40).require(get_method(name), values, sizes)
     least = float(error.value.next_step.split("at least ")[1].split(",")[0])
@@ -98,16 +98,16 @@ def test_a_budget_too_small_names_one_that_suffices(name: str) -> None:
     assert steps_with(name, 20, 40, 16, allowance.passes) >= 1
 
 
-def test_where_the_length_of_a_retrain_is_unknown() -> None:
+def test_a_retrain_of_unknown_length() -> None:
     with pytest.raises(InputError, match="retrain_epochs"):
-        Allowance(0.25, None, 2).require(get_method("salun"), {}, Sizes(100, 2))
+        Allowance(0.25, None, 2).require(get_method("salun"), {}, SetSizes(100, 2))
 
 
 BAD = [0, -1, float("nan"), math.inf, True, "many", None]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_values_with_which_nothing_would_be_done(name: str) -> None:
+def test_values_without_effect_are_refused(name: str) -> None:
     method = get_method(name)
     needed = values_of(name, 4)
     method.check(needed)

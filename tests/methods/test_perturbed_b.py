@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adversarial examples, relabelling, noise, masked distillation and rewinding against what they promise."""
+"""Adversarial examples, relabelling, noise, masked distillation and rewinding against their definitions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from expunge.methods.boundary_shrink import boundary_shrink, neighbours
 from expunge.methods.delete import delete
 from expunge.methods.retrain import retrain
 from expunge.methods.rewind import descend, noise_scale, rewind
-from expunge.methods.unsir import error_maximising, unsir
+from expunge.methods.unsir import error_maximising_noise, unsir
 from expunge.tasks.module import ModuleTask
 
 
@@ -59,7 +59,7 @@ def loop(t: ModuleTask, limit: float = 1e9) -> Loop:
 
 
 def clouds(count: int = 240, spread: float = 0.4) -> TensorDataset:
-    """Four clouds in eight dimensions."""
+    """Return samples of four clouds in eight dimensions."""
     centres = torch.randn(4, 8, generator=draws(1))
     y = torch.arange(count) % 4
     return TensorDataset(centres[y] + spread * torch.randn(count, 8, generator=draws(2)), y)
@@ -72,7 +72,7 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def world() -> tuple[nn.Module, TensorDataset, Subset[Any], Subset[Any]]:
-    """A trained model, its data, class 0 to be forgotten, and the rest."""
+    """Return a trained model and its data, with class 0 to forget."""
     torch.set_num_threads(1)
     data, model = clouds(), network()
     descent = torch.optim.Adam(model.parameters(), 0.02)
@@ -92,7 +92,7 @@ def whole(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
 # AMUN.
 
 
-def test_counterparts_are_mistaken_and_near(world: Any) -> None:
+def test_adversarial_examples_are_misclassified_and_near(world: Any) -> None:
     model, _, forget, _ = world
     t = task()
     made, cut = counterparts(model, forget, loop(t), epsilon=0.04, steps=50, doublings=10, batch=16)
@@ -104,18 +104,18 @@ def test_counterparts_are_mistaken_and_near(world: Any) -> None:
         twin, own = part.batch
         ok = part.usable
         predicted = model(twin).argmax(1)
-        assert bool((predicted != y)[ok].all()), "really mistaken"
-        assert bool((predicted == own)[ok].all()), "labelled as the model sees it"
+        assert bool((predicted != y)[ok].all()), "misclassified"
+        assert bool((predicted == own)[ok].all()), "labelled with the prediction"
         near += (twin - x).norm(dim=1)[ok].tolist()
         wide, found = attack(t, model, part.source, 8.0, 50, Budget(1e9))
         assert bool(found[ok].all())
         far += (wide - x).norm(dim=1)[ok].tolist()
-    # Wide balls are searched with long steps, which overshoot the boundary.
+    # Large balls are searched with large steps, which overshoot the boundary.
     assert sum(near) < 0.9 * sum(far)
     assert sum(n < f for n, f in zip(near, far, strict=True)) > 0.7 * len(near)
 
 
-def test_an_attack_stays_in_its_ball_and_in_the_range(world: Any) -> None:
+def test_an_attack_stays_in_the_ball_and_in_the_input_range(world: Any) -> None:
     model, data, _, _ = world
     t = task()
     t.input_range = lambda batch: (-2.0, 2.0)  # type: ignore[method-assign]
@@ -127,7 +127,7 @@ def test_an_attack_stays_in_its_ball_and_in_the_range(world: Any) -> None:
     assert 0 < int(found.sum()) < len(found)
 
 
-def test_amun_lowers_confidence_on_what_was_memorised() -> None:
+def test_amun_lowers_the_confidence_on_memorised_samples() -> None:
     t, data, model = task(), clouds(spread=1.0), network()
     x, y = data.tensors
     y[:20] = (y[:20] + 1) % 4
@@ -159,7 +159,7 @@ def test_neighbours_keep_the_picture_and_change_the_label(world: Any) -> None:
         assert bool((part.batch[1] != part.source[1])[part.usable].all())
 
 
-def test_boundary_shrink_hands_the_class_over(world: Any) -> None:
+def test_boundary_shrink_removes_the_class(world: Any) -> None:
     model, _, forget, retain = world
     t = task()
     after = boundary_shrink(model, forget, retain, t, **arguments(), lr=3e-3, doublings=6)
@@ -174,7 +174,7 @@ def test_boundary_shrink_hands_the_class_over(world: Any) -> None:
 # DELETE.
 
 
-def test_the_target_of_delete_has_no_mass_on_the_forgotten_class(world: Any) -> None:
+def test_targets_of_delete_give_the_forgotten_class_no_probability(world: Any) -> None:
     model, _, forget, _ = world
     t = task()
     x, y = whole(forget)
@@ -185,7 +185,7 @@ def test_the_target_of_delete_has_no_mass_on_the_forgotten_class(world: Any) -> 
     torch.testing.assert_close(target, rest / rest.sum(1, keepdim=True), rtol=1e-3, atol=1e-6)
 
 
-def test_delete_moves_the_outputs_to_that_target(world: Any) -> None:
+def test_delete_moves_the_outputs_to_the_targets(world: Any) -> None:
     model, _, forget, retain = world
     t = task()
     after = delete(model, forget, retain, t, **arguments(), lr=5e-3, epochs=20)
@@ -214,22 +214,22 @@ def test_noise_raises_the_loss(world: Any) -> None:
     batch = whole(Subset(forget, range(16)))
 
     def noise(steps: int) -> torch.Tensor:
-        made = error_maximising(t, model, batch, steps=steps, penalty=0.01, generator=draws())
+        made = error_maximising_noise(t, model, batch, steps=steps, penalty=0.01, generator=draws())
         assert torch.equal(made[1], batch[1])
         return t.loss(model, made).mean().detach()
 
     assert float(noise(40)) > float(noise(0)) + 1
-    # A large penalty wins over the error: then the noise just shrinks.
-    small = error_maximising(t, model, batch, steps=40, penalty=10.0, generator=draws())[0]
-    large = error_maximising(t, model, batch, steps=40, penalty=0.0, generator=draws())[0]
+    # A large penalty dominates the error, and the noise shrinks.
+    small = error_maximising_noise(t, model, batch, steps=40, penalty=10.0, generator=draws())[0]
+    large = error_maximising_noise(t, model, batch, steps=40, penalty=0.0, generator=draws())[0]
     assert float(small.norm()) < 0.2 * float(large.norm())
 
 
-def test_noise_does_not_depend_on_the_pictures_to_be_forgotten(world: Any) -> None:
+def test_noise_does_not_depend_on_the_forgotten_pictures(world: Any) -> None:
     model, _, forget, _ = world
     x, y = whole(Subset(forget, range(8)))
     made = [
-        error_maximising(task(), model, (inputs, y), steps=5, penalty=0.1, generator=draws())[0]
+        error_maximising_noise(task(), model, (inputs, y), steps=5, penalty=0.1, generator=draws())[0]
         for inputs in (x, torch.zeros_like(x))
     ]
     assert torch.equal(*made)
@@ -250,7 +250,7 @@ def test_unsir_removes_the_class(world: Any) -> None:
 CERTIFY = {"delta": 1e-5, "smoothness": 1.0, "gradient_bound": 1.0}
 
 
-def test_rewinding_is_going_on_by_hand(world: Any) -> None:
+def test_rewinding_equals_training_on_by_hand(world: Any) -> None:
     model, _, forget, retain = world
     t, start = task(), network()
     after = rewind(model, forget, retain, t, **arguments(), checkpoint=start, epochs=2, batch=16)
@@ -301,7 +301,7 @@ def sigma(**changed: Any) -> float:
 def test_the_noise_by_hand() -> None:
     # 2·20·3/(100·2) = 0.6; ηLn/(n−m) = 0.25 and 1.25² − 1 = 0.5625; 1 + ηL = 1.2: Δ = 0.405.
     assert sigma() == pytest.approx(0.405 * math.sqrt(2 * math.log(125_000)) / 0.5)
-    assert sigma(redone=3) == 0, "all is done again: nothing of F is left"
+    assert sigma(redone=3) == 0, "all steps are repeated, so F has no influence"
     assert sigma(redone=1) > sigma(redone=2)
     assert sigma(steps=10_000) == math.inf
     for wrong in ({"epsilon": 1.5}, {"delta": 0}, {"forgotten": 100}, {"redone": 4}, {"smoothness": 0}):
@@ -309,8 +309,8 @@ def test_the_noise_by_hand() -> None:
             sigma(**wrong)
 
 
-def test_the_bound_holds_on_descents_whose_constants_are_known() -> None:
-    """Logistic losses on bounded inputs: G = max‖x‖, L = max‖x‖²/4; the worst of many draws stays below Δ."""
+def test_the_bound_holds_for_known_constants() -> None:
+    """Logistic losses on bounded inputs have G = max‖x‖, L = max‖x‖²/4; all distances stay below Δ."""
     worst = 0.0
     for seed in range(30):
         generator = draws(seed)
@@ -341,7 +341,7 @@ def test_the_bound_holds_on_descents_whose_constants_are_known() -> None:
     assert 0 < worst <= bound
 
 
-def test_certified_noise_is_added_and_only_the_noisy_state_is_offered(world: Any) -> None:
+def test_only_the_state_with_certified_noise_is_returned(world: Any) -> None:
     model, _, forget, retain = world
     t, start = task(), network()
     given = arguments()

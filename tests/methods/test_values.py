@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of hyper-parameters are checked before any work."""
+"""Values of hyperparameters are checked before any work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("method", "name", "default"), NUMBERS)
-def test_what_no_number_of_its_kind_can_be_is_refused(method: str, name: str, default: Any) -> None:
+def test_invalid_values_are_refused(method: str, name: str, default: Any) -> None:
     wrong: list[Any] = ["0.1", None, [1], float("nan"), float("inf"), -1]
     if not isinstance(default, bool):
         wrong.append(True)
@@ -29,7 +29,7 @@ def test_what_no_number_of_its_kind_can_be_is_refused(method: str, name: str, de
             all_methods()[method].check_known({name: value})
 
 
-def test_a_batch_has_a_sample() -> None:
+def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(InputError, match="at least 1"):
         all_methods()["finetune"].check_known({"batch": 0})
     for nothing in ({"epochs": 0}, {"lr": 0}):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small worlds in which every method must behave: a task, a trained model, what it is to forget."""
+"""Small worlds for the tests of methods: a task, a trained model, and samples to forget."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ REFERENCES = (11, 12, 13)
 
 @dataclass
 class World:
-    """A trained model and what it is to forget.
+    """A trained model and samples to forget.
 
     Attributes:
-        name: Of the world.
-        task: Its model family.
-        original: Trained on forget and retain set; in training mode, as after a training.
-        forget, retain: What it was trained on. Both leave a remainder of one sample in batches of 16.
-        unseen: Samples like the forget set's, never trained on.
-        train: Trains a model anew: on these samples, for so many epochs, with this seed.
-        epochs: Of the original training.
+        name: Name of the world.
+        task: Its task.
+        original: The model trained on forget and retain set; in training mode, as after a training.
+        forget, retain: Its training data. Both have a last batch of one sample for batches of 16.
+        unseen: Samples of the forget set's distribution, never trained on.
+        train: Trains a new model on samples, for a number of epochs, with a seed.
+        epochs: Epochs of the original training.
         checkpoint: An early state of the original training.
-        freeze: Returns the task and a copy of the original, some of whose layers may not be changed, and the
-            names of the frozen parameters.
-        recipe: Of the original training, where it is not the task's own.
-        brief: Epochs of a run that only shows how a method behaves.
+        freeze: Returns the task, a copy of the original with some frozen layers, and the names of the frozen
+            parameters.
+        recipe: Settings of the original training, if they differ from the task's.
+        brief: Epochs of a short run.
     """
 
     name: str
@@ -62,19 +62,19 @@ class World:
 
     @cached_property
     def references(self) -> list[nn.Module]:
-        """Return models that never saw the forget set."""
+        """Return models that were trained without the forget set."""
         return [self.train(self.retain, self.epochs, seed) for seed in REFERENCES]
 
     def values(self, method: Method, power: int, epochs: int) -> dict[str, Any]:
-        """Return the hyper-parameters with which a method is run here.
+        """Return the hyperparameters with which a method is run here.
 
         Args:
             method: The method.
-            power: How often its strength is multiplied by its factor.
-            epochs: Where a method has that hyper-parameter.
+            power: Exponent of the factor on its strength.
+            epochs: For methods with that hyperparameter.
 
         Raises:
-            KeyError: If nobody said here what a method needs.
+            KeyError: If a required hyperparameter is not defined here.
         """
         needed = {
             "unseen": self.unseen,
@@ -90,7 +90,7 @@ class World:
         return values
 
     def figures(self, model: nn.Module) -> dict[str, float]:
-        """Return the main metric on retain and forget set, and how much greater the loss is on the latter."""
+        """Return the main metric on retain and forget set, and the excess of the forget set's loss."""
         ready = self.task.clone(model)
         forget, retain = self.task.evaluate(ready, self.forget), self.task.evaluate(ready, self.retain)
         return {
@@ -109,7 +109,7 @@ def network() -> nn.Sequential:
 
 
 def _digits(name: str, seed: int, choose: Callable[[torch.Tensor], torch.Tensor], noise: float) -> World:
-    """Return a world of digits, learnt by heart; ``choose`` tells from the labels which ones leave."""
+    """Return a world of memorised digits; ``choose`` selects the forgotten ones by their labels."""
     generator = torch.Generator().manual_seed(seed)
     pictures, digits = load_digits(return_X_y=True)
     order = torch.randperm(len(digits), generator=generator)
@@ -149,10 +149,10 @@ def _digits(name: str, seed: int, choose: Callable[[torch.Tensor], torch.Tensor]
 
 
 def memorised(seed: int = 0) -> World:
-    """Return digits of which a fifth is mislabelled, so that each must be learnt by heart; some leave."""
+    """Return digits of which a fifth is mislabelled, so that each must be memorised; some are forgotten."""
     return _digits("digits", seed, lambda y: torch.arange(len(y)) < LEAVING, NOISE)
 
 
 def one_class(seed: int = 0) -> World:
-    """Return digits of which one class leaves."""
+    """Return digits of which one class is forgotten."""
     return _digits("digits-class", seed, lambda y: y == CLASS, 0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Worlds of tiny YOLO26 models: a sixteenth as wide, hardly trained, on pictures of 64 pixels."""
+"""Worlds of tiny YOLO26 models: a sixteenth of the width, briefly trained, on pictures of 64 pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch import nn
 from torch.utils.data import Subset
 
 from expunge.data.scan import scan
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.weights import build_module, open_source
-from expunge.tasks.yolo import Opened, yolo_task
+from expunge.tasks.yolo import yolo_task
 from expunge.tasks.yolo_samples import YoloSamples
 
 IMGSZ, EPOCHS, FROZEN = 64, 2, 2
@@ -24,10 +25,10 @@ PERSON = "p1"
 
 
 def _yolo(kind: str) -> World:
-    """Return a world in which a person leaves."""
+    """Return a world in which a person is forgotten."""
     with tempfile.TemporaryDirectory() as folder:
         architecture = open_source(str(worlds.tiny_architecture(Path(folder), kind))).architecture
-    # Kept until the process ends: samples are read when they are asked for.
+    # Kept until the process ends, since samples are read on access.
     root = Path(tempfile.mkdtemp(prefix="methods-"))
     draw = worlds.detection if kind == "detect" else worlds.classification
     drawn = draw(root, people=4, each=3, public=1)
@@ -43,7 +44,7 @@ def _yolo(kind: str) -> World:
     torch.manual_seed(0)
     module = build_module(kind, {**architecture, "nc": len(names)}, names)
     record = {"imgsz": IMGSZ, "batch": 8, "lr0": 0.002, "optimizer": "AdamW"}
-    opened = Opened(module, kind, names, IMGSZ, record)
+    opened = LoadedModel(module, kind, names, IMGSZ, record)
     task = yolo_task(opened)
 
     def train(samples: Samples, epochs: int, by: int) -> nn.Module:
@@ -58,7 +59,7 @@ def _yolo(kind: str) -> World:
     original, checkpoint = train(data, EPOCHS, 0), train(data, 1, 0)
 
     def freeze() -> tuple[Task, nn.Module, list[str]]:
-        # On record, as after a training with frozen layers: a retrain keeps those as well.
+        # Recorded, as after a training with frozen layers, which a retrain keeps as well.
         frozen = yolo_task(replace(opened, train_args={**record, "freeze": FROZEN}))
         twin = frozen.clone(original)
         names = [name for name, p in twin.named_parameters() if not p.requires_grad and ".dfl" not in name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the pipeline's tests."""
+"""Fixtures of the pipeline tests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 import worlds
 from proof import Story, train_inline
 
-from expunge import training
+from expunge.models import training
 
 
 @pytest.fixture(autouse=True)
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in this process."""
+    """Train in the test process instead of child processes."""
     train_inline(monkeypatch)
 
 
 @pytest.fixture(params=["detect", pytest.param("classify", marks=pytest.mark.slow)])
 def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
-    """A workspace with the model ``old``, which was trained elsewhere (and one, ``m``, trained here)."""
+    """Return a workspace with an erasable model ``m`` and an adopted model ``old`` with the same weights."""
     task = request.param
     make = worlds.detection if task == "detect" else worlds.classification
     story = Story(tmp_path, make(tmp_path / "data"), task, shards=1, slices=1, epochs=1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector that stock Ultralytics trained, adopted: every way to forget ends, or says what to do next.
+"""Every way to forget with an adopted Ultralytics detector leads to a closed request.
 
-Whatever a command leaves, `request show` names the next one, which is typed until the request closes.
+After each command, the next step shown by ``request show`` is executed until the request is closed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import worlds
 from click.testing import CliRunner
 from proof import add
 
-from expunge.catalog.models import find_model, get_request
+from expunge.catalog.model_store import find_model, get_request
 from expunge.catalog.states import State
 from expunge.catalog.tables import DatasetRootRow, DatasetRow, RequestRow
 from expunge.cli.main import cli
-from expunge.evidence import verify as evidence
+from expunge.erasure.next_step import next_step
+from expunge.evidence import verifier
 from expunge.progress import Progress
-from expunge.queue.next_step import next_step
-from expunge.queue.originals import originals
+from expunge.purge.originals import find_originals
 from expunge.tasks.baseline import train_plain
 from expunge.unlearning.result import Result
 from expunge.workspace import Workspace
@@ -34,15 +34,18 @@ MOST_STEPS = 5
 
 
 def stock(folder: Path, data: Path, name: str) -> str:
-    """Train with plain Ultralytics; returns the weights."""
+    """Train with plain Ultralytics and return the path of the weights."""
     weights = str(worlds.tiny_architecture(folder, "detect"))
-    how = {"epochs": 1, "imgsz": 64, "batch": 8, "seed": 0, "threads": 1}
-    return str(train_plain(data, folder / name, weights=weights, **how)["weights"])
+    options = {"epochs": 1, "imgsz": 64, "batch": 8, "seed": 0, "threads": 1}
+    return str(train_plain(data, folder / name, weights=weights, **options)["weights"])
 
 
 @pytest.fixture(scope="module")
 def adopted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a stock-trained detector; its own data was a copy, so that no cache lies in ours."""
+    """Return a folder with a workspace and an adopted detector, trained on a copy of the dataset.
+
+    The copy keeps Ultralytics' caches out of the dataset.
+    """
     folder = tmp_path_factory.mktemp("adopted")
     worlds.detection(folder / "stock")
     world = worlds.detection(folder / "data")
@@ -50,14 +53,14 @@ def adopted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace.init(folder)
     add(workspace, world)
     shutil.copyfile(best, folder / "best.pt")
-    _type(workspace, ["adopt", str(folder / "best.pt"), "--data", "shop", "--name", "old"])
+    _command(workspace, ["adopt", str(folder / "best.pt"), "--data", "shop", "--name", "old"])
     workspace._engine.dispose()
     return folder
 
 
 @pytest.fixture
 def workspace(adopted: Path, tmp_path: Path) -> Workspace:
-    """A copy of it."""
+    """Return a copy of the workspace."""
     folder = Path(shutil.copytree(adopted, tmp_path / "copy"))
     workspace = Workspace.open(folder)
     with workspace.session(write=True) as session:
@@ -66,7 +69,8 @@ def workspace(adopted: Path, tmp_path: Path) -> Workspace:
     return workspace
 
 
-def _type(workspace: Workspace, words: Sequence[str]) -> dict[str, Any]:
+def _command(workspace: Workspace, words: Sequence[str]) -> dict[str, Any]:
+    """Run a command and return its JSON output."""
     ran = CliRunner().invoke(cli, [*words, "--workspace", str(workspace.root), "--json"])
     assert "Usage:" not in ran.output, ran.output
     assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.output
@@ -74,50 +78,50 @@ def _type(workspace: Workspace, words: Sequence[str]) -> dict[str, Any]:
 
 
 def begin(workspace: Workspace, *options: str) -> str:
-    """Forget p1 (or what the options say), and return the request."""
-    what = [] if "--class" in options else ["--subject", "p1"]
-    _type(workspace, ["forget", *what, "--dataset", "shop", "--yes", "--threads", "1", *options])
+    """Forget p1, or the class in the options, and return the request's id."""
+    selection = [] if "--class" in options else ["--subject", "p1"]
+    _command(workspace, ["forget", *selection, "--dataset", "shop", "--yes", "--threads", "1", *options])
     with workspace.session() as session:
         return session.query(RequestRow).one().id
 
 
 def follow(workspace: Workspace, request: str, prefer: str = "") -> list[str]:
-    """Type what `next` names until the request is closed; returns what was typed."""
-    typed = []
+    """Run the commands of the next steps until the request is closed; return these commands."""
+    executed = []
     for _ in range(MOST_STEPS):
         with workspace.session() as session:
             state = get_request(session, request).state
         step = next_step(workspace, request)
         if state == State.CLOSED:
-            return typed
+            return executed
         if "Delete them" in step.text:
-            for file in list(originals(workspace, request)):
+            for file in list(find_originals(workspace, request)):
                 file.unlink()
         line = next((c for c in step.commands if prefer and prefer in c), step.commands[0])
-        typed.append(line)
+        executed.append(line)
         words = line.replace("WEIGHTS", str(workspace.root.parent / "again.pt")).replace(
             "epochs=N", "epochs=2"
         )
-        _type(workspace, shlex.split(words)[1:])
-    raise AssertionError(f"not closed after {typed}: {next_step(workspace, request).text}")
+        _command(workspace, shlex.split(words)[1:])
+    raise AssertionError(f"not closed after {executed}: {next_step(workspace, request).text}")
 
 
 def check_end(workspace: Workspace, request: str) -> None:
-    """The certificate holds, and the model's newest version is final."""
-    assert evidence.verify(workspace, request, evidence.Means(), Progress(quiet=True))["valid"]
+    """Assert that the certificate is valid and the model's newest version is current."""
+    assert verifier.verify(workspace, request, verifier.VerifyOptions(), Progress(quiet=True))["valid"]
     with workspace.session() as session:
         assert find_model(session, "old").state == "current"
 
 
-def test_pictures_that_are_gone_can_be_left_to_a_retrain(workspace: Workspace) -> None:
-    """What it shall forget is gone for good, and other files too: a retrain opens none of them."""
+def test_retrain_does_not_need_the_erased_files(workspace: Workspace) -> None:
+    """Erased files and other files are missing: a retrain opens none of them."""
     root = workspace.root.parent / "data"
     for path in ("images/train/p1/shot 0.png", "images/train/p3/shot 0.png", "images/val/0.png"):
         (root / path).unlink()
     request = begin(workspace)
     assert "gone or changed" in next_step(workspace, request).text
-    typed = follow(workspace, request)
-    assert typed[0] == f"expunge request run {request} --method retrain"
+    executed = follow(workspace, request)
+    assert executed[0] == f"expunge request run {request} --method retrain"
     check_end(workspace, request)
     with workspace.session() as session:
         (entry,) = (get_request(session, request).result or {})["models"]
@@ -141,25 +145,25 @@ def test_pictures_that_are_gone_can_be_left_to_a_retrain(workspace: Workspace) -
         ("--method", "retrain", "--level", "standard", "--references", "2"),
     ],
 )
-def test_every_way_ends(workspace: Workspace, options: tuple[str, ...]) -> None:
+def test_every_method_closes_the_request(workspace: Workspace, options: tuple[str, ...]) -> None:
     request = begin(workspace, *options)
     follow(workspace, request)
     check_end(workspace, request)
 
 
 @pytest.mark.slow
-def test_weights_handed_in_anew_fulfil_a_request(
+def test_newly_adopted_weights_fulfil_a_request(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing that is unlearned here is accepted: a model that was trained elsewhere takes its place."""
+    """No unlearning result is accepted: a model that was trained elsewhere replaces it."""
     monkeypatch.setattr(Result, "sound", False)
     request = begin(workspace, "--method", "retrain", "--delete-originals")
     folder = workspace.root.parent
-    exported = _type(workspace, ["data", "export", "shop", str(folder / "clean")])
+    exported = _command(workspace, ["data", "export", "shop", str(folder / "clean")])
     assert exported
     shutil.copyfile(stock(folder, folder / "clean" / "data.yaml", "run2"), folder / "again.pt")
-    typed = follow(workspace, request, prefer="expunge adopt")
-    assert typed[0].startswith("expunge adopt WEIGHTS --data shop --name old")
+    executed = follow(workspace, request, prefer="expunge adopt")
+    assert executed[0].startswith("expunge adopt WEIGHTS --data shop --name old")
     with workspace.session() as session:
         (entry,) = (get_request(session, request).result or {})["models"]
         assert find_model(session, "old").method == "adopt"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data set whose val is its train: trained, erased from, and never shown as measured on held-out images."""
+"""Metrics of a dataset whose val split is its train split are marked as not held out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 import worlds
 from proof import Story, old, once
 
-from expunge import training
 from expunge.cli.erasure import _figure
 from expunge.data.scan import scan
+from expunge.models import training
 from expunge.unlearning.partition import partition
 from expunge.unlearning.selecting import Selected
 
 
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
-    """A model trained on such a data set, and the same one adopted."""
+    """Return a workspace with a model trained on such a dataset, and a copy of it, adopted."""
     world = worlds.detection(tmp_path / "data", people=4, each=2)
     world.source.write_text(world.source.read_text().replace("images/val", "images/train"))
     story = Story(tmp_path, world, "detect", shards=1, slices=1, epochs=1)
@@ -30,17 +30,19 @@ def story(tmp_path: Path) -> Story:
     return story
 
 
-def test_figures_say_that_they_are_none(story: Story) -> None:
+def test_metrics_are_marked_as_not_held_out(story: Story) -> None:
     metrics = story.newest().metrics
     assert metrics is not None
     assert (metrics["split"], metrics["held_out"]) == ("train", False)
     assert metrics["images"] == sum(s.split == "train" for s in scan(story.world.source).samples)
     assert _figure(metrics).endswith("(not held out)")
     outcome = story.forget("p1", method="finetune", settings=once())
-    exact, other = (next(m for m in outcome["models"] if m["model"].startswith(n)) for n in ("m@", "old@"))
-    assert exact["metrics_after"]["held_out"] is False
-    assert exact["metrics_after"]["images"] < metrics["images"], "what is erased is in neither split"
-    assert other["metrics_before"] == {"images": 0, "held_out": False}
+    erasable, adopted = (
+        next(m for m in outcome["models"] if m["model"].startswith(n)) for n in ("m@", "old@")
+    )
+    assert erasable["metrics_after"]["held_out"] is False
+    assert erasable["metrics_after"]["images"] < metrics["images"], "what is erased is in neither split"
+    assert adopted["metrics_before"] == {"images": 0, "held_out": False}
     assert old(story).name == "old"
 
 

@@ -1,37 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that changed after `data add`: a validation file costs metrics, a training file blocks a retrain."""
+"""Changed validation files are left out of the metrics; changed training files block a retrain."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import worlds
 from proof import Story, add, quiet, train_inline
 
-from expunge import training
-from expunge.catalog.datasets import add_version
-from expunge.catalog.models import find_model
+from expunge.catalog.dataset_store import add_version
+from expunge.catalog.model_store import find_model
 from expunge.catalog.tables import DatasetRootRow, DatasetRow
 from expunge.data.scan import scan
+from expunge.erasure import intake, scheduler
+from expunge.erasure.scheduler import QueueSelection
 from expunge.errors import InputError
-from expunge.evidence import verify as evidence
-from expunge.exact.damage import FOLDER, LISTED, DamagedData
+from expunge.evidence import verifier
+from expunge.exact.damaged_files import FOLDER, LISTED, DamagedData
 from expunge.exact.model import plan_file
 from expunge.exact.planner import Options
+from expunge.models import training
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.queue.batch import Chosen
 from expunge.tasks.detect import DetectTask
 from expunge.workspace import Workspace
 
 VAL = [f"images/val/{k}.png" for k in range(4)]
-Spoil = Callable[[Path, str], None]
 
 
 def label(root: Path, path: str) -> Path:
+    """Return the label file of an image."""
     return root / path.replace("images/", "labels/", 1).replace(".png", ".txt")
 
 
@@ -61,12 +60,12 @@ def made_a_folder(root: Path, path: str) -> None:
     (root / path).mkdir()
 
 
-SPOILS = [rewritten, deleted, relabelled, unlabelled, emptied, made_a_folder]
+DAMAGES = [rewritten, deleted, relabelled, unlabelled, emptied, made_a_folder]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model on a detection set, in two shards."""
+    """Return a folder with a workspace and a detector in two shards."""
     folder = tmp_path_factory.mktemp("trained")
     made = Story(folder, worlds.detection(folder / "data"), "detect", slices=1, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +77,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def story(trained: Path, tmp_path: Path) -> Story:
-    """A copy of it."""
+    """Return a copy of the workspace and its dataset."""
     folder = Path(shutil.copytree(trained, tmp_path / "copy"))
     root = folder / "data"
     made = Story(folder, worlds.World(root, root / "data.yaml", {}), "detect", slices=1, epochs=1)
@@ -89,8 +88,8 @@ def story(trained: Path, tmp_path: Path) -> Story:
     return made
 
 
-class Heard(Progress):
-    """Keeps what was said."""
+class RecordedProgress(Progress):
+    """Records all messages."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
@@ -101,7 +100,8 @@ class Heard(Progress):
 
 
 def run(story: Story, request: str) -> str:
-    ran = batch.run(story.workspace, Chosen(ids=(request,)), quiet())
+    """Run a request and return its state; raises its error."""
+    ran = scheduler.run(story.workspace, QueueSelection(ids=(request,)), quiet())
     for failure in ran.failed:
         raise failure.error
     return str(ran.outcomes[request]["state"])
@@ -112,15 +112,15 @@ def state(story: Story, request: str) -> str:
 
 
 def only_request(story: Story) -> str:
-    from expunge.queue.docket import listing
+    from expunge.erasure.status import list_requests
 
-    return str(listing(story.workspace, every=True)["requests"][0]["request"])
+    return str(list_requests(story.workspace, every=True)["requests"][0]["request"])
 
 
-def test_spoilt_validation_files_cost_metrics_alone(story: Story) -> None:
-    """Each kind of damage in turn, until no file is left; erasures of others go through all the same."""
-    for spoil, path in zip(SPOILS[:3], VAL, strict=False):
-        spoil(story.world.root, path)
+def test_damaged_validation_files_are_left_out_of_the_metrics(story: Story) -> None:
+    """Erasures succeed with some damaged validation files, and with no readable one."""
+    for damage, path in zip(DAMAGES[:3], VAL, strict=False):
+        damage(story.world.root, path)
     (entry,) = story.forget("p1", delete_originals=True)["models"]
     before, after = entry["metrics_before"], entry["metrics_after"]
     assert (before["images"], before["left_out"]) == (after["images"], after["left_out"]) == (1, 3)
@@ -139,37 +139,37 @@ def test_spoilt_validation_files_cost_metrics_alone(story: Story) -> None:
 def test_a_replay_needs_no_validation_file(story: Story) -> None:
     shutil.rmtree(story.world.root / "images" / "val")
     outcome = story.forget("p2")
-    found = evidence.verify(story.workspace, outcome["request"], evidence.Means(replay=True), quiet())
+    found = verifier.verify(story.workspace, outcome["request"], verifier.VerifyOptions(replay=True), quiet())
     replays = {c["name"]: c["ok"] for c in found["checks"] if c["name"].endswith("replay")}
     assert replays == {"m@2: replay": True, "m@3: replay": True}, found["checks"]
     rewritten(story.world.root, "images/train/p3/shot 0.png")
     with pytest.raises(InputError, match="has changed"):
-        evidence.verify(story.workspace, outcome["request"], evidence.Means(replay=True), quiet())
+        verifier.verify(story.workspace, outcome["request"], verifier.VerifyOptions(replay=True), quiet())
 
 
-def test_training_is_published_whatever_validation_files_are(tmp_path: Path) -> None:
+def test_training_is_published_with_damaged_validation_files(tmp_path: Path) -> None:
     world = worlds.detection(tmp_path / "data", people=2, each=1)
-    paths = [f"images/val/{k}.png" for k in range(len(SPOILS) + 1)]
+    paths = [f"images/val/{k}.png" for k in range(len(DAMAGES) + 1)]
     for path in paths[len(VAL) :]:
         worlds._draw(world.root, path)
     workspace = Workspace.init(tmp_path / "w")
     add(workspace, world)
-    for spoil, path in zip(SPOILS, paths, strict=False):
-        spoil(world.root, path)
-    heard = Heard()
+    for damage, path in zip(DAMAGES, paths, strict=False):
+        damage(world.root, path)
+    progress = RecordedProgress()
     options = Options(
         weights=str(worlds.tiny_architecture(tmp_path, "detect")),
         shards=1, slices=1, epochs=1, imgsz=32, batch=4,
     )  # fmt: skip
-    published = training.train(workspace, "shop", "m", options=options, progress=heard)
+    published = training.train(workspace, "shop", "m", options=options, progress=progress)
     assert published.metrics is not None
-    assert (published.metrics["images"], published.metrics["left_out"]) == (1, len(SPOILS))
-    assert any(line.startswith("note: 6 of 7 files of val") for line in heard.lines)
+    assert (published.metrics["images"], published.metrics["left_out"]) == (1, len(DAMAGES))
+    assert any(line.startswith("note: 6 of 7 files of val") for line in progress.lines)
 
 
 @pytest.mark.slow
-def test_measuring_never_takes_back_what_was_published(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the evaluation raises: the erasure stands, and the metrics say that there are none."""
+def test_failed_evaluation_does_not_undo_the_erasure(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the evaluation is recorded in place of the metrics."""
 
     def broken(*args: object) -> None:
         raise RuntimeError("of a library")
@@ -180,8 +180,8 @@ def test_measuring_never_takes_back_what_was_published(story: Story, monkeypatch
     assert outcome["models"][0]["metrics_after"] == {"images": 0, "reason": "Measuring failed: RuntimeError."}
 
 
-def spoilt_training(story: Story) -> list[str]:
-    """Damage files of two shards, an image, a label and one that goes; returns the samples."""
+def damage_training_files(story: Story) -> list[str]:
+    """Damage images and labels of both shards, some of them erased later; return the samples' paths."""
     damaged = ["images/train/p3/shot 0.png", "images/train/p4/shot 1.png", "images/train/p2/shot 1.png"]
     damaged += [f"images/train/empty/{k}.png" for k in range(3)]
     for path in damaged[1:2]:
@@ -191,8 +191,8 @@ def spoilt_training(story: Story) -> list[str]:
     return damaged
 
 
-def test_damaged_training_files_are_all_named_before_any_training(story: Story) -> None:
-    damaged, before = spoilt_training(story), story.newest()
+def test_error_lists_all_damaged_training_files_before_any_training(story: Story) -> None:
+    damaged, before = damage_training_files(story), story.newest()
     with pytest.raises(DamagedData) as caught:
         story.forget("p0", method="retrain")
     assert all(path in caught.value.why for path in damaged)
@@ -201,51 +201,53 @@ def test_damaged_training_files_are_all_named_before_any_training(story: Story) 
     assert (now.parent, now.guarantee, now.state) == (before.number, "exact-interim", "interim")
     request = only_request(story)
     assert state(story, request) == "failed"
-    shown = intake.show(story.workspace, request)
-    assert all(way in shown["next"] for way in ("Restore", "expunge forget", "expunge data add"))
-    for _ in range(2):  # the same answer as long as they are damaged
+    record = intake.show(story.workspace, request)
+    assert all(remedy in record["next"] for remedy in ("Restore", "expunge forget", "expunge data add"))
+    for _ in range(2):  # the error repeats while the files are damaged
         with pytest.raises(DamagedData):
             run(story, request)
-    assert all(path.split("/")[-1] in (folder_file(story)).read_text() for path in damaged)
+    assert all(path.split("/")[-1] in (list_file(story)).read_text() for path in damaged)
 
 
-def folder_file(story: Story) -> Path:
+def list_file(story: Story) -> Path:
+    """Return the file in the workspace that lists damaged training files of ``m``."""
     return story.workspace.root / FOLDER / "m.txt"
 
 
 @pytest.mark.slow
-def test_way_out_restore(story: Story) -> None:
-    kept = {p: (story.world.root / p).read_bytes() for p in worlds_files(story)}
-    spoilt_training(story)
+def test_restored_files_finish_the_request(story: Story) -> None:
+    backup = {p: (story.world.root / p).read_bytes() for p in dataset_files(story)}
+    damage_training_files(story)
     with pytest.raises(DamagedData):
         story.forget("p0", delete_originals=True, method="retrain")
-    for path, content in kept.items():
+    for path, content in backup.items():
         if "/p0/" not in path and "group \u00e9 2" not in path:
             (story.world.root / path).write_bytes(content)
     assert run(story, only_request(story)) == "closed"
-    assert not folder_file(story).exists()
+    assert not list_file(story).exists()
     assert story.newest().digest == story.from_nothing(story.newest().label, story.folder / "again")
 
 
-def worlds_files(story: Story) -> list[str]:
+def dataset_files(story: Story) -> list[str]:
+    """Return the paths of all files of the dataset, relative to its root."""
     return [str(f.relative_to(story.world.root)) for f in story.world.root.rglob("*") if f.is_file()]
 
 
-def test_way_out_erase_them_too(story: Story) -> None:
-    damaged = spoilt_training(story)
+def test_erasure_of_damaged_samples_finishes_the_request(story: Story) -> None:
+    damaged = damage_training_files(story)
     with pytest.raises(DamagedData):
         story.forget("p0", delete_originals=True, method="retrain")
     first = only_request(story)
     outcome = story.forget(samples=damaged, delete_originals=True)
     assert outcome["state"] == "closed"
     assert state(story, first) == "closed"
-    assert not folder_file(story).exists(), "the list named what is erased now"
+    assert not list_file(story).exists(), "the list named samples that are erased now"
     assert story.newest().guarantee == "exact"
 
 
 @pytest.mark.slow
-def test_way_out_a_new_version(story: Story) -> None:
-    spoilt_training(story)
+def test_new_dataset_version_finishes_the_request(story: Story) -> None:
+    damage_training_files(story)
     label(story.world.root, "images/train/p4/shot 1.png").write_text("0 0.5 0.5 0.2 0.2\n")
     deleted(story.world.root, "images/train/empty/2.png")
     with pytest.raises(DamagedData) as caught:
@@ -266,20 +268,20 @@ def test_way_out_a_new_version(story: Story) -> None:
 
 
 @pytest.mark.slow
-def test_more_than_fit_are_in_a_file(story: Story) -> None:
-    paths = [p for p in worlds_files(story) if p.startswith("images/train")]
+def test_long_lists_of_damaged_files_are_written_to_a_file(story: Story) -> None:
+    paths = [p for p in dataset_files(story) if p.startswith("images/train")]
     for path in paths:
         rewritten(story.world.root, path)
     with pytest.raises(DamagedData) as caught:
         story.forget("p0", method="retrain")
     assert caught.value.why.count("images/train") >= LISTED
-    assert str(folder_file(story)) in caught.value.why
-    assert len(folder_file(story).read_text().splitlines()) == int(caught.value.what.split()[0])
+    assert str(list_file(story)) in caught.value.why
+    assert len(list_file(story).read_text().splitlines()) == int(caught.value.what.split()[0])
 
 
 @pytest.mark.slow
-def test_a_new_training_refuses_damaged_files_before_anything(story: Story) -> None:
-    spoilt_training(story)
+def test_new_training_refuses_damaged_files(story: Story) -> None:
+    damage_training_files(story)
     options = Options(
         weights=str(worlds.tiny_architecture(story.folder, "detect")),
         shards=1, slices=1, epochs=1, imgsz=32, batch=4,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of erased pictures: found by name and by content after the originals are gone, and no others."""
+"""Copies of erased images are found by name and by content without the originals; other files are not."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ FORGET = ("forget", "--subject", WHO)
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A workspace with data and no model."""
+    """Return a workspace with data and without models."""
     nursery = shared_nursery(tmp_path_factory.mktemp("nursery"))
     return world.untrained(nursery, tmp_path_factory.mktemp("copies") / "shop")
 
 
 @pytest.fixture
 def shop(template: Shop, tmp_path: Path) -> Shop:
-    """A copy of it."""
+    """Return a copy of the workspace."""
     return template.copy(tmp_path / "shop")
 
 
 def picture(shop: Shop, who: str = WHO, number: int = 0) -> Path:
-    """A training picture of a person."""
+    """Return a training image of a subject."""
     return shop.data / "images" / "train" / f"{who}_{number}.png"
 
 
 def purged(shop: Shop, folder: Path) -> dict[str, str]:
-    """Purge a folder; returns the kind of each file that went, by its name."""
+    """Purge a folder; return the kind of each deleted file by its name."""
     done = shop.ok("purge", "--include", str(folder), "--yes")
     return {Path(x["path"]).name: x["kind"] for x in done["leftovers"] if x["deleted"]}
 
 
 def save_decoded(source: Path, target: Path) -> Path:
-    """Save what Ultralytics keeps with ``cache=disk``."""
+    """Save an image as Ultralytics does with ``cache=disk``; return the file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     np.save(target, cv2.imread(str(source)))
     return target
 
 
-def test_decoded_copy_beside_an_original_goes_with_it(shop: Shop) -> None:
+def test_decoded_copy_is_deleted_with_its_original(shop: Shop) -> None:
     mine = save_decoded(picture(shop), picture(shop).with_suffix(".npy"))
     theirs = save_decoded(picture(shop, OTHER), picture(shop, OTHER).with_suffix(".npy"))
     first = shop.ok(*FORGET)
@@ -80,7 +80,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_copy_is_found_after_the_originals_went(shop: Shop, tmp_path: Path, kind: str) -> None:
+def test_copy_is_found_after_the_originals_were_deleted(shop: Shop, tmp_path: Path, kind: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     if kind != "by its name":
@@ -88,16 +88,15 @@ def test_copy_is_found_after_the_originals_went(shop: Shop, tmp_path: Path, kind
     closed = shop.ok(*FORGET, "--delete-originals")
     assert closed["state"] == "closed"
     if kind == "by its name":
-        COPIES[kind](shop, elsewhere)  # as a training that was still running writes it
+        COPIES[kind](shop, elsewhere)  # as a training that still runs would write it
     found = purged(shop, shop.data if kind == "by its name" else elsewhere)
     assert len(found) == 1, found
     assert set(found.values()) <= {"decoded", "picture"}
-    kinds = shop.ok("verify", closed["request"])
-    assert kinds["valid"]
+    assert shop.ok("verify", closed["request"])["valid"]
 
 
-def test_originals_that_were_deleted_by_hand(shop: Shop, tmp_path: Path) -> None:
-    """Copies are known by bytes; pixels are recorded only when `--delete-originals` opens the pictures."""
+def test_copies_are_found_by_bytes_if_originals_were_deleted_by_hand(shop: Shop, tmp_path: Path) -> None:
+    """Pixels are recorded only when `--delete-originals` opens the images."""
     (tmp_path / "x").mkdir()
     shutil.copy(picture(shop), tmp_path / "x" / "copy.png")
     save_decoded(picture(shop), tmp_path / "x" / "array.npy")
@@ -108,8 +107,8 @@ def test_originals_that_were_deleted_by_hand(shop: Shop, tmp_path: Path) -> None
     assert purged(shop, tmp_path / "x") == {"copy.png": "picture"}
 
 
-def test_what_is_somebody_elses_stays(shop: Shop, tmp_path: Path) -> None:
-    """Retained pictures, their copies, arrays that are no picture: a purge leaves them."""
+def test_other_files_are_kept(shop: Shop, tmp_path: Path) -> None:
+    """Copies of retained images, arrays that are not images, and broken files are kept."""
     folder = tmp_path / "x"
     folder.mkdir()
     shutil.copy(picture(shop, OTHER), folder / "other.png")
@@ -124,7 +123,7 @@ def test_what_is_somebody_elses_stays(shop: Shop, tmp_path: Path) -> None:
     assert sorted(f.name for f in folder.iterdir()) == before
 
 
-def test_originals_of_an_open_request_are_not_for_a_purge(shop: Shop) -> None:
+def test_originals_of_an_open_request_are_kept(shop: Shop) -> None:
     shop.ok(*FORGET)
     assert purged(shop, shop.data) == {}
     assert picture(shop).exists()
@@ -140,33 +139,35 @@ def test_purge_counts_copies_for_the_request(shop: Shop, tmp_path: Path) -> None
     import base64
     import json
 
-    said = json.loads(base64.b64decode(json.loads(certificate)["payload"]))["predicate"]
-    assert [purge["kinds"]["decoded"]["files"] for purge in said["purged"]] == [1]
+    certified = json.loads(base64.b64decode(json.loads(certificate)["payload"]))["predicate"]
+    assert [purge["kinds"]["decoded"]["files"] for purge in certified["purged"]] == [1]
 
 
-@pytest.mark.parametrize("how", ["copied", "moved", "unreachable"])
-def test_every_folder_of_a_dataset_is_searched(shop: Shop, how: str) -> None:
-    """A dataset that changed place may have left originals in the first one."""
+@pytest.mark.parametrize("case", ["copied", "moved", "unreachable"])
+def test_every_folder_of_a_dataset_is_searched(shop: Shop, case: str) -> None:
+    """A dataset that was moved may have originals in its first folder."""
     first, second = shop.data, shop.folder / "second"
-    if how == "moved":
+    if case == "moved":
         first.rename(second)
     else:
         shutil.copytree(first, second)
     shop.ok("data", "add", "shop", "second/data.yaml", "--subjects", "second/subjects.csv")
-    if how == "unreachable":
+    if case == "unreachable":
         shutil.move(first, shop.folder / "unmounted")
     done = shop.ok(*FORGET)
-    assert done["originals_left"] == (12 if how == "copied" else 6)
-    assert done["originals_unknown"] == (0 if how == "copied" else 1)
+    assert done["originals_left"] == (12 if case == "copied" else 6)
+    assert done["originals_unknown"] == (0 if case == "copied" else 1)
     closed = shop.ok(*FORGET, "--delete-originals")
     assert closed["state"] == "closed"
     assert [f for f in shop.folder.rglob(f"{WHO}_*") if "unmounted" not in f.parts] == []
-    if how == "unreachable":
-        assert list((shop.folder / "unmounted").rglob(f"{WHO}_*")), "which is why it is stated as unknown"
+    if case == "unreachable":
+        assert list((shop.folder / "unmounted").rglob(f"{WHO}_*")), (
+            "which is why they are reported as unknown"
+        )
 
 
-def test_new_picture_under_an_old_name_stays_where_only_the_old_folder_has_the_erased(shop: Shop) -> None:
-    """The erased bytes go from the first folder; the new picture of that name in the second one stays."""
+def test_new_image_with_the_name_of_an_erased_one_is_kept(shop: Shop) -> None:
+    """The erased image is deleted from the first folder; the new one in the second folder is kept."""
     second = shop.folder / "second"
     shutil.copytree(shop.data, second)
     shop.ok("data", "add", "shop", "second/data.yaml", "--subjects", "second/subjects.csv")

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a subject is: against the graph of the whole training, which says the same the long way round."""
+"""The lineage of a subject agrees with the graph of the whole training."""
 
 from __future__ import annotations
 
 import pytest
 from purge.conftest import PEOPLE, World
 
-from expunge.catalog import derivatives
-from expunge.catalog import models as catalog
+from expunge.catalog import derivatives, model_store
 from expunge.errors import InputError
-from expunge.exact.composition import final
-from expunge.lineage import lineage
+from expunge.exact.composition import complete_composition
+from expunge.models.lineage import lineage
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_models_shards_and_checkpoints_are_those_of_the_graph(world: World, who: str) -> None:
+def test_lineage_agrees_with_the_graph(world: World, who: str) -> None:
     world.train()
     model = world.model()
-    world.publish(composition=final(model.graph).as_json())
+    world.publish(composition=complete_composition(model.graph).as_json())
     found = lineage(world.workspace, "shop", who)
     assert [s["path"] for s in found["samples"]] == [f"train/{who}_{k}.png" for k in range(3)]
     assert (found["versions"], found["splits"]) == (["shop@1"], {"train": 3})
@@ -29,7 +28,7 @@ def test_models_shards_and_checkpoints_are_those_of_the_graph(world: World, who:
     assert (entry["model"], entry["saw"]) == ("m@1", 3)
 
 
-def test_an_interim_that_stopped_before_has_not_seen(world: World) -> None:
+def test_interim_model_without_later_slices_does_not_hold_their_subjects(world: World) -> None:
     model = world.model()
     late = {
         who
@@ -38,7 +37,7 @@ def test_an_interim_that_stopped_before_has_not_seen(world: World) -> None:
         if any(who in s.subjects for s in chain[-1].samples)
         and not any(who in s.subjects for n in chain[:-1] for s in n.samples)
     }
-    assert late, "the plan places somebody in a last slice"
+    assert late, "the plan places some subjects in a last slice"
     stages = {str(shard): chain[0].stage for shard, chain in model.graph.shards.items()}
     world.publish(composition={"stages": stages, "polish": False, "public": False})
     saw = {who: lineage(world.workspace, "shop", who)["models"] for who in PEOPLE}
@@ -49,7 +48,7 @@ def test_an_interim_that_stopped_before_has_not_seen(world: World) -> None:
 
 
 def _only_stage(model: object, who: str) -> bool:
-    """Whether a shard has one stage alone, the first of which is then also its last."""
+    """Return whether a subject is in a shard with a single stage, which is both first and last."""
     shards = model.graph.shards.values()  # type: ignore[attr-defined]
     return any(len(chain) == 1 and any(who in s.subjects for s in chain[0].samples) for chain in shards)
 
@@ -58,7 +57,7 @@ def test_exports_trees_and_adopted_models(world: World) -> None:
     world.publish(adopted=True)
     with world.workspace.session(write=True) as session:
         derivatives.add_model_export(
-            session, ["0" * 64], model_version_id=catalog.find_model(session, "m").id, format="onnx",
+            session, ["0" * 64], model_version_id=model_store.find_model(session, "m").id, format="onnx",
             path="elsewhere/m.onnx", size_bytes=1, images=1, difference=0.0, tolerance=0.1,
         )  # fmt: skip
         derivatives.add_data_export(session, "d-1", 1, 1, "elsewhere/tree")
@@ -69,7 +68,7 @@ def test_exports_trees_and_adopted_models(world: World) -> None:
     assert [t["path"] for t in found["data_exports"]] == ["elsewhere/tree"]
 
 
-def test_the_erased_and_the_unknown(world: World) -> None:
+def test_lineage_of_erased_and_unknown_subjects(world: World) -> None:
     world.publish(adopted=True)
     world.erase("s03", request="r-1")
     found = lineage(world.workspace, "shop", "s03")

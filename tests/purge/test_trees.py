@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random trees with links, hard links, read-only files and odd names: what was said goes, nothing else."""
+"""A purge of random trees with links, hard links and odd names deletes exactly the leftovers found."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.purge.delete import delete
-from expunge.purge.erased import ErasedPictures
-from expunge.purge.folders import in_folders, named_roots, sha256
+from expunge.purge.erased import ErasedImages
+from expunge.purge.folders import file_sha256, find_in_folders, named_roots
 from expunge.purge.kinds import Survey
-from expunge.purge.tree import Changed, Root, listing, look
+from expunge.purge.tree import FileChanged, Root, find_entry, list_folder
 
 RUN = b"task: detect\nmode: train\n"
 NUMPY = b"\x93NUMPY\x01\x00 a cache"
 WEIGHTS = b"superseded weights" * 50
 FOLDERS = (b"a", b"runs", b"with\nline", b"\xff\xfe", b".expunge", b"deep", b"labels")
-# name, content: what counts as left over depends on both, and on what is beside it
+# (name, content): whether a file is a leftover depends on both, and on the files beside it
 FILES = (
     (b"train_batch0.jpg", b"mosaic"), (b"val_batch12_pred.jpg", b"boxes"), (b"train_batch.jpg", b"mine"),
     (b"results.csv", b"epoch"), (b"labels.jpg", b"plot"), (b"args.yaml", RUN), (b"args.yaml", b"mine"),
@@ -38,7 +38,7 @@ FILES = (
 
 @dataclass
 class Tree:
-    """A named folder, and one beside it that nobody named."""
+    """A folder that is searched (``named``), and one beside it that is not (``outside``)."""
 
     top: Path
     files: list[bytes] = field(default_factory=list)
@@ -54,12 +54,16 @@ class Tree:
 
 @contextmanager
 def tree(plan: list[tuple[list[bytes], int, int]]) -> Iterator[Tree]:
-    """Build a tree: (folders, which file, how: 0 plain, 1 read-only, 2 link out, 3 hard link out, …)."""
+    """Build a tree from (folders, index in FILES, variant) and yield it.
+
+    Variants: 0 plain, 1 read-only, 2 link out, 3 hard link out, 4 link to a folder outside, 5 pipe,
+    6 two names.
+    """
     made = Tree(Path(tempfile.mkdtemp()))
     try:
         os.mkdir(made.named)
         os.mkdir(made.outside)
-        for number, (folders, which, how) in enumerate(plan):
+        for number, (folders, which, variant) in enumerate(plan):
             name, content = FILES[which]
             place = os.path.join(made.named, *folders)
             try:
@@ -70,30 +74,30 @@ def tree(plan: list[tuple[list[bytes], int, int]]) -> Iterator[Tree]:
             if os.path.lexists(path) or os.path.lexists(path + b".d"):
                 continue
             beyond = os.path.join(made.outside, b"%d-" % number + name)
-            if how in (2, 3):
+            if variant in (2, 3):
                 Path(os.fsdecode(beyond)).write_bytes(content)
-                (os.symlink if how == 2 else os.link)(beyond, path)
-            elif how == 4:  # a link to a whole folder outside, full of what would be left over
+                (os.symlink if variant == 2 else os.link)(beyond, path)
+            elif variant == 4:  # the folder outside has a file that would be a leftover
                 os.makedirs(beyond + b".d")
                 Path(os.fsdecode(beyond + b".d/train_batch3.jpg")).write_bytes(b"somebody's")
                 os.symlink(beyond + b".d", path + b".d")
-            elif how == 5:
+            elif variant == 5:
                 os.mkfifo(path)
-            elif how == 6:  # two names of one file within the folder
+            elif variant == 6:
                 Path(os.fsdecode(path)).write_bytes(content)
                 twin = os.path.join(place, b"train_batch%d.jpg" % (100 + number))
                 if not os.path.lexists(twin):
                     os.link(path, twin)
             else:
                 Path(os.fsdecode(path)).write_bytes(content)
-                os.chmod(path, 0o444 if how == 1 else 0o644)
+                os.chmod(path, 0o444 if variant == 1 else 0o644)
         yield made
     finally:
         shutil.rmtree(made.top, ignore_errors=True)
 
 
 def everything(folder: bytes) -> dict[bytes, tuple[int, bytes]]:
-    """All names below a folder, links not followed, with type and content (or target)."""
+    """Return type and content (or link target) of everything below a folder, links not followed."""
     found: dict[bytes, tuple[int, bytes]] = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -109,7 +113,7 @@ def everything(folder: bytes) -> dict[bytes, tuple[int, bytes]]:
 
 
 def expected(made: Tree) -> set[bytes]:
-    """What is left over, by the rules, told in another way: with plain walks and no handles."""
+    """Return the paths of the expected leftovers, from an independent implementation of the rules."""
     found = set()
     for place, folders, files in os.walk(made.named, followlinks=False):
         folders[:] = [f for f in folders if f != b".expunge"]
@@ -129,17 +133,18 @@ def expected(made: Tree) -> set[bytes]:
     return found
 
 
-NO_PICTURES = ErasedPictures(b"", {}, [], lambda digest: False, frozenset())
+NO_PICTURES = ErasedImages(b"", {}, [], lambda digest: False, frozenset())
 
 
 def survey_of(made: Tree) -> Survey:
+    """Return the survey of a tree's named folder."""
     weights = made.top / "w"
     weights.write_bytes(WEIGHTS)
-    entry = look(Root.of(made.top), (b"w",))
+    entry = find_entry(Root.of(made.top), (b"w",))
     assert entry is not None
-    known = {sha256(entry): ("m@1", ("r-1",))}
+    known = {file_sha256(entry): ("m@1", ("r-1",))}
     roots = named_roots([Path(os.fsdecode(made.named))])
-    return Survey(tuple(in_folders(roots, [], True, known, NO_PICTURES)))
+    return Survey(tuple(find_in_folders(roots, [], True, known, NO_PICTURES)))
 
 
 plans = st.lists(
@@ -154,29 +159,29 @@ plans = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(plan=plans)
-def test_exactly_what_was_said_and_nothing_outside(plan: list[tuple[list[bytes], int, int]]) -> None:
+def test_exactly_the_leftovers_are_deleted(plan: list[tuple[list[bytes], int, int]]) -> None:
     with tree(plan) as made:
         wanted, outside, inside = expected(made), everything(made.outside), everything(made.named)
         found = survey_of(made)
         assert {x.entry.path for x in found.leftovers} == wanted
-        assert survey_of(made).digest == found.digest, "looking twice says the same"
+        assert survey_of(made).digest == found.digest, "a second survey is equal"
         outcomes = delete([x.entry for x in found.leftovers])
         assert all(o.deleted for o in outcomes), [o.why for o in outcomes]
         assert len(outcomes) == len(wanted)
         assert everything(made.outside) == outside, "hard links elsewhere keep their content"
-        left = everything(made.named)
-        assert left.keys() == inside.keys() - wanted
-        assert all(left[path] == inside[path] for path in left)
+        remaining = everything(made.named)
+        assert remaining.keys() == inside.keys() - wanted
+        assert all(remaining[path] == inside[path] for path in remaining)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     plan=plans,
     which=st.integers(0, 10_000),
-    how=st.sampled_from(["content", "swap", "link", "gone", "folder"]),
+    change=st.sampled_from(["content", "swap", "link", "gone", "folder"]),
 )
-def test_what_changed_in_between_stops_it(
-    plan: list[tuple[list[bytes], int, int]], which: int, how: str
+def test_changed_file_stops_the_deletion(
+    plan: list[tuple[list[bytes], int, int]], which: int, change: str
 ) -> None:
     with tree(plan) as made:
         found = survey_of(made)
@@ -187,16 +192,16 @@ def test_what_changed_in_between_stops_it(
         path = os.fsdecode(victim.path)
         treasure = made.top / "treasure"
         treasure.write_bytes(b"somebody's")
-        if how == "content":
+        if change == "content":
             Path(path).write_bytes(b"a new and longer content that is somebody's, " * 100)
-        elif how == "gone":
+        elif change == "gone":
             os.unlink(path)
         else:
             os.unlink(path)
-            if how == "swap":
+            if change == "swap":
                 Path(path + ".new").write_bytes(b"somebody's")
                 os.rename(path + ".new", path)
-            elif how == "link":
+            elif change == "link":
                 os.symlink(treasure, path)
             else:
                 os.mkdir(path)
@@ -205,7 +210,7 @@ def test_what_changed_in_between_stops_it(
         assert outcomes[-1].entry == victim
         assert not outcomes[-1].deleted
         assert "changed" in outcomes[-1].why
-        assert os.path.lexists(path) == (how != "gone")
+        assert os.path.lexists(path) == (change != "gone")
         assert treasure.read_bytes() == b"somebody's"
         reached = {o.entry for o in outcomes}
         assert all(os.path.lexists(x.entry.path) for x in found.leftovers if x.entry not in reached)
@@ -214,7 +219,7 @@ def test_what_changed_in_between_stops_it(
 def test_a_folder_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "named/runs").mkdir(parents=True)
     (tmp_path / "named/runs/train_batch0.jpg").write_bytes(b"mosaic")
-    found = list(in_folders(named_roots([tmp_path / "named"]), [], True, {}, NO_PICTURES))
+    found = list(find_in_folders(named_roots([tmp_path / "named"]), [], True, {}, NO_PICTURES))
     os.rename(tmp_path / "named/runs", tmp_path / "moved")
     os.symlink(tmp_path / "moved", tmp_path / "named/runs")  # the very same file, now behind a link
     (outcome,) = delete([x.entry for x in found])
@@ -222,14 +227,14 @@ def test_a_folder_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     assert (tmp_path / "moved/train_batch0.jpg").read_bytes() == b"mosaic"
     os.unlink(tmp_path / "named/runs")
     os.rename(tmp_path / "named", tmp_path / "aside")
-    os.symlink(tmp_path / "aside", tmp_path / "named")  # so too for the root itself
-    with pytest.raises(Changed), found[0].entry.root.open():
+    os.symlink(tmp_path / "aside", tmp_path / "named")  # the same for the root itself
+    with pytest.raises(FileChanged), found[0].entry.root.open():
         raise AssertionError("opened")
 
 
-def test_a_file_is_overwritten_before_its_name_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_overwritten_before_it_is_unlinked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train_batch0.jpg").write_bytes(b"a face" * 1000)
-    (entry,) = listing(Root.of(tmp_path)).files
+    (entry,) = list_folder(Root.of(tmp_path)).files
     seen: list[bytes] = []
     unlink = os.unlink
 
@@ -243,10 +248,10 @@ def test_a_file_is_overwritten_before_its_name_goes(tmp_path: Path, monkeypatch:
     assert seen == [b"\0" * 6000]
 
 
-def test_other_names_are_told_and_keep_their_content(tmp_path: Path) -> None:
+def test_file_with_other_names_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.jpg").write_bytes(b"a face")
     os.link(tmp_path / "mine.jpg", tmp_path / "train_batch0.jpg")
-    (found,) = in_folders(named_roots([tmp_path]), [], True, {}, NO_PICTURES)
+    (found,) = find_in_folders(named_roots([tmp_path]), [], True, {}, NO_PICTURES)
     assert found.as_json()["other_names"] == 1
     (outcome,) = delete([found.entry])
     assert (outcome.deleted, outcome.overwritten) == (True, False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training that was killed saw people all the same: an erasure reaches its checkpoints, and only those."""
+"""An erasure destroys the checkpoints of an interrupted training that hold erased data, and no others."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import pytest
 from purge.conftest import World
 from sqlalchemy.orm import Session
 
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import get_version, load_samples
-from expunge.catalog.locks import model_lock
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import get_version, load_samples
 from expunge.exact.model import ErasableModel, plan_file
-from expunge.exact.plan import Plan
 from expunge.exact.planner import Options, make_plan
 from expunge.exact.unpublished import destroy_unpublished
 from expunge.progress import Progress
+from expunge.storage.locks import model_lock
+from expunge.training.plan import Plan
 
 
 def begin(session: Session, plan: Plan) -> None:
-    model_id = catalog.ensure_model(session, "m", "detect")
-    catalog.begin_training(session, model_id, 1, 1, plan.digest)
+    """Record the beginning of a training of ``m``."""
+    model_id = model_store.ensure_model(session, "m", "detect")
+    model_store.begin_training(session, model_id, 1, 1, plan.digest)
 
 
-def another(world: World) -> Plan:
-    """A second plan for the same model, which the catalog knows."""
+def second_plan(world: World) -> Plan:
+    """Record another plan in the catalog and return it."""
     with world.workspace.session() as session:
         version = get_version(session, "shop", 1)
         samples = load_samples(session, version)
@@ -34,55 +35,55 @@ def another(world: World) -> Plan:
     file = plan_file(world.workspace, plan.digest)
     plan.save(file)
     with world.workspace.session(write=True) as session:
-        catalog.record_plan(session, plan.digest, str(file.relative_to(world.workspace.root)))
+        model_store.record_plan(session, plan.digest, str(file.relative_to(world.workspace.root)))
     return plan
 
 
 def needed(world: World, plan: Plan) -> set[Path]:
-    """The checkpoints of a plan's training on what is retained now."""
+    """Return the checkpoint files of a plan's training on the data retained now."""
     made = ErasableModel.of_plan(world.workspace, "m", plan.digest, ("shop", 1), Progress(quiet=True))
     return {made.store.path(node.key) for node in made.graph.nodes}
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_a_killed_retraining_of_a_published_model(world: World, held: bool) -> None:
-    """The published model never saw the person, or has forgotten already: nobody else looks after it."""
+def test_checkpoints_of_an_interrupted_retraining_are_destroyed(world: World, held: bool) -> None:
+    """They are destroyed even if the published model needs no update."""
     world.publish()
     published = set(world.train())
-    first, second = world.plan, another(world)
+    first, second = world.plan, second_plan(world)
     world.plan = second
     killed = set(world.train())
     with world.workspace.session(write=True) as session:
         begin(session, second)
     destroy_unpublished(world.workspace)
-    assert all(file.is_file() for file in published | killed), "nobody was erased"
+    assert all(file.is_file() for file in published | killed), "nothing was erased"
 
     world.erase("s03")
     clean = (needed(world, first) & published) | (needed(world, second) & killed)
-    assert killed - clean, "the test is about something"
+    assert killed - clean, "some checkpoints hold erased data"
     if held:
         with model_lock(world.workspace.locks, "m", "forget"):
             destroy_unpublished(world.workspace, {"m"})
     else:
         destroy_unpublished(world.workspace)
-    left = {file for file in published | killed if file.is_file()}
-    assert left == clean, "what the published model goes on from is kept"
+    remaining = {file for file in published | killed if file.is_file()}
+    assert remaining == clean, "checkpoints that the published model needs are kept"
 
 
-def test_what_is_published_is_no_killed_training(world: World) -> None:
+def test_published_training_is_not_unpublished(world: World) -> None:
     world.publish()
-    other = another(world)
+    other = second_plan(world)
     with world.workspace.session(write=True) as session:
         begin(session, world.plan)
-        assert catalog.unpublished(session) == []
+        assert model_store.unpublished_trainings(session) == []
         begin(session, other)
-        assert [b.plan_digest for b in catalog.unpublished(session)] == [other.digest]
+        assert [b.plan_digest for b in model_store.unpublished_trainings(session)] == [other.digest]
 
 
-def test_without_its_plan_all_of_it_goes(world: World) -> None:
+def test_all_checkpoints_are_destroyed_if_the_plan_is_missing(world: World) -> None:
     world.publish()
     published = set(world.train())
-    first, world.plan = world.plan, another(world)
+    first, world.plan = world.plan, second_plan(world)
     killed = set(world.train())
     with world.workspace.session(write=True) as session:
         begin(session, world.plan)

@@ -11,29 +11,28 @@ from typing import Any
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people
 
-from expunge import pipeline
-from expunge.catalog.datasets import get_version
+from expunge.catalog.dataset_store import get_version
+from expunge.erasure import execution, intake, scheduler, status
+from expunge.erasure.closing import close_request
+from expunge.erasure.intake import Opening
+from expunge.erasure.scheduler import QueueRun, QueueSelection
+from expunge.erasure.scope import ErasureRequest
+from expunge.erasure.workspace import Workspace
 from expunge.errors import InputError, StorageError
-from expunge.evidence.certificate import predicate_of
+from expunge.evidence.certificates import predicate_of
 from expunge.progress import Progress
-from expunge.queue import batch, docket, intake
-from expunge.queue.batch import Chosen, Ran
-from expunge.queue.intake import Opening
-from expunge.steps.scoping import Ask
-from expunge.steps.settling import settle
-from expunge.workspace import Workspace
 
 
 def approved(workspace: Workspace, *subjects: str, **ask: Any) -> str:
     """Open and approve a request; returns its id."""
     opening = Opening(received=ask.pop("received", None))
-    found = intake.open_request(workspace, Ask(subjects=subjects, **ask), opening)
+    found = intake.open_request(workspace, ErasureRequest(subjects=subjects, **ask), opening)
     intake.approve(workspace, found["request"])
     return str(found["request"])
 
 
-def run(workspace: Workspace, **chosen: Any) -> Ran:
-    return batch.run(workspace, Chosen(**(chosen or {"every": True})), Progress(quiet=True))
+def run(workspace: Workspace, **chosen: Any) -> QueueRun:
+    return scheduler.run(workspace, QueueSelection(**(chosen or {"every": True})), Progress(quiet=True))
 
 
 def states(workspace: Workspace) -> dict[str, str]:
@@ -113,10 +112,10 @@ def test_a_repair_may_wait_until_it_is_due(workspace: Workspace, paper: Paper) -
     request = approved(workspace, PEOPLE[0], defer=True)
     assert run(workspace, ids=(request,)).outcomes[request]["state"] == "running"
     assert run(workspace, due=True).outcomes == {}
-    assert docket.models_due(workspace) == []
+    assert status.models_due(workspace) == []
     assert isinstance(workspace.clock, Clock)
     workspace.clock.go(days=21)
-    assert docket.models_due(workspace) == ["m", "z"]
+    assert status.models_due(workspace) == ["m", "z"]
     assert run(workspace, due=True).outcomes[request]["state"] == "closed"
     assert steps(workspace, request) == WHOLE, "it waited; nothing was cut short"
 
@@ -186,7 +185,7 @@ def test_a_failure_is_recorded_and_resumed(
         raise StorageError(f"No space for {PEOPLE[0]}.", "", "")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_executions", full)
+        patch.setattr(execution, "_executions", full)
         ran = run(workspace)
     assert ran.as_json()["failed"][0]["requests"] == [request]
     failed = intake.show(workspace, request)["events"][-1]
@@ -199,10 +198,12 @@ def test_a_failure_is_recorded_and_resumed(
 
 
 def test_forget_is_open_approve_and_run(workspace: Workspace, paper: Paper) -> None:
-    outcome = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True), actor="ann")
+    outcome = execution.forget(
+        workspace, ErasureRequest(subjects=(PEOPLE[0],)), Progress(quiet=True), actor="ann"
+    )
     assert outcome["state"] == "closed"
     assert steps(workspace, outcome["request"]) == WHOLE
-    again = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True))
+    again = execution.forget(workspace, ErasureRequest(subjects=(PEOPLE[0],)), Progress(quiet=True))
     assert (again["request"], again["models"]) == (outcome["request"], [])
     assert steps(workspace, outcome["request"]) == WHOLE, "nothing happened, so nothing was recorded"
 
@@ -222,29 +223,29 @@ def test_objects_for_python(workspace: Workspace, paper: Paper) -> None:
 def test_the_queue_is_listed_by_urgency(workspace: Workspace) -> None:
     late = approved(workspace, PEOPLE[0])
     early = approved(workspace, PEOPLE[1], received="2026-01-03")
-    found = docket.listing(workspace)
+    found = status.list_requests(workspace)
     assert [r["request"] for r in found["requests"]] == [early, late]
     assert [r["remind"] for r in found["requests"]] == [True, False]
     run(workspace)
-    assert docket.listing(workspace)["requests"] == []
-    assert len(docket.listing(workspace, every=True)["requests"]) == 2
+    assert status.list_requests(workspace)["requests"] == []
+    assert len(status.list_requests(workspace, every=True)["requests"]) == 2
 
 
 def test_a_failed_request_is_not_done_by_what_was_there_before(
     workspace: Workspace, paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The models from before still hold the data: final for others, they are no result for this one."""
-    found = intake.open_request(workspace, Ask(subjects=(PEOPLE[0],)), Opening(actor="ann"))
+    found = intake.open_request(workspace, ErasureRequest(subjects=(PEOPLE[0],)), Opening(actor="ann"))
     intake.approve(workspace, found["request"], "bob")
 
     def full(*args: object) -> None:
         raise StorageError("The disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_executions", full)
-        batch.run(workspace, Chosen(every=True), Progress(quiet=True), "bob")
+        patch.setattr(execution, "_executions", full)
+        scheduler.run(workspace, QueueSelection(every=True), Progress(quiet=True), "bob")
     assert intake.show(workspace, found["request"])["state"] == "failed"
-    outcome = settle(workspace, found["request"], None)  # as the repair of another model does
+    outcome = close_request(workspace, found["request"], None)  # as the repair of another model does
     assert outcome["state"] == "running"
     assert [(m["digest"], m["guarantee"], m["interim"]) for m in outcome["models"]] == [
         (None, "none", None)
@@ -252,7 +253,7 @@ def test_a_failed_request_is_not_done_by_what_was_there_before(
     said = predicate_of(workspace.certificates / f"{found['request']}.json")
     assert {m["guarantee"] for m in said["models"]} == {"none"}
     paper.publish("m", None)
-    halfway = settle(workspace, found["request"], None)
+    halfway = close_request(workspace, found["request"], None)
     assert [m["digest"] is None for m in halfway["models"]] == [False, True]
-    ran = batch.run(workspace, Chosen(every=True), Progress(quiet=True), "bob")
+    ran = scheduler.run(workspace, QueueSelection(every=True), Progress(quiet=True), "bob")
     assert ran.outcomes[found["request"]]["state"] == "closed"

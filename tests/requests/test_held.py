@@ -13,21 +13,20 @@ import pytest
 from click.testing import CliRunner
 from requests_kit import PEOPLE, Clock, told_once
 
-from expunge import pipeline
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import get_version, load_samples
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import get_version, load_samples
 from expunge.cli.main import cli
+from expunge.erasure import execution, intake, scheduler, status
+from expunge.erasure.approximate import Approximation
+from expunge.erasure.holds import HeldModel, MethodOverride
+from expunge.erasure.method_settings import MethodSettings
+from expunge.erasure.repair import repair
+from expunge.erasure.scheduler import QueueRun, QueueSelection
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import InputError
-from expunge.evidence import certificate
-from expunge.evidence import verify as evidence
+from expunge.evidence import certificates, verifier
 from expunge.progress import Progress
-from expunge.queue import batch, docket, intake
-from expunge.queue.attempts import Held, Other
-from expunge.queue.batch import Chosen, Ran
-from expunge.queue.repair import repair
 from expunge.settings import FILE
-from expunge.steps.approximation import Approximation, Settings
-from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 QUIET = Progress(quiet=True)
@@ -49,8 +48,8 @@ class Office:
     def adopt(self, name: str = "old") -> None:
         with self.workspace.session(write=True) as session:
             version = get_version(session, "shop")
-            model_id = catalog.ensure_model(session, name, "detect")
-            catalog.publish(session, model_id, **self._columns(version.number, version.dataset_id, name))
+            model_id = model_store.ensure_model(session, name, "detect")
+            model_store.publish(session, model_id, **self._columns(version.number, version.dataset_id, name))
 
     def _columns(self, version: int, dataset: int, name: str, number: int = 1) -> dict[str, Any]:
         return {
@@ -67,7 +66,7 @@ class Office:
         method = approximation.method
         self.tried.append(method)
         verdict = "pass" if method in self.accepted else "fail"
-        said = {**dict.fromkeys(certificate.AUDIT), "verdict": verdict, "sound": verdict == "pass"}
+        said = {**dict.fromkeys(certificates.AUDIT_FIELDS), "verdict": verdict, "sound": verdict == "pass"}
         result = SimpleNamespace(
             method=method, verdict=verdict, sound=verdict == "pass", cost=0.1, reasons=("words",),
             warnings=(), unchanged=False, recommendation="", as_json=lambda: said,
@@ -79,7 +78,7 @@ class Office:
     ) -> Any:
         name, version = approximation.before.name, approximation.version
         with self.workspace.session(write=True) as session:
-            number = catalog.next_number(session, approximation.model_id)
+            number = model_store.next_number(session, approximation.model_id)
             done = {*approximation.forgotten, *(r for _, r in approximation.erased)} if accepted else set()
             own = {
                 "method": result.method, "guarantee": "audited" if accepted else "none",
@@ -88,20 +87,20 @@ class Office:
                 "judged": {"verdict": result.verdict, "audit": result.as_json()},
             }  # fmt: skip
             columns = self._columns(version.number, version.dataset_id, name, number)
-            catalog.publish(session, approximation.model_id, **columns | own)
-            return catalog.find_model(session, name)
+            model_store.publish(session, approximation.model_id, **columns | own)
+            return model_store.find_model(session, name)
 
     def request(self, who: str, method: str = "finetune", **ask: Any) -> str:
-        wanted = Ask(subjects=(who,), method=method, **ask)
+        wanted = ErasureRequest(subjects=(who,), method=method, **ask)
         found = intake.open_request(self.workspace, wanted, intake.Opening(actor="ann"))
         intake.approve(self.workspace, found["request"], "bob")
         return str(found["request"])
 
-    def night(self, **chosen: Any) -> Ran:
+    def night(self, **chosen: Any) -> QueueRun:
         """What the nightly job does, a day later."""
         assert isinstance(self.workspace.clock, Clock)
         self.workspace.clock.go(days=1)
-        return batch.run(self.workspace, Chosen(**(chosen or {"due": True})), QUIET, "night")
+        return scheduler.run(self.workspace, QueueSelection(**(chosen or {"due": True})), QUIET, "night")
 
     def noted(self, request: str, reason: str) -> list[dict[str, Any]]:
         events = intake.show(self.workspace, request)["events"]
@@ -131,7 +130,7 @@ def test_it_is_held_and_not_tried_again_by_itself(office: Office) -> None:
     assert first.held == []
     for chosen in ({"due": True}, {"every": True}, {"due": True}):
         (hold,) = office.night(**chosen).held
-        assert hold == Held("old", (request,), "finetune", 1)
+        assert hold == HeldModel("old", (request,), "finetune", 1)
     assert office.tried == ["finetune"], "once, and not every night"
     assert [d["method"] for d in office.noted(request, "turned-down")] == ["finetune"]
     assert office.noted(request, "held") == [{"model": "old", "attempts": 1}]
@@ -140,12 +139,12 @@ def test_it_is_held_and_not_tried_again_by_itself(office: Office) -> None:
     said = hold.as_json()
     assert "did not accept" in said["reason"]
     assert f"expunge request run {request} --method retrain" in said["next"]
-    (shown,) = docket.listing(office.workspace, plan=False)["requests"]
+    (shown,) = status.list_requests(office.workspace, plan=False)["requests"]
     assert shown["held"] == [said]
     assert shown["overdue"] is False
     assert PEOPLE[0] not in json.dumps([said, shown, office.noted(request, "turned-down")])
     repair(office.workspace, (), QUIET)
-    assert docket.models_due(office.workspace) == []
+    assert status.models_due(office.workspace) == []
     assert office.tried == ["finetune"]
 
 
@@ -153,10 +152,10 @@ def test_a_person_decides_for_another_method(office: Office) -> None:
     request = office.request(PEOPLE[0])
     due(office)
     office.night()
-    done = office.night(ids=(request,), other=Other(method="retrain"))
+    done = office.night(ids=(request,), other=MethodOverride(method="retrain"))
     assert office.tried == ["finetune", "retrain"]
     assert done.outcomes[request]["state"] == "closed"
-    assert evidence.verify(office.workspace, request, evidence.Means(), QUIET)["valid"]
+    assert verifier.verify(office.workspace, request, verifier.VerifyOptions(), QUIET)["valid"]
     assert office.night().as_json() == {"requests": [], "batches": [], "failed": [], "held": []}
     assert intake.show(office.workspace, request)["held"] == []
 
@@ -195,7 +194,7 @@ def test_one_more_request_is_something_new(office: Office) -> None:
     (hold,) = office.night().held
     assert hold.requests == (first, second)
     assert office.tried == ["finetune"] * 2, "held again, both together"
-    done = office.night(ids=(first,), other=Other(method="retrain"))
+    done = office.night(ids=(first,), other=MethodOverride(method="retrain"))
     assert done.outcomes[first]["state"] == "closed"
     assert intake.show(office.workspace, second)["state"] == "closed", "one unlearning for both"
 
@@ -240,12 +239,12 @@ def test_what_is_broken_is_no_verdict(office: Office, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (Other(method="magic"), "no method"),
-        (Other(method="scrub", hyperparameters={"speed": 1}), "no hyper-parameter"),
-        (Other(budget=-1.0), "budget"),
+        (MethodOverride(method="magic"), "no method"),
+        (MethodOverride(method="scrub", hyperparameters={"speed": 1}), "no hyper-parameter"),
+        (MethodOverride(budget=-1.0), "budget"),
     ],
 )
-def test_another_way_must_fit(office: Office, other: Other, what: str) -> None:
+def test_another_way_must_fit(office: Office, other: MethodOverride, what: str) -> None:
     request = office.request(PEOPLE[0])
     with pytest.raises(InputError, match="has not begun"):
         office.night(ids=(request,), other=other)
@@ -256,12 +255,15 @@ def test_another_way_must_fit(office: Office, other: Other, what: str) -> None:
 
 
 def test_another_way_keeps_what_it_does_not_say() -> None:
-    said = Settings(budget=2.0, hyperparameters={"epochs": 1}, seed=7)
-    other = Other(accept_no_power=True)
+    said = MethodSettings(budget=2.0, hyperparameters={"epochs": 1}, seed=7)
+    other = MethodOverride(accept_no_power=True)
     assert other.instead_of("finetune", said) == (
-        "finetune", Settings(budget=2.0, hyperparameters={"epochs": 1}, seed=7, accept_no_power=True),
+        "finetune", MethodSettings(budget=2.0, hyperparameters={"epochs": 1}, seed=7, accept_no_power=True),
     )  # fmt: skip
-    assert Other("scrub").instead_of("finetune", said) == ("scrub", Settings(budget=2.0, seed=7))
+    assert MethodOverride("scrub").instead_of("finetune", said) == (
+        "scrub",
+        MethodSettings(budget=2.0, seed=7),
+    )
 
 
 def test_the_command_says_what_to_do(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +286,6 @@ def test_a_forget_by_another_method_is_the_same_decision(office: Office) -> None
     request = office.request(PEOPLE[0])
     due(office)
     office.night()
-    again = pipeline.forget(office.workspace, Ask(subjects=(PEOPLE[0],), method="retrain"), QUIET)
+    again = execution.forget(office.workspace, ErasureRequest(subjects=(PEOPLE[0],), method="retrain"), QUIET)
     assert again["already_erased_by"] == {PEOPLE[0]: request}
     assert intake.show(office.workspace, request)["state"] == "closed"

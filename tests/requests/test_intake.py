@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 from requests_kit import PEOPLE, Clock
 
-from expunge import pipeline
-from expunge.catalog import clock as law
-from expunge.catalog import requests as catalog
-from expunge.catalog.models import get_request
+from expunge.catalog import clock, request_store
+from expunge.catalog.model_store import get_request
 from expunge.catalog.tables import RequestEventRow, RequestRow
+from expunge.erasure import execution, intake, scheduler
+from expunge.erasure.intake import Opening
+from expunge.erasure.scope import ErasureRequest
+from expunge.erasure.workspace import Workspace
 from expunge.errors import InputError
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.queue.intake import Opening
 from expunge.settings import load_settings
-from expunge.steps.scoping import Ask
-from expunge.workspace import Workspace
 
 
 def opened(workspace: Workspace, *subjects: str, **opening: str) -> str:
     """Open a request; returns its id."""
-    return str(intake.open_request(workspace, Ask(subjects=subjects), Opening(**opening))["request"])
+    return str(
+        intake.open_request(workspace, ErasureRequest(subjects=subjects), Opening(**opening))["request"]
+    )
 
 
 def set_to(workspace: Workspace, text: str) -> None:
@@ -41,7 +41,7 @@ def count(workspace: Workspace) -> int:
 
 def test_opened_with_its_dates(workspace: Workspace) -> None:
     found = intake.open_request(
-        workspace, Ask(subjects=(PEOPLE[0],)), Opening(ground="consent-withdrawn", actor="ann")
+        workspace, ErasureRequest(subjects=(PEOPLE[0],)), Opening(ground="consent-withdrawn", actor="ann")
     )
     assert (found["state"], found["samples"], found["subjects"]) == ("scoped", 2, 1)
     assert found["due"] == "2026-02-28T23:59:59+00:00"
@@ -64,9 +64,9 @@ def test_opened_with_its_dates(workspace: Workspace) -> None:
         ({"due": "2026-03-01"}, "later than the law allows"),
         ({"due": "soon"}, "not a date"),
         ({"ground": "whim"}, "not known"),
-        ({"actor": " "}, "no name"),
-        ({"actor": "x" * 300}, "no name"),
-        ({"actor": "a\nb"}, "no name"),
+        ({"actor": " "}, "acting person"),
+        ({"actor": "x" * 300}, "acting person"),
+        ({"actor": "a\nb"}, "acting person"),
     ],
 )
 def test_what_does_not_fit_opens_nothing(
@@ -95,13 +95,15 @@ def test_an_idempotency_key(workspace: Workspace) -> None:
         opened(workspace, PEOPLE[0], PEOPLE[1], key="k-1", ground="objection")
     assert opened(workspace, PEOPLE[0], PEOPLE[1], key="k-2") != first
     intake.approve(workspace, first)
-    batch.run(workspace, batch.Chosen(every=True), Progress(quiet=True))
+    scheduler.run(workspace, scheduler.QueueSelection(every=True), Progress(quiet=True))
     assert opened(workspace, PEOPLE[0], PEOPLE[1], key="k-1") == first, "also when all of it is gone"
 
 
 def test_four_eyes(workspace: Workspace) -> None:
     set_to(workspace, "[approval]\nfour_eyes = true\n")
-    outcome = pipeline.forget(workspace, Ask(subjects=(PEOPLE[0],)), Progress(quiet=True), actor="ann")
+    outcome = execution.forget(
+        workspace, ErasureRequest(subjects=(PEOPLE[0],)), Progress(quiet=True), actor="ann"
+    )
     assert (outcome["state"], outcome["models"], outcome["certificate"]) == ("scoped", [], None)
     with pytest.raises(InputError, match="cannot approve it as well"):
         intake.approve(workspace, outcome["request"], "ann")
@@ -134,7 +136,7 @@ def test_refused_and_told(workspace: Workspace) -> None:
         row = get_request(session, request)
         assert "asked" not in row.selection
         assert row.note is None
-        told = json.dumps(catalog.events(session, request))
+        told = json.dumps(request_store.events(session, request))
     assert "sues" not in told
     assert PEOPLE[0] not in told
 
@@ -169,8 +171,8 @@ def test_an_extension_told_too_late(workspace: Workspace) -> None:
 
 def test_recipients(workspace: Workspace) -> None:
     request = opened(workspace, PEOPLE[0])
-    intake.tell(workspace, request, "Label House Ltd")
-    found = intake.tell(workspace, request, "Archive", why_not="impossible")
+    intake.record_recipient_notice(workspace, request, "Label House Ltd")
+    found = intake.record_recipient_notice(workspace, request, "Archive", why_not="impossible")
     assert found["recipients"] == [
         {"name": "Label House Ltd", "told": "2026-01-31", "why_not": None},
         {"name": "Archive", "told": None, "why_not": "impossible"},
@@ -182,7 +184,7 @@ def test_recipients(workspace: Workspace) -> None:
 def test_names_of_recipients_leave_with_the_closing(workspace: Workspace, refused: bool) -> None:
     """Of a refused request as well; who was informed stays, and who knows a name can still record it."""
     request = opened(workspace, PEOPLE[0], recipients=("Label House Ltd", "Archive"), key="k-1")
-    intake.tell(workspace, request, "Archive")
+    intake.record_recipient_notice(workspace, request, "Archive")
     path = workspace.catalog
     assert b"Label House" in _bytes(path)
     if refused:
@@ -198,7 +200,7 @@ def test_names_of_recipients_leave_with_the_closing(workspace: Workspace, refuse
     with workspace.session() as session:
         row = get_request(session, request)
         assert (row.key_mac, row.body_mac) == (None, None)
-    again = intake.tell(workspace, request, "Label House Ltd")
+    again = intake.record_recipient_notice(workspace, request, "Label House Ltd")
     assert sorted(r["told"] or "" for r in again["recipients"]) == ["2026-01-31", "2026-01-31"]
     assert b"Label House" not in _bytes(path)
 
@@ -217,8 +219,8 @@ def test_a_clock_that_went_backwards(workspace: Workspace) -> None:
     for act in (
         lambda: opened(workspace, PEOPLE[1]),
         lambda: intake.refuse(workspace, request, "unfounded"),
-        lambda: batch.run(workspace, batch.Chosen(every=True), Progress(quiet=True)),
-        lambda: pipeline.forget(workspace, Ask(subjects=(PEOPLE[2],)), Progress(quiet=True)),
+        lambda: scheduler.run(workspace, scheduler.QueueSelection(every=True), Progress(quiet=True)),
+        lambda: execution.forget(workspace, ErasureRequest(subjects=(PEOPLE[2],)), Progress(quiet=True)),
     ):
         with pytest.raises(InputError, match="clock went backwards"):
             act()
@@ -236,8 +238,8 @@ def test_unknown_and_impossible(workspace: Workspace) -> None:
     intake.approve(workspace, request)
     with pytest.raises(InputError, match="cannot become approved"):
         intake.approve(workspace, request)
-    with pytest.raises(InputError, match="What shall run"):
-        batch.run(workspace, batch.Chosen(), Progress(quiet=True))
+    with pytest.raises(InputError, match="unclear which requests"):
+        scheduler.run(workspace, scheduler.QueueSelection(), Progress(quiet=True))
     workspace.run(request)
     with pytest.raises(InputError, match="has begun to be executed"):
         intake.refuse(workspace, request, "unfounded")
@@ -263,7 +265,7 @@ def test_settings_that_fit(workspace: Workspace) -> None:
     set_to(workspace, "[clock]\nmonths = 2\nholidays = [2026-12-25]\nreminder_days = [5]\n")
     rules = load_settings(workspace.root).rules
     assert rules.holidays == (date(2026, 12, 25),)
-    assert law.due(workspace.clock(), rules).date() == date(2026, 3, 31)
+    assert clock.due(workspace.clock(), rules).date() == date(2026, 3, 31)
     assert intake.show(workspace, opened(workspace, PEOPLE[0]))["reminders"] == ["2026-03-26"]
 
 
@@ -272,7 +274,7 @@ def test_a_selection_can_be_forgotten_alone(workspace: Workspace) -> None:
     assert PEOPLE[0] in json.dumps(intake.show(workspace, request, selection=True))
     assert PEOPLE[0] not in json.dumps(intake.show(workspace, request))
     with workspace.session(write=True) as session:
-        catalog.forget_selection(session, request)
+        request_store.forget_selection(session, request)
     with workspace.session() as session:
         row = session.get_one(RequestRow, request)
         assert PEOPLE[0] not in json.dumps(row.selection)

@@ -12,25 +12,27 @@ from pathlib import Path
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, in_child, told_once
 
-from expunge.catalog import requests as catalog
+from expunge.catalog import request_store
 from expunge.catalog.ancestry import trained_on
-from expunge.catalog.models import history
-from expunge.catalog.states import LEGAL, State
+from expunge.catalog.model_store import model_versions
+from expunge.catalog.states import TRANSITIONS, State
 from expunge.catalog.tables import RequestEventRow
-from expunge.evidence import log
-from expunge.evidence.certificate import predicate_of
+from expunge.erasure import intake, scheduler
+from expunge.erasure.intake import Opening
+from expunge.erasure.scheduler import QueueSelection
+from expunge.erasure.scope import ErasureRequest
+from expunge.evidence import log_writer
+from expunge.evidence.certificates import predicate_of
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.queue.batch import Chosen
-from expunge.queue.intake import Opening
-from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 
 def prepare(workspace: Workspace) -> None:
     """Three requests: two that are approved, one of which waits for its repair."""
     for who, defer in ((PEOPLE[0], False), (PEOPLE[1], False), (PEOPLE[2], True)):
-        found = intake.open_request(workspace, Ask(subjects=(who,), defer=defer), Opening(actor="ann"))
+        found = intake.open_request(
+            workspace, ErasureRequest(subjects=(who,), defer=defer), Opening(actor="ann")
+        )
         intake.approve(workspace, found["request"], "bob")
     workspace._engine.dispose()
 
@@ -41,7 +43,7 @@ def run_all(root: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         Paper(workspace).replace(patch)
         for _ in range(2):  # the second finishes what the first left to be repaired later
-            batch.run(workspace, Chosen(every=True), Progress(quiet=True), "bob")
+            scheduler.run(workspace, QueueSelection(every=True), Progress(quiet=True), "bob")
     workspace._engine.dispose()
 
 
@@ -55,15 +57,15 @@ def dying(root: Path, nth: int, where: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if where == "event":
-        original = catalog._record
+        original = request_store._record
 
         def record(*args: object, **kwargs: object) -> None:
             original(*args, **kwargs)  # type: ignore[arg-type]
             step()
 
-        catalog._record = record
+        request_store._record = record
     elif where in ("before the log", "after the log"):
-        append = log.append
+        append = log_writer.append
 
         def appending(*args: object) -> None:
             if where == "before the log":
@@ -72,7 +74,7 @@ def dying(root: Path, nth: int, where: str) -> None:
             if where == "after the log":
                 step()
 
-        log.append = appending
+        log_writer.append = appending
     else:
         from sqlalchemy import event
         from sqlalchemy.orm import Session
@@ -92,11 +94,11 @@ def story(root: Path) -> tuple[dict[int, list[str]], str, int]:
     for e in events:
         if e.source != e.target and e.target != State.RESUMED:
             steps.setdefault(order.index(e.request_id), []).append(e.target)
-        assert e.source is None or e.source == e.target or State(e.target) in LEGAL[State(e.source)]
+        assert e.source is None or e.source == e.target or State(e.target) in TRANSITIONS[State(e.source)]
     versions = workspace.query("SELECT count(*) AS n FROM version")[0]["n"]
     digest = Paper(workspace).newest().digest
     with workspace.session() as session:
-        published = {p.digest for p in history(session)}
+        published = {p.digest for p in model_versions(session)}
     for request in order:
         statement = predicate_of(workspace.certificates / f"{request}.json")
         assert {m["digest"] for m in statement["models"]} <= published
@@ -169,5 +171,5 @@ def test_two_at_once(prepared: Path, tmp_path: Path) -> None:
 def test_a_version_published_between_two_reads_is_left_to_the_next(prepared: Path) -> None:
     """Reads of one session see what other processes commit in between."""
     with Workspace(prepared, Clock()).session() as session:
-        assert history(session)
+        assert model_versions(session)
         assert trained_on(session, {}) == {}

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from requests_kit import Clock, Paper, add_people
 from requests_life import Life, check
 
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import get_version, load_samples
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import get_version, load_samples
 from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options, make_plan
 from expunge.progress import Progress
@@ -34,7 +34,7 @@ class Planned(Paper):
 
     plan: str = ""
 
-    def publish(self, name: str, request_id: str | None) -> catalog.Published:
+    def publish(self, name: str, request_id: str | None) -> model_store.ModelVersion:
         self.judged = name != "m"
         published = super().publish(name, request_id)
         file = self.workspace.root / published.weights
@@ -46,7 +46,7 @@ class Planned(Paper):
             self.workspace, "m", self.plan, ("shop", published.dataset_version), Progress(quiet=True)
         )
         with self.workspace.session(write=True) as session:
-            row = session.get_one(catalog.ModelVersionRow, published.id)
+            row = session.get_one(model_store.ModelVersionRow, published.id)
             row.plan_digest, row.retained_digest = self.plan, model.retained
         return self.newest(name)
 
@@ -66,7 +66,7 @@ def template() -> tuple[Path, str]:
         plan.save(plan_file(workspace, plan.digest))
         with workspace.session(write=True) as session:
             place = plan_file(workspace, plan.digest).relative_to(workspace.root)
-            catalog.record_plan(session, plan.digest, str(place))
+            model_store.record_plan(session, plan.digest, str(place))
         with pytest.MonkeyPatch.context() as patch:
             Planned(workspace, plan=plan.digest).install(patch)
         workspace._engine.dispose()

@@ -17,16 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from requests_kit import PEOPLE, Clock, Paper, add_people, told_once
 from sqlalchemy import select
 
-from expunge import pipeline
-from expunge.catalog.models import find_model
-from expunge.catalog.requests import mac
-from expunge.catalog.states import ENDING, LEGAL, UNDERWAY, WAITING, State
+from expunge.catalog.model_store import find_model
+from expunge.catalog.request_store import mac
+from expunge.catalog.states import EXECUTED_STATES, RUNNING_STATES, TRANSITIONS, WAITING_STATES, State
 from expunge.catalog.tables import RequestEventRow, RequestRow
+from expunge.erasure import execution, intake, scheduler
+from expunge.erasure.intake import Opening
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import ExpungeError, InputError, StorageError
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.queue.intake import Opening
-from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 who = st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=2, unique=True).map(tuple)
@@ -72,7 +71,7 @@ class Office(RuleBasedStateMachine):
 
     @rule(people=who, key=st.sampled_from(["", "a", "b"]), defer=st.booleans())
     def open(self, people: tuple[str, ...], key: str, defer: bool) -> None:
-        ask = Ask(subjects=people, defer=defer)
+        ask = ErasureRequest(subjects=people, defer=defer)
         with self.workspace.session() as session:  # a closed request has forgotten its key too
             known = session.scalars(select(RequestRow.key_mac)).all()
         held = {k: v for k, v in self.keys.items() if mac(self.workspace.key, "key", k) in known}
@@ -115,11 +114,13 @@ class Office(RuleBasedStateMachine):
 
     @rule(due=st.booleans())
     def run(self, due: bool) -> None:
-        ran = batch.run(self.workspace, batch.Chosen(due=due, every=not due), Progress(quiet=True), "bob")
+        ran = scheduler.run(
+            self.workspace, scheduler.QueueSelection(due=due, every=not due), Progress(quiet=True), "bob"
+        )
         assert all("nothing to train on" in f.error.what for f in ran.failed) or not ran.failed
         if not due:
             wait = {i for i, outcome in ran.outcomes.items() if outcome["state"] == "running"}
-            left = {row.id: row for row in self.rows() if row.state in (*UNDERWAY, *ENDING)}
+            left = {row.id: row for row in self.rows() if row.state in (*RUNNING_STATES, *EXECUTED_STATES)}
             assert all(left[i].selection["defer"] for i in wait), "only a repair that may wait is left"
             assert set(left) <= {i for f in ran.failed for i in f.ids} | wait
 
@@ -129,13 +130,15 @@ class Office(RuleBasedStateMachine):
             raise StorageError("The disk is full.")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "_executions", broken)
-            batch.run(self.workspace, batch.Chosen(every=True), Progress(quiet=True), "bob")
+            patch.setattr(execution, "_executions", broken)
+            scheduler.run(self.workspace, scheduler.QueueSelection(every=True), Progress(quiet=True), "bob")
 
     @rule(people=who)
     def forget(self, people: tuple[str, ...]) -> None:
         with contextlib.suppress(ExpungeError):
-            outcome = pipeline.forget(self.workspace, Ask(subjects=people), Progress(quiet=True), actor="ann")
+            outcome = execution.forget(
+                self.workspace, ErasureRequest(subjects=people), Progress(quiet=True), actor="ann"
+            )
             if outcome["request"] not in self.ids:
                 self.ids.append(outcome["request"])
 
@@ -159,14 +162,14 @@ class Office(RuleBasedStateMachine):
             for before, after in itertools.pairwise(mine):
                 assert before.target == after.source, "no event is lost or doubled"
                 assert before.at <= after.at
-                assert after.source == after.target or State(after.target) in LEGAL[State(after.source)]
+                assert after.source == after.target or State(after.target) in TRANSITIONS[State(after.source)]
             assert len(mine) >= self.seen.get(request_id, 0), "nothing is taken back"
             self.seen[request_id] = len(mine)
             kept = "asked" in row.selection
             assert kept == (row.state != State.CLOSED)
-            if row.state in WAITING or row.state == State.REFUSED:
+            if row.state in WAITING_STATES or row.state == State.REFUSED:
                 assert row.version_after is None
-            if row.state in ENDING or (row.state == State.CLOSED and not row.refusal):
+            if row.state in EXECUTED_STATES or (row.state == State.CLOSED and not row.refusal):
                 assert (self.workspace.certificates / f"{request_id}.json").is_file()
         self.nothing_personal(events)
 

@@ -25,21 +25,21 @@ import pytest
 from click.testing import CliRunner
 from requests_kit import Paper, PaperExecution
 
-from expunge import pipeline
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import add_version, get_version
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import add_version, get_version
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
 from expunge.cli.main import cli
 from expunge.data.types import DatasetConfig, Sample, Scan
+from expunge.erasure import execution
+from expunge.erasure import repair as repairs
+from expunge.erasure.approximate import Approximation, MissingOriginals
+from expunge.erasure.next_step import next_step
+from expunge.erasure.status import list_requests
 from expunge.errors import EnvironmentChanged, StorageError
-from expunge.evidence import certificate
-from expunge.exact.damage import DamagedData
-from expunge.queue import repair as repairs
-from expunge.queue.docket import listing
-from expunge.queue.next_step import next_step
-from expunge.queue.originals import originals
-from expunge.steps.approximation import Approximation, MissingOriginals
+from expunge.evidence import certificates
+from expunge.exact.damaged_files import DamagedData
+from expunge.purge.originals import find_originals
 from expunge.workspace import Workspace
 
 MOST_STEPS = 8
@@ -62,9 +62,9 @@ class Office(Paper):
     methods: list[str] = field(default_factory=list)
 
     def replace(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(pipeline, "affected_by", self._affected)
-        patch.setattr(pipeline, "_executions", self._executions)
-        real = repairs._unlearn_again
+        patch.setattr(execution, "affected_by", self._affected)
+        patch.setattr(execution, "_executions", self._executions)
+        real = repairs._repair_adopted
 
         def repair_one(workspace: Workspace, name: str, *rest: Any) -> dict[str, Any] | None:
             if name == "old":
@@ -75,7 +75,7 @@ class Office(Paper):
             waiting = rest[0]
             return PaperExecution(self, self.newest(name), waiting[-1].id).repair()
 
-        patch.setattr(repairs, "_unlearn_again", repair_one)
+        patch.setattr(repairs, "_repair_adopted", repair_one)
         patch.setattr(Approximation, "_unlearn", lambda approximation: self.unlearn(approximation))
         patch.setattr(Approximation, "_publish", lambda a, *args: self.publish_adopted(a, *args))
 
@@ -120,10 +120,10 @@ class Office(Paper):
         """What ``expunge adopt`` does, without a file."""
         with self.workspace.session(write=True) as session:
             version = get_version(session, "shop")
-            model_id = catalog.ensure_model(session, "old", "detect")
-            number = catalog.next_number(session, model_id)
+            model_id = model_store.ensure_model(session, "old", "detect")
+            number = model_store.next_number(session, model_id)
             columns = self._columns(version.number, version.dataset_id, number)
-            catalog.publish(session, model_id, **columns)
+            model_store.publish(session, model_id, **columns)
 
     def _columns(self, version: int, dataset: int, number: int) -> dict[str, Any]:
         return {
@@ -141,7 +141,11 @@ class Office(Paper):
         self.methods.append(method)
         self.fail(ADOPTED, method)
         good = "turned-down" not in self.faults[:1] or method == "retrain"
-        said = {**dict.fromkeys(certificate.AUDIT), "verdict": "pass" if good else "fail", "sound": good}
+        said = {
+            **dict.fromkeys(certificates.AUDIT_FIELDS),
+            "verdict": "pass" if good else "fail",
+            "sound": good,
+        }
         result = SimpleNamespace(
             method=method, verdict=said["verdict"], sound=good, cost=0.1, reasons=("words",), warnings=(),
             unchanged=False, recommendation="", as_json=lambda: said,
@@ -150,7 +154,7 @@ class Office(Paper):
 
     def publish_adopted(self, a: Approximation, result: Any, opened: None, accepted: bool, _: None) -> Any:
         with self.workspace.session(write=True) as session:
-            number = catalog.next_number(session, a.model_id)
+            number = model_store.next_number(session, a.model_id)
             done = {*a.forgotten, *(r for _, r in a.erased)} if accepted else set()
             own = {
                 "method": result.method, "guarantee": "audited" if accepted else "none",
@@ -159,8 +163,8 @@ class Office(Paper):
                 "judged": {"verdict": result.verdict, "audit": result.as_json()},
             }  # fmt: skip
             columns = self._columns(a.version.number, a.version.dataset_id, number)
-            catalog.publish(session, a.model_id, **columns | own)
-            return catalog.find_model(session, "old")
+            model_store.publish(session, a.model_id, **columns | own)
+            return model_store.find_model(session, "old")
 
 
 @dataclass
@@ -224,7 +228,7 @@ def command(made: Office, line: str) -> dict[str, Any]:
         return {}
     if "--told" in words:
         with made.workspace.session() as session:
-            words[-1] = catalog.get_request(session, words[3]).received.date().isoformat()
+            words[-1] = model_store.get_request(session, words[3]).received.date().isoformat()
     arguments = [*words[1:], "--workspace", str(made.workspace.root), "--json"]
     with contextlib.suppress(Killed):
         ran = CliRunner().invoke(cli, arguments, catch_exceptions=False)
@@ -239,7 +243,7 @@ def follow(made: Office, request: str, choose: random.Random | None = None) -> l
     seen = []
     for _ in range(MOST_STEPS):
         with made.workspace.session() as session:
-            state = catalog.get_request(session, request).state
+            state = model_store.get_request(session, request).state
         seen.append(state)
         step = next_step(made.workspace, request)
         if state == State.CLOSED:
@@ -249,7 +253,7 @@ def follow(made: Office, request: str, choose: random.Random | None = None) -> l
         for line in step.commands:
             assert line in step.text or "PATH" in line or "WEIGHTS" in line, "the words name the commands"
         if "Delete them" in step.text:
-            for file in list(originals(made.workspace, request)):
+            for file in list(find_originals(made.workspace, request)):
                 file.unlink()
         lines = [line for line in step.commands if "PATH" not in line and "expunge train" not in line]
         command(made, lines[0] if choose is None else choose.choice(lines))
@@ -257,7 +261,7 @@ def follow(made: Office, request: str, choose: random.Random | None = None) -> l
 
 
 def requests(made: Office) -> list[str]:
-    return [str(r["request"]) for r in listing(made.workspace, every=True, plan=False)["requests"]]
+    return [str(r["request"]) for r in list_requests(made.workspace, every=True, plan=False)["requests"]]
 
 
 OPTIONS = ([], ["--defer"], ["--delete-originals"], ["--model", "m"], ["--method", "finetune", "--defer"])

@@ -14,13 +14,12 @@ import pytest
 from click.testing import CliRunner
 from requests_kit import PEOPLE
 
-from expunge import pipeline
 from expunge.catalog import states
 from expunge.cli.main import cli
-from expunge.evidence.keys import VARIABLE, keys_folder
-from expunge.queue import batch, intake
-from expunge.queue.intake import Opening
-from expunge.steps.scoping import Ask
+from expunge.erasure import execution, intake, scheduler
+from expunge.erasure.intake import Opening
+from expunge.erasure.scope import ErasureRequest
+from expunge.evidence.key_store import VARIABLE, keys_folder
 from expunge.workspace import Workspace
 
 NOBODY = 65534
@@ -38,7 +37,9 @@ COMMANDS = {
 @pytest.fixture
 def frozen(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
     """A workspace with one request, which nobody may write to; and the request. Its key can be read."""
-    request = str(intake.open_request(workspace, Ask(subjects=(PEOPLE[0],)), Opening(actor="ann"))["request"])
+    request = str(
+        intake.open_request(workspace, ErasureRequest(subjects=(PEOPLE[0],)), Opening(actor="ann"))["request"]
+    )
     workspace._engine.dispose()
     top = Path(
         tempfile.mkdtemp(prefix="expunge-frozen-")
@@ -59,8 +60,8 @@ def frozen(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
 
 def as_nobody(argv: tuple[str, ...], root: Path) -> tuple[int, str]:
     """Run a command in a child that owns nothing; returns its exit code and what it printed."""
-    assert batch
-    assert pipeline
+    assert scheduler
+    assert execution
     assert states  # imported before the child drops its rights: it may not be able to read the code
     reader, writer = os.pipe()
     pid = os.fork()

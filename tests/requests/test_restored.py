@@ -15,21 +15,20 @@ from typing import Any
 import pytest
 from requests_kit import PEOPLE, Clock, Paper, add_people, in_child, told_once
 
-from expunge import pipeline
-from expunge.catalog.datasets import get_version, load_samples
+from expunge.catalog.dataset_store import get_version, load_samples
+from expunge.datasets.sanitized import export_data
+from expunge.erasure import execution, intake, restoration, scheduler
+from expunge.erasure.repair import repair
+from expunge.erasure.scheduler import QueueSelection
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import InputError
-from expunge.evidence import anchor, log
-from expunge.evidence.keys import public_path
-from expunge.evidence.verify import Means, verify
+from expunge.evidence import anchor, log, log_writer
+from expunge.evidence.key_store import public_path
+from expunge.evidence.verifier import VerifyOptions, verify
 from expunge.exact.planner import Options
-from expunge.export import export
+from expunge.models.exports import export
+from expunge.models.training import adopt, status, train
 from expunge.progress import Progress
-from expunge.queue import batch, intake, restored
-from expunge.queue.batch import Chosen
-from expunge.queue.repair import repair
-from expunge.sanitized import export_data
-from expunge.steps.scoping import Ask
-from expunge.training import adopt, status, train
 from expunge.workspace import Workspace
 
 WHO, LATER = PEOPLE[0], PEOPLE[1]
@@ -44,7 +43,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget(workspace: Workspace, *people: str) -> dict[str, Any]:
-    return pipeline.forget(workspace, Ask(subjects=people), QUIET, actor="ann")
+    return execution.forget(workspace, ErasureRequest(subjects=people), QUIET, actor="ann")
 
 
 def back_up(workspace: Workspace) -> Path:
@@ -89,10 +88,10 @@ def aged(workspace: Workspace, paper: Paper) -> Workspace:
 
 
 STEPS: dict[str, Callable[[Workspace, Path], object]] = {
-    "open": lambda w, p: intake.open_request(w, Ask(subjects=(PEOPLE[3],))),
+    "open": lambda w, p: intake.open_request(w, ErasureRequest(subjects=(PEOPLE[3],))),
     "forget": lambda w, p: forget(w, PEOPLE[3]),
     "forget the same": lambda w, p: forget(w, LATER),
-    "run": lambda w, p: batch.run(w, Chosen(every=True), QUIET),
+    "run": lambda w, p: scheduler.run(w, QueueSelection(every=True), QUIET),
     "repair": lambda w, p: repair(w, (), QUIET),
     "train": lambda w, p: train(
         w, "shop", "n", options=Options("yolo26n.yaml", epochs=1, imgsz=32), progress=QUIET
@@ -101,7 +100,7 @@ STEPS: dict[str, Callable[[Workspace, Path], object]] = {
     "export": lambda w, p: export(w, "m", "torchscript"),
     "status": lambda w, p: status(w, p / "weights.pt"),
     "export data": lambda w, p: export_data(w, "shop", p / "tree"),
-    "append": lambda w, p: log.append(w, [log.Event("0" * 64, "anything")]),
+    "append": lambda w, p: log_writer.append(w, [log.Event("0" * 64, "anything")]),
 }
 
 
@@ -124,13 +123,13 @@ def test_nothing_trains_or_is_published(aged: Workspace, tmp_path: Path, step: s
 def test_nothing_is_valid_in_it(aged: Workspace, target: str) -> None:
     if target != "m":
         (target,) = [row["id"] for row in aged.query("SELECT id FROM request")]
-    found = verify(aged, target, Means(), QUIET)
+    found = verify(aged, target, VerifyOptions(), QUIET)
     assert not found["valid"]
     (check,) = [c for c in found["checks"] if c["name"] == "workspace"]
     assert check["ok"] is False
     assert "restored from a backup" in check["detail"]
-    restored.erase_again(aged, QUIET, "ann")
-    again = verify(aged, target, Means(), QUIET)
+    restoration.erase_again(aged, QUIET, "ann")
+    again = verify(aged, target, VerifyOptions(), QUIET)
     assert "workspace" not in {c["name"] for c in again["checks"]}, "the negative control"
 
 
@@ -173,9 +172,9 @@ def test_the_newest_backup_goes_on(workspace: Workspace, paper: Paper) -> None:
     new = restore(workspace, backup)
     paper.workspace = new
     assert forget(new, LATER)["state"] == "closed"
-    assert restored.describe(new)["restored"] is False
+    assert restoration.restore_status(new)["restored"] is False
     with pytest.raises(InputError, match="was not restored"):
-        restored.erase_again(new, QUIET)
+        restoration.erase_again(new, QUIET)
 
 
 def test_from_before_any_log(workspace: Workspace, paper: Paper) -> None:
@@ -191,20 +190,20 @@ def test_from_before_any_log(workspace: Workspace, paper: Paper) -> None:
 
 
 def test_who_came_back_is_erased_again(aged: Workspace, tmp_path: Path, outside: Path) -> None:
-    lost = anchor.known(aged)
+    lost = anchor.load_state(aged)
     assert lost is not None
-    said = restored.describe(aged)
+    said = restoration.restore_status(aged)
     assert (said["restored"], said["subjects"], said["samples"]) == (True, 1, 2)
-    done = restored.erase_again(aged, QUIET, "ann")
+    done = restoration.erase_again(aged, QUIET, "ann")
     (outcome,) = done["requests"]
     assert outcome["state"] == "closed"
     assert WHO not in present(aged)
     assert LATER not in present(aged)
     told_once(aged)
-    (entry,) = [e.event for e in log.entries_of(aged) if e.event.kind == restored.RESTORED]
+    (entry,) = [e.event for e in log.entries_of(aged) if e.event.kind == restoration.RESTORED]
     assert entry.commitment == lost.root
     assert verify(
-        None, outcome["certificate"], Means(public_path(aged), aged.root / "log" / log.ENTRIES), QUIET
+        None, outcome["certificate"], VerifyOptions(public_path(aged), aged.root / "log" / log.ENTRIES), QUIET
     )["valid"]
     for file in outside.rglob("*"):
         assert file.is_dir() or WHO.encode() not in file.read_bytes()
@@ -222,8 +221,8 @@ def test_whoever_kept_a_later_head_sees_the_fork(workspace: Workspace, paper: Pa
     shutil.copy(workspace.root / "log" / log.HEAD, kept)
     old = restore(workspace, backup)
     paper.workspace = old
-    outcome = restored.erase_again(old, QUIET)["requests"][0]
-    means = Means(public_path(old), old.root / "log" / log.ENTRIES, kept)
+    outcome = restoration.erase_again(old, QUIET)["requests"][0]
+    means = VerifyOptions(public_path(old), old.root / "log" / log.ENTRIES, kept)
     checks = {c["name"]: c for c in verify(None, outcome["certificate"], means, QUIET)["checks"]}
     assert checks["consistency"]["ok"] is False
     assert "forked" in checks["consistency"]["detail"] or "missing" in checks["consistency"]["detail"]
@@ -234,15 +233,15 @@ def test_killed_while_it_is_brought_up_to_date(aged: Workspace) -> None:
 
     def job() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(restored, "execute", lambda *args: os.kill(os.getpid(), 9))
-            restored.erase_again(Workspace(aged.root, Clock()), QUIET)
+            patch.setattr(restoration, "execute", lambda *args: os.kill(os.getpid(), 9))
+            restoration.erase_again(Workspace(aged.root, Clock()), QUIET)
 
     assert in_child(job) == -9
     again = Workspace(aged.root, aged.clock)
     assert WHO in present(again)
     with pytest.raises(InputError, match="not everything is erased"):
         forget(again, PEOPLE[3])
-    assert restored.erase_again(again, QUIET)["requests"][0]["state"] == "closed"
+    assert restoration.erase_again(again, QUIET)["requests"][0]["state"] == "closed"
     assert WHO not in present(again)
     forget(again, PEOPLE[3])
 
@@ -251,9 +250,9 @@ def test_a_new_consent_is_known_outside(workspace: Workspace, paper: Paper) -> N
     forget(workspace, WHO)
     assert len(anchor.suppression(workspace)) == 5  # the id, two paths, two images
     add_people(workspace, PEOPLE, consent=True)
-    anchor.follow(workspace)
+    anchor.update_suppression(workspace)
     assert anchor.suppression(workspace) == []
-    assert anchor.returned(workspace) == []
+    assert anchor.restored_rows(workspace) == []
     forget(workspace, LATER)
     assert len(anchor.suppression(workspace)) == 5
 

@@ -13,18 +13,20 @@ from requests_kit import PEOPLE, Clock, Paper, in_child, told_once
 from sqlalchemy import update
 
 from expunge.catalog.tables import RequestEventRow
+from expunge.erasure import intake, scheduler
+from expunge.erasure.intake import Opening
+from expunge.erasure.scheduler import QueueSelection
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import InputError, StorageError
-from expunge.evidence import journal, log
+from expunge.evidence import journal, log, log_writer
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.queue.batch import Chosen
-from expunge.queue.intake import Opening
-from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 
 def open_for(workspace: Workspace, who: str) -> str:
-    return str(intake.open_request(workspace, Ask(subjects=(who,)), Opening(actor="ann"))["request"])
+    return str(
+        intake.open_request(workspace, ErasureRequest(subjects=(who,)), Opening(actor="ann"))["request"]
+    )
 
 
 def kinds(workspace: Workspace, request: str) -> list[str]:
@@ -45,17 +47,17 @@ def test_each_step_is_told_at_once(workspace: Workspace, paper: Paper) -> None:
     assert kinds(workspace, second)[2:] == ["request-refused"]
     intake.refuse(workspace, second, None, None, day, "bob")
     assert kinds(workspace, second)[3:] == ["request-closed"]
-    batch.run(workspace, Chosen(every=True), Progress(quiet=True), "bob")
+    scheduler.run(workspace, QueueSelection(every=True), Progress(quiet=True), "bob")
     assert kinds(workspace, first)[4] == "request-running"
     assert kinds(workspace, first)[-1] == "request-closed"
-    intake.tell(workspace, first, "a customer")
+    intake.record_recipient_notice(workspace, first, "a customer")
     assert kinds(workspace, first)[-2:] == ["request-closed", "request-noted"]
     told_once(workspace)
 
 
 def die(when: str) -> None:
     """Die where the log is to be told, before it is, while it is, or after."""
-    append = log.append
+    append = log_writer.append
 
     def dying(workspace: Workspace, events: object) -> None:
         if when != "before":
@@ -65,7 +67,7 @@ def die(when: str) -> None:
             os.truncate(path, path.stat().st_size - 9)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    log.append = dying
+    log_writer.append = dying
 
 
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
@@ -117,10 +119,10 @@ def test_a_full_disk_loses_nothing(
 
     request = open_for(workspace, PEOPLE[0])
     with monkeypatch.context() as patch:
-        patch.setattr(log, "append", full)
+        patch.setattr(log_writer, "append", full)
         with pytest.raises(StorageError, match="recorded") as caught:
             intake.approve(workspace, request, "bob")
-    assert "Do not repeat" in caught.value.next_step
+    assert "do not repeat" in caught.value.next_step
     assert intake.show(workspace, request)["state"] == "approved"
     open_for(workspace, PEOPLE[1])
     told_once(workspace)

@@ -114,17 +114,26 @@ def warm_up() -> None:
     from benchmarks.inline import in_turn
     from robust import scenes
 
-    from expunge import pipeline, training
-    from expunge.catalog.datasets import add_version
+    from expunge.catalog.dataset_store import add_version
     from expunge.data.scan import scan
-    from expunge.data.subjects import attach, read_subjects
-    from expunge.evidence.verify import Means, verify
+    from expunge.data.subjects import attach_subjects, read_subjects
+    from expunge.erasure import execution
+    from expunge.erasure.scope import ErasureRequest
+    from expunge.evidence.verifier import VerifyOptions, verify
     from expunge.exact import replay, runner, workers
     from expunge.exact.planner import Options
+    from expunge.models import training
     from expunge.progress import Progress
     from expunge.workspace import Workspace
 
-    for name in ("cli.main", "cli.data", "cli.training", "cli.erasure", "exact.replay", "data.export"):
+    for name in (
+        "cli.main",
+        "cli.data",
+        "cli.training",
+        "cli.erasure",
+        "models.replay_process",
+        "data.export",
+    ):
         import_module(f"expunge.{name}")
 
     original, runner._parallel = runner._parallel, in_turn
@@ -132,13 +141,13 @@ def warm_up() -> None:
         folder, quiet = Path(name), Progress(quiet=True)
         workspace = Workspace.init(folder)
         source = scenes.make(folder / "data")
-        found = attach(scan(source), read_subjects(folder / "data" / "subjects.csv"), ())
+        found = attach_subjects(scan(source), read_subjects(folder / "data" / "subjects.csv"), ())
         with workspace.session(write=True) as session:
             add_version(session, "shop", found, key=workspace.key)
         options = Options(str(scenes.architecture(folder)), 2, 2, 2, 32, 4)
         training.train(workspace, "shop", "m", options=options, progress=quiet)
-        pipeline.forget(workspace, pipeline.Ask(subjects=("s03",)), quiet)
-        verify(workspace, "m", Means(), quiet)
+        execution.forget(workspace, ErasureRequest(subjects=("s03",)), quiet)
+        verify(workspace, "m", VerifyOptions(), quiet)
         workspace._engine.dispose()  # SQLite must not have a file open across a fork
     runner._parallel = original
     workers.processes = SimpleNamespace(start=Forked, PIPE=PIPE)  # type: ignore[assignment]

@@ -134,7 +134,8 @@ def test_killed_before_the_erasure(shop: Shop, undisturbed: Any) -> None:
 
 
 def die_in_the_transaction() -> None:
-    from expunge import pipeline
+    from expunge.erasure import dataset_erasure, execution
+    from expunge.erasure.scope import ErasureRequest
     from expunge.progress import Progress
     from expunge.workspace import Workspace
 
@@ -142,8 +143,8 @@ def die_in_the_transaction() -> None:
         original(*args, **kwargs)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    original, pipeline.erase = pipeline.erase, dying  # type: ignore[assignment]
-    pipeline.forget(Workspace.open(), pipeline.Ask(subjects=("s03",)), Progress(quiet=True))
+    original, dataset_erasure.erase = dataset_erasure.erase, dying  # type: ignore[assignment]
+    execution.forget(Workspace.open(), ErasureRequest(subjects=("s03",)), Progress(quiet=True))
 
 
 def test_killed_and_killed_again(shop: Shop, undisturbed: Any) -> None:
@@ -217,8 +218,8 @@ def test_no_replay_outlives_its_parent(shop: Shop, tmp_path: Path) -> None:
 
 
 def replay_for_hours() -> None:
-    from expunge.catalog.models import find_model
-    from expunge.exact.composition import final
+    from expunge.catalog.model_store import find_model
+    from expunge.exact.composition import complete_composition
     from expunge.exact.model import ErasableModel
     from expunge.exact.replay import replay
     from expunge.progress import Progress
@@ -233,7 +234,7 @@ def replay_for_hours() -> None:
     model.plan = model.plan.model_copy(update={"epochs": epochs})
     model.plan.save(model.initial.with_name("plan.json"))
     model.initial.write_bytes(initial)
-    replay(workspace, model, final(model.graph))
+    replay(workspace, model, complete_composition(model.graph))
 
 
 @pytest.mark.parametrize("command", [("models",), ("forget", "--subject", "s03", "--dry-run")])

@@ -15,12 +15,12 @@ import pytest
 from robust import world
 from robust.commands import PATIENCE_SECONDS, Running, Shop, until
 
-from expunge.evidence.certificate import predicate_of
+from expunge.evidence.certificates import predicate_of
 
 
 def hold(what: str) -> None:
     """Hold the lock of ``m`` until the file ``let-go`` is there."""
-    from expunge.catalog.locks import model_lock
+    from expunge.storage.locks import model_lock
     from expunge.workspace import Workspace
 
     with model_lock(Workspace.open().locks, "m", what):

@@ -9,7 +9,7 @@ from pathlib import Path
 from robust import scenes, world
 from robust.commands import Nursery, Shop
 
-from expunge.evidence.certificate import predicate_of
+from expunge.evidence.certificates import predicate_of
 
 
 def test_originals_stay_without_the_word(shop: Shop) -> None:

@@ -35,7 +35,7 @@ def cut_short(shop: Shop, *argv: str) -> Path:
 
 def change(kept: str, elsewhere: bool) -> None:
     """Put other weights into a kept state, and let it be of another environment."""
-    from expunge.exact.checkpoint import load_state, save_state
+    from expunge.training.checkpoint import load_state, save_state
 
     state, about = load_state(Path(kept))
     for value in state.model.values():

@@ -11,7 +11,7 @@ import pytest
 from robust import scenes, world
 from robust.commands import Nursery, Shop, until
 
-from expunge.evidence.certificate import predicate_of
+from expunge.evidence.certificates import predicate_of
 
 
 def certificate(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -255,9 +255,9 @@ def test_a_plan_replays_an_interim(shop: Shop) -> None:
 
 def train_part(plan: str, of: str) -> str:
     """Train only what a published version is composed of, under another name."""
-    from expunge import training
-    from expunge.catalog.models import find_model
+    from expunge.catalog.model_store import find_model
     from expunge.exact.composition import Composition
+    from expunge.models import training
     from expunge.progress import Progress
     from expunge.workspace import Workspace
 

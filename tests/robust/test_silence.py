@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from robust import world
 from robust.commands import SOURCE, Shop
 
-from expunge.exact.runner import cores
+from expunge.exact.runner import available_cores
 
 # Imported by every Python process below, before anything else.
 EAR = """
@@ -67,7 +68,7 @@ def heard(ear: dict[str, str]) -> tuple[list[str], list[str]]:
     return [x for x in lines if x.startswith("process")], [x for x in lines if x.startswith("network")]
 
 
-def test_training_and_forgetting_are_silent(bare: Shop, ear: dict[str, str], undisturbed: world.Any) -> None:
+def test_training_and_forgetting_are_silent(bare: Shop, ear: dict[str, str], undisturbed: Any) -> None:
     commands = json.dumps([world.TRAIN, ("forget", "--subject", "s03"), ("models",)])
     done = subprocess.run(
         [sys.executable, "-c", STORY, commands], cwd=bare.folder, env=ear, capture_output=True, text=True
@@ -79,7 +80,7 @@ def test_training_and_forgetting_are_silent(bare: Shop, ear: dict[str, str], und
     processes, asked = heard(ear)
     assert asked == []
     trainings = sum("expunge.exact.worker" in line for line in processes)
-    assert trainings == min(2, cores()) + 1, "two shards as the cores allow, and the repair of one"
+    assert trainings == min(2, available_cores()) + 1, "two shards as the cores allow, and the repair of one"
 
 
 @pytest.mark.parametrize(

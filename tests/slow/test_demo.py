@@ -11,7 +11,7 @@ from PIL import Image
 
 from expunge.demo.scenes import Cast
 from expunge.demo.settings import Settings
-from expunge.demo.story import Hands, Story
+from expunge.demo.story import Services, Story
 
 
 class MadeUp:
@@ -38,7 +38,7 @@ def test_the_real_story_ends_in_a_proof(tmp_path: Path) -> None:
         cast, epochs=2, public_epochs=1, ordinary_epochs=1, minutes=1, subject="s2", imgsz=64, narrow=True
     )
     said: list[str] = []
-    result = Story(tmp_path / "demo", settings, said.append, Hands(portraits=MadeUp)).tell()
+    result = Story(tmp_path / "demo", settings, said.append, Services(portraits=MadeUp)).run()
     assert result["equal"] is True
     assert result["digest_before"] != result["digest_after"]
     html = Path(result["report"]).read_text(encoding="utf-8")

@@ -20,13 +20,12 @@ from proof import Story, old, once, quiet, train_inline
 from requests_kit import Clock
 from requests_life import Life, check
 
-from expunge import training
-from expunge.catalog.datasets import get_version, load_samples
-from expunge.evidence import certificate
-from expunge.evidence import verify as evidence
-from expunge.queue.attempts import Other
-from expunge.steps.approximation import Approximation
-from expunge.steps.settling import holders
+from expunge.catalog.dataset_store import get_version, load_samples
+from expunge.erasure.approximate import Approximation
+from expunge.erasure.closing import models_holding
+from expunge.erasure.holds import MethodOverride
+from expunge.evidence import certificates, verifier
+from expunge.models import training
 
 pytestmark = pytest.mark.slow
 
@@ -78,12 +77,12 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     def replay(closed: list[str]) -> None:
         for request in closed:
-            said = certificate.predicate_of(certificate.path_of(story.workspace, request))
+            said = certificates.predicate_of(certificates.path_of(story.workspace, request))
             newest = story.newest()
             mine = [m for m in said["models"] if m["digest"] == newest.digest and m["guarantee"] == "exact"]
             if len(replayed) == REPLAYS or not mine or newest.digest in replayed:
                 continue
-            result = evidence.verify(story.workspace, request, evidence.Means(replay=True), quiet())
+            result = verifier.verify(story.workspace, request, verifier.VerifyOptions(replay=True), quiet())
             checks = {c["name"]: c["ok"] for c in result["checks"]}
             if checks[f"{newest.label}: replay"] is None:
                 continue  # superseded: another request waits for its repair
@@ -94,9 +93,20 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     how = ("finetune", once(accept_no_power=True))
     people = [f"p{i}" for i in range(5, PEOPLE)]
     life = Life(
-        story.workspace, clock, people, 20, REQUESTS, adopted="old", how=how, each_run=replay, aloud=True,
-        stronger=(Other("retrain", {"epochs": 2, "settings": {"batch": 4}}), Other("auto", budget=5.0)),
-    )  # fmt: skip
+        story.workspace,
+        clock,
+        people,
+        20,
+        REQUESTS,
+        adopted="old",
+        how=how,
+        each_run=replay,
+        aloud=True,
+        stronger=(
+            MethodOverride("retrain", {"epochs": 2, "settings": {"batch": 4}}),
+            MethodOverride("auto", budget=5.0),
+        ),
+    )
     life.live()
     print(
         f"{len(life.plans)} requests, {len(life.refused)} refused, {life.batches} batches of several,"
@@ -106,7 +116,7 @@ def test_fifty_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(replayed) >= LEAST_REPLAYS
     check(life, story.workspace.root, found)
     for name in ("m", "old"):
-        assert evidence.verify(story.workspace, name, evidence.Means(), quiet())["valid"]
+        assert verifier.verify(story.workspace, name, verifier.VerifyOptions(), quiet())["valid"]
     for row in life.rows():
-        assert holders(story.workspace, row.id) == []
+        assert models_holding(story.workspace, row.id) == []
     assert story.from_nothing(story.newest().label, tmp_path / "never") == story.newest().digest

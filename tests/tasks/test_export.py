@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Exports of published models: checked against the weights, recorded, superseded with their model."""
+"""Exports of published models: compared with the weights, recorded, and superseded with their model."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ import pytest
 import torch
 import worlds
 
-from expunge import export as exporting
-from expunge import training
-from expunge.catalog import models as catalog
-from expunge.catalog.datasets import add_version
+from expunge.catalog import model_store
+from expunge.catalog.dataset_store import add_version
 from expunge.data.scan import scan
 from expunge.errors import InputError
-from expunge.export import Mismatch, export
-from expunge.purge import run as purging
+from expunge.models import exports, training
+from expunge.models.exports import Mismatch, export
+from expunge.purge import run
 from expunge.tasks.weights import build_module, open_source, pack
 from expunge.workspace import Workspace
 
-NAMES = tuple(f"class {i}" for i in range(40))  # Ultralytics takes an export below 0.1 MB for broken
+NAMES = tuple(f"class {i}" for i in range(40))  # Ultralytics considers an export below 0.1 MB broken
 IMGSZ = 64
 one_kind = pytest.mark.parametrize("template", ["classify"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["detect", "classify"])
 def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with an adopted model ``m``."""
+    """Return a workspace with an adopted model ``m``."""
     kind, folder = request.param, tmp_path_factory.mktemp(request.param)
     make = worlds.detection if kind == "detect" else worlds.classification
     found = scan(make(folder / "data", people=4, each=1).source)
@@ -56,7 +55,7 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A copy of it, on a machine that reaches nothing and may start nothing."""
+    """Return a copy of the template, without network access or child processes."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("an export needs no network and no other program")
@@ -69,22 +68,22 @@ def workspace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def supersede(workspace: Workspace) -> None:
     """Publish the same weights as ``m@2``."""
     with workspace.session() as session:
-        before = catalog.find_model(session, "m")
+        before = model_store.find_model(session, "m")
     training.adopt(workspace, workspace.root / before.weights, "shop", "m")
 
 
 @pytest.mark.parametrize(
     "form", ["onnx", *(pytest.param(f, marks=pytest.mark.slow) for f in ("torchscript", "openvino"))]
 )
-def test_an_export_computes_what_the_weights_compute(workspace: Workspace, form: str, tmp_path: Path) -> None:
-    for package in exporting.FORMATS[form].packages:
+def test_an_export_equals_the_model(workspace: Workspace, form: str, tmp_path: Path) -> None:
+    for package in exports.FORMATS[form].packages:
         pytest.importorskip(package)
     result = export(workspace, "m", form)
     assert 0 <= result["difference"] <= 1e-3
     assert result["images"] >= 4
     path = Path(result["path"])
     content = b"".join(f.read_bytes() for f in ([path] if path.is_file() else path.iterdir()))
-    assert b"person.yaml" not in content, "what the weights say of their training stays here"
+    assert b"person.yaml" not in content, "the export contains no training record"
     assert not list(workspace.tmp.iterdir())
     elsewhere = tmp_path / "deployed"
     if path.is_dir():
@@ -96,7 +95,7 @@ def test_an_export_computes_what_the_weights_compute(workspace: Workspace, form:
     assert training.describe(workspace, "m")[0]["exports"][0]["path"] == str(path)
     supersede(workspace)
     assert training.status(workspace, elsewhere)["status"] == "superseded"
-    found = purging.purge(workspace, purging.Ask())
+    found = run.purge(workspace, run.PurgeOptions())
     assert not path.exists()
     assert {x["kind"] for x in found["leftovers"]} >= {"weights", "export"}
     assert training.describe(workspace, "m")[0]["exports"] == []
@@ -104,7 +103,9 @@ def test_an_export_computes_what_the_weights_compute(workspace: Workspace, form:
 
 
 @one_kind
-def test_refusals(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_exports_are_refused(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="no export to 'coreml'"):
         export(workspace, "m", "coreml")
     (tmp_path / "there.onnx").touch()
@@ -122,10 +123,12 @@ def test_refusals(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @one_kind
-def test_a_superseded_model_is_exported_only_by_name(workspace: Workspace) -> None:
+def test_a_superseded_model_is_exported_only_by_version(workspace: Workspace) -> None:
     supersede(workspace)
     with workspace.session(write=True) as session:
-        catalog.supersede(session, catalog.ensure_model(session, "m", catalog.find_model(session, "m").task))
+        model_store.supersede(
+            session, model_store.ensure_model(session, "m", model_store.find_model(session, "m").task)
+        )
     with pytest.raises(InputError, match="superseded"):
         export(workspace, "m", "torchscript")
     said: list[str] = []
@@ -135,11 +138,11 @@ def test_a_superseded_model_is_exported_only_by_name(workspace: Workspace) -> No
 
 
 @one_kind
-def test_an_export_that_differs_is_not_kept(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_differs_is_removed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from expunge.tasks import export as files
 
-    real = files.runner
-    monkeypatch.setattr(files, "runner", lambda form, path: lambda x: real(form, path)(x) + 0.01)
+    real = files.load_export
+    monkeypatch.setattr(files, "load_export", lambda form, path: lambda x: real(form, path)(x) + 0.01)
     with pytest.raises(Mismatch, match="does not compute"):
         export(workspace, "m", "torchscript")
     assert not list((workspace.root / "exports").rglob("*.torchscript"))
@@ -148,17 +151,17 @@ def test_an_export_that_differs_is_not_kept(workspace: Workspace, monkeypatch: p
 
 
 @one_kind
-def test_a_model_superseded_meanwhile_is_not_exported(
+def test_a_model_superseded_during_the_export_is_not_exported(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = exporting._make
+    real = exports._convert
 
     def slow(*arguments: Any) -> Any:
         made = real(*arguments)
         supersede(workspace)
         return made
 
-    monkeypatch.setattr(exporting, "_make", slow)
+    monkeypatch.setattr(exports, "_convert", slow)
     with pytest.raises(InputError, match="while it was exported"):
         export(workspace, "m", "torchscript")
     assert not list((workspace.root / "exports" / "m").iterdir())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""A data.yaml means to us what it means to Ultralytics: splits, names, and which labels count."""
+"""A data.yaml has the same meaning as in Ultralytics: splits, names, and the labels that count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from expunge.data.yolo import list_yolo
 from expunge.errors import InputError
 from expunge.tasks.boxes_data import class_index
 from expunge.tasks.class_map import class_map
-from expunge.tasks.quiet import load_ultralytics
+from expunge.tasks.ultralytics_import import load_ultralytics
 
 FOLDERS = ("images/train", "images/val", "images/more", "train/images")
 SPLITS = ("train", "val", "test")
@@ -28,7 +28,7 @@ SPLITS = ("train", "val", "test")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with pictures and lists, and the current folder above it."""
+    """Return a folder with pictures and lists, inside the current folder."""
     load_ultralytics()
     root = tmp_path_factory.mktemp("place") / "shop"
     for folder in FOLDERS:
@@ -68,7 +68,7 @@ YAMLS = st.fixed_dictionaries(
 
 
 def theirs(file: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, set[str]], list[str]]:
-    """What Ultralytics finds: the files of each split as trained on (train before val before test)."""
+    """Return the files of each split according to Ultralytics (train before val before test)."""
     from ultralytics.data import utils
     from ultralytics.data.base import BaseDataset
 
@@ -99,8 +99,8 @@ def test_the_same_splits_and_names(
     try:
         found, names = theirs(file, monkeypatch)
     except Exception:
-        return  # what Ultralytics refuses may be refused or read here
-    if len(set(names)) < len(names):  # classes are told apart by their names here
+        return  # what Ultralytics refuses may be refused or accepted here
+    if len(set(names)) < len(names):  # here, classes are identified by name
         with pytest.raises(InputError, match="same name"):
             list_yolo(file)
         return
@@ -126,7 +126,7 @@ def test_every_yaml_that_ultralytics_ships(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("chosen", [None, [0, 2], [1], []])
-def test_labels_count_as_in_their_training(single: bool, chosen: list[int] | None) -> None:
+def test_the_same_labels_count_as_in_ultralytics(single: bool, chosen: list[int] | None) -> None:
     from ultralytics.data.base import BaseDataset
 
     names = ("box", "disc", "rare")

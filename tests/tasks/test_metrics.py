@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Metrics, files and labels against plain Ultralytics."""
+"""Metrics, files and labels, compared with plain Ultralytics."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from expunge.data.labels import read_boxes
 from expunge.data.scan import scan
 from expunge.data.types import Version
 from expunge.errors import InputError
-from expunge.exact.checkpoint import State
-from expunge.exact.hashing import tensor_digest
 from expunge.exact.planner import Options, make_plan
-from expunge.exact.schedule import Stage
-from expunge.exact.trainer import Hooks, run_stage
+from expunge.storage.hashing import tensor_digest
 from expunge.tasks.base import get_task
 from expunge.tasks.fusion import fuse
 from expunge.tasks.weights import state_of
+from expunge.training.checkpoint import State
+from expunge.training.schedule import Stage
+from expunge.training.trainer import Hooks, run_stage
 
 
 def trained(folder: Path, task: str, epochs: int = 12) -> tuple[Any, Any, Any, dict[str, torch.Tensor]]:
-    """A tiny model that has learned something."""
+    """Return a tiny trained model."""
     make = worlds.detection if task == "detect" else worlds.classification
     found = scan(make(folder / "data").source)
     version = Version(1, "shop", 1, "", found.root, found.config, 0, 0)
@@ -60,14 +60,14 @@ def test_metrics_equal_those_of_plain_ultralytics(tmp_path: Path, task: str) -> 
     if task == "detect":
         assert ours["mAP50"] == pytest.approx(float(result.box.map50), abs=1e-4)
         assert ours["mAP50-95"] == pytest.approx(float(result.box.map), abs=1e-4)
-        assert ours["mAP50"] > 0, "something was learned, or the comparison says nothing"
+        assert ours["mAP50"] > 0, "the model must have learned something"
     else:
         assert ours["top1"] == pytest.approx(float(result.top1), abs=1e-4)
         assert ours["top1"] > 0.4
 
 
 @pytest.mark.parametrize("task", [pytest.param("detect", marks=pytest.mark.slow), "classify"])
-def test_weights_load_in_plain_ultralytics_and_train_on(tmp_path: Path, task: str) -> None:
+def test_weights_can_be_loaded_and_trained_by_plain_ultralytics(tmp_path: Path, task: str) -> None:
     found, version, plan, state = trained(tmp_path, task, 1)
     weights = tmp_path / "m.pt"
     weights.write_bytes(get_task(task).deployable(state, plan))
@@ -88,14 +88,14 @@ def test_weights_load_in_plain_ultralytics_and_train_on(tmp_path: Path, task: st
     assert (tmp_path / "t" / "weights" / "last.pt").is_file()
 
 
-def test_boxes_are_read_row_by_row() -> None:
+def test_boxes_keep_the_order_of_their_rows() -> None:
     polygon, pose = "0 0.1 0.1 0.3 0.1 0.2 0.5", "0 .5 .5 .2 .2 .5 .5 2 .6 .6 1"
     boxes = read_boxes("1 0.5 0.5 0.2 0.4\n\n1 0.5 0.5 0.2 0.4\n0 .5 .5 .2 .2\n", 2, "l.txt")
-    # Of a file with a row that stands there twice Ultralytics takes the rows sorted, each once.
+    # Ultralytics sorts and deduplicates the rows of a file with a duplicate row.
     assert np.allclose(boxes, [[0, 0.5, 0.5, 0.2, 0.2], [1, 0.5, 0.5, 0.2, 0.4]])
     assert np.allclose(read_boxes(polygon, 2, "l.txt"), [[0, 0.2, 0.3, 0.2, 0.4]])
     assert np.allclose(read_boxes(pose, 2, "l.txt", keypoint_values=6), [[0, 0.5, 0.5, 0.2, 0.2]])
-    with pytest.raises(InputError, match="box, and other rows"):  # Ultralytics leaves such a picture out
+    with pytest.raises(InputError, match="box, and other rows"):  # Ultralytics skips such a picture
         read_boxes(f"1 0.5 0.5 0.2 0.4\n{polygon}\n", 2, "l.txt")
     for bad in ("2 .5 .5 .1 .1", "0 .5 .5 .1", "x .5 .5 .1 .1", "0 1.5 .5 .1 .1", "0.5 .5 .5 .1 .1"):
         with pytest.raises(InputError, match="Line 1 of"):
@@ -113,7 +113,7 @@ def test_boxes_equal_those_that_ultralytics_reads(tmp_path: Path) -> None:
         assert np.allclose(ours, row[1], atol=1e-6)
 
 
-def test_fusion_of_equal_models_changes_nothing_and_of_one_voice_halves_it() -> None:
+def test_fusion_keeps_equal_boxes_and_halves_the_confidence_of_single_ones() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
     one = {"bboxes": boxes, "conf": torch.tensor([0.9, 0.5]), "cls": torch.tensor([0.0, 1.0])}
     same = fuse([one, one])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW in its fused and in its plain form."""
+"""AdamW, fused and plain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from expunge.tasks.optimizer import adamw
 
 
 def weights(dtype: torch.dtype) -> list[torch.Tensor]:
-    """Return some leaves; one of them never has a gradient."""
+    """Return leaf tensors, one of which never has a gradient."""
     draws = torch.Generator().manual_seed(0)
     return [torch.randn(4, generator=draws).to(dtype).requires_grad_() for _ in range(3)]
 
@@ -18,7 +18,7 @@ def weights(dtype: torch.dtype) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("dtype", "fused"), [(torch.float32, True), (torch.float64, True), (torch.complex64, False)]
 )
-def test_it_steps_as_torchs_own_does(dtype: torch.dtype, fused: bool) -> None:
+def test_steps_equal_those_of_plain_adamw(dtype: torch.dtype, fused: bool) -> None:
     ours, theirs = weights(dtype), weights(dtype)
     found = adamw(iter(ours), 0.1, 0.2)
     assert found.param_groups[0]["fused"] is fused

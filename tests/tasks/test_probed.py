@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes of an audit on YOLO models: an export gives the same losses, weights are rounded, it relearns."""
+"""Audit probes on YOLO models: exports with equal losses, quantised weights, and relearning."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tasks import yolo_kit as kit
+from tasks import yolo_kit
 
-from expunge.unlearning.exported import exported
-from expunge.unlearning.judging import losses_of
-from expunge.unlearning.linear import features_of
-from expunge.unlearning.quantised import quantised
-from expunge.unlearning.relearn import MOST_STEPS, steps_to
+from expunge.audits.probes.exported import exported
+from expunge.audits.probes.linear import features_of
+from expunge.audits.probes.quantised import quantised
+from expunge.audits.probes.relearn import MOST_STEPS, steps_to
+from expunge.audits.quick import losses_of
 
 
 @pytest.fixture(scope="module", params=["detect", "classify"])
-def each(request: Any, tmp_path_factory: pytest.TempPathFactory) -> kit.Kit:
-    """A YOLO26 in small, with both heads, and a classifier."""
+def each(request: Any, tmp_path_factory: pytest.TempPathFactory) -> yolo_kit.Kit:
+    """Return a small YOLO26 with both heads, or a classifier."""
     torch.set_num_threads(1)
-    return kit.make(tmp_path_factory.mktemp(request.param), request.param)
+    return yolo_kit.make(tmp_path_factory.mktemp(request.param), request.param)
 
 
-def test_the_probes_work_on_yolo(each: kit.Kit) -> None:
+def test_the_probes_work_on_yolo(each: yolo_kit.Kit) -> None:
     pytest.importorskip("onnxruntime")
     task, data = each.task, each.data
     model = task.clone(each.opened.module)
-    before = kit.statistics(model)
+    before = yolo_kit.statistics(model)
     plain = losses_of(task, model, data)
     assert np.allclose(losses_of(task, exported(task, model), data), plain, rtol=1e-3, atol=1e-3)
     rounded = losses_of(task, quantised(task, model), data)
@@ -37,5 +37,5 @@ def test_the_probes_work_on_yolo(each: kit.Kit) -> None:
     assert features_of(task, model, data).shape[0] == len(data)
     start = float(plain.mean())
     assert 0 < steps_to(task, model, data, 0.95 * start) < MOST_STEPS
-    assert kit.equal(before, kit.statistics(model))
+    assert yolo_kit.equal(before, yolo_kit.statistics(model))
     assert np.array_equal(losses_of(task, model, data), plain)

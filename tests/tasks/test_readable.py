@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Which files can be used: held against reading each of them as a training would."""
+"""File checks, compared with reading the files as a training would."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image
 
 from expunge.data.labels import label_path
 from expunge.data.types import DatasetConfig, Sample
-from expunge.tasks.quiet import load_ultralytics
-from expunge.tasks.readable import check_files
+from expunge.tasks.file_checks import check_files
+from expunge.tasks.ultralytics_import import load_ultralytics
 
 File = tuple[bytes | None, bytes | None, str | None, str | None]
 CONFIG = DatasetConfig("yolo", ("a", "b"))
@@ -43,7 +43,7 @@ labels = st.one_of(st.none(), st.lists(st.sampled_from(rows), max_size=3).map("\
 
 
 def usable(root: Path, sample: Sample) -> bool:
-    """Whether a data set of this one sample can be made and read."""
+    """Return whether a data set of this one sample can be created and read."""
     load_ultralytics()
     from ultralytics.cfg import get_cfg
 
@@ -59,18 +59,18 @@ def usable(root: Path, sample: Sample) -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(images, images, labels, labels), min_size=1, max_size=4))
-def test_it_finds_what_a_training_could_not_use(
+def test_files_that_a_training_could_not_use_are_damaged(
     tmp_path_factory: pytest.TempPathFactory,
     files: list[tuple[bytes | None, bytes | None, str | None, str | None]],
 ) -> None:
-    """A file as it was recorded, and as it is now: damaged is what differs, is gone, or cannot be read."""
+    """Files that differ from the record, are missing, or cannot be read are damaged."""
     root = tmp_path_factory.mktemp("files")
     samples = []
     for i, (recorded, now, label, label_now) in enumerate(files):
         path = f"images/{i}.png"
-        told = hashlib.sha256(recorded or PICTURE).hexdigest()
-        said = "" if label is None else hashlib.sha256(label.encode("latin-1")).hexdigest()
-        samples.append(Sample(path, "val", told, said))
+        recorded_digest = hashlib.sha256(recorded or PICTURE).hexdigest()
+        label_digest = "" if label is None else hashlib.sha256(label.encode("latin-1")).hexdigest()
+        samples.append(Sample(path, "val", recorded_digest, label_digest))
         for name, content in (
             (path, now),
             (label_path(path), None if label_now is None else label_now.encode("latin-1")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What each task says of a sample for membership attacks, against loops and Ultralytics' own decoding."""
+"""Membership signals of each task, compared with loops and Ultralytics' own decoding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tasks import yolo_kit as kit
+from tasks import yolo_kit
 from torch import nn
 
 from expunge.errors import InputError
@@ -15,7 +15,7 @@ from expunge.tasks.confidence import class_signals
 from expunge.tasks.module import ModuleTask
 
 
-def test_logit_and_margin_are_those_of_the_probabilities() -> None:
+def test_logit_and_margin_follow_from_the_probabilities() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, classes = torch.randn((9, 4), generator=generator), torch.arange(9) % 4
     found = class_signals(logits, classes)
@@ -32,7 +32,7 @@ def test_the_logit_does_not_saturate() -> None:
     assert class_signals(logits, torch.zeros(3, dtype=torch.long))["logit"].tolist() == [200.0, 90.0, -200.0]
 
 
-def test_a_module_speaks_of_classes_only_if_it_has_any() -> None:
+def test_a_module_has_class_signals_only_for_class_targets() -> None:
     x, y = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
     model = nn.Linear(3, 2)
     task = ModuleTask(nn.CrossEntropyLoss(reduction="none"))
@@ -48,7 +48,7 @@ def test_a_module_speaks_of_classes_only_if_it_has_any() -> None:
 
 
 def test_ultralytics_classifiers(tmp_path: Any) -> None:
-    one = kit.make(tmp_path, "classify")
+    one = yolo_kit.make(tmp_path, "classify")
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1, 2, 3)
     found = one.task.signals(model, batch)
     assert set(found) == {"negative_loss", "logit", "margin"}
@@ -59,13 +59,13 @@ def test_ultralytics_classifiers(tmp_path: Any) -> None:
     assert not any(value.requires_grad for value in found.values())
 
 
-@pytest.fixture(scope="module", params=list(kit.HEADS))
-def each(request: Any, tmp_path_factory: pytest.TempPathFactory) -> kit.Kit:
-    """A detector of every kind of head."""
-    return kit.make(tmp_path_factory.mktemp("detect"), heads=request.param)
+@pytest.fixture(scope="module", params=list(yolo_kit.HEADS))
+def each(request: Any, tmp_path_factory: pytest.TempPathFactory) -> yolo_kit.Kit:
+    """Return a detector with every kind of head."""
+    return yolo_kit.make(tmp_path_factory.mktemp("detect"), heads=request.param)
 
 
-def test_the_loss_of_each_head_apart(each: kit.Kit) -> None:
+def test_each_head_has_its_own_loss(each: yolo_kit.Kit) -> None:
     model = each.task.clone(each.opened.module)
     batch = each.batch(*each.boxed()[:3], each.bare())
     found = each.task.signals(model, batch)
@@ -77,12 +77,12 @@ def test_the_loss_of_each_head_apart(each: kit.Kit) -> None:
         return
     assert len(found) == 5
     for head, weights in (("one2many", (1.0, 0.0)), ("one2one", (0.0, 1.0))):
-        criterion.o2m, criterion.o2o = weights  # the other head's loss counts for nothing
+        criterion.o2m, criterion.o2o = weights  # the other head's loss has no weight
         assert torch.allclose(found[f"negative_loss.{head}"], -each.task.loss(model, batch), rtol=1e-5)
 
 
 def overlap(one: list[float], two: list[float]) -> float:
-    """IoU of two boxes xyxy, by hand."""
+    """Return the IoU of two boxes xyxy, computed by hand."""
     width = min(one[2], two[2]) - max(one[0], two[0])
     height = min(one[3], two[3]) - max(one[1], two[1])
     inside = max(width, 0) * max(height, 0)
@@ -91,11 +91,11 @@ def overlap(one: list[float], two: list[float]) -> float:
 
 
 def slow(boxes: torch.Tensor, sure: torch.Tensor, batch: dict[str, Any], image: int) -> float:
-    """One picture by loops: boxes (A, 4) xyxy, confidences (C, A)."""
+    """Return the confidence for one picture by loops: boxes (A, 4) xyxy, confidences (C, A)."""
     best = []
     for k in range(len(batch["cls"])):
         if int(batch["batch_idx"][k]) == image:
-            x, y, w, h = (batch["bboxes"][k] * kit.IMGSZ).tolist()
+            x, y, w, h = (batch["bboxes"][k] * yolo_kit.IMGSZ).tolist()
             truth = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
             row = sure[int(batch["cls"][k])].tolist()
             best.append(
@@ -104,19 +104,21 @@ def slow(boxes: torch.Tensor, sure: torch.Tensor, batch: dict[str, Any], image: 
     return sum(best) / len(best) if best else 1 - float(sure.max())
 
 
-def fitted(each: kit.Kit, batch: dict[str, Any]) -> dict[str, Any]:
-    """The batch with true boxes near to where the model sees some, so that there is something to match."""
+def fitted(each: yolo_kit.Kit, batch: dict[str, Any]) -> dict[str, Any]:
+    """Return the batch with true boxes near the model's own boxes, so that some match."""
     model = each.task.clone(each.opened.module)
     boxes, counts = decoded(each, model, batch), len(batch["cls"])
     found = batch["bboxes"].clone()
     for k in range(counts):
         x1, y1, x2, y2 = next(iter(boxes.values()))[0][int(batch["batch_idx"][k])][5 + 7 * k].tolist()
-        found[k] = torch.tensor([(x1 + x2) / 2 + 1, (y1 + y2) / 2, x2 - x1, y2 - y1]) / kit.IMGSZ
+        found[k] = torch.tensor([(x1 + x2) / 2 + 1, (y1 + y2) / 2, x2 - x1, y2 - y1]) / yolo_kit.IMGSZ
     return {**batch, "bboxes": found}
 
 
-def decoded(each: kit.Kit, model: Any, batch: dict[str, Any]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Each head's boxes (B, A, 4) xyxy in pixels and confidences (B, C, A), by Ultralytics' own inference."""
+def decoded(
+    each: yolo_kit.Kit, model: Any, batch: dict[str, Any]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return each head's boxes (B, A, 4) xyxy in pixels and confidences (B, C, A), decoded by Ultralytics."""
     head, found = model.model[-1], {}
     before, head.xyxy = head.xyxy, True
     with torch.no_grad():
@@ -128,7 +130,7 @@ def decoded(each: kit.Kit, model: Any, batch: dict[str, Any]) -> dict[str, tuple
     return found
 
 
-def test_confidence_at_true_boxes_is_that_of_a_search(each: kit.Kit) -> None:
+def test_confidence_at_true_boxes_equals_a_search(each: yolo_kit.Kit) -> None:
     model = each.task.clone(each.opened.module)
     batch = fitted(each, each.batch(*each.boxed()[:3], each.bare()))
     found, matched = each.task.signals(model, batch), 0
@@ -137,12 +139,12 @@ def test_confidence_at_true_boxes_is_that_of_a_search(each: kit.Kit) -> None:
         assert found[f"matched.{head}"].tolist() == pytest.approx(truth, abs=1e-5)
         matched += sum(value > 0 for value in truth[:3])
         assert all(0 <= value <= 1 for value in truth)
-    assert matched >= 2, "something must match, or this says little"
+    assert matched >= 2, "some boxes must match"
 
 
-def test_signals_are_image_by_image_and_touch_nothing(each: kit.Kit) -> None:
+def test_signals_are_computed_per_image_and_change_nothing(each: yolo_kit.Kit) -> None:
     model = each.task.clone(each.opened.module)
-    before = kit.statistics(model)
+    before = yolo_kit.statistics(model)
     a, b = each.boxed()[:2]
     whole = each.task.signals(model, each.batch(a, each.bare(), b))
     single = each.task.signals(model, each.batch(b))
@@ -152,12 +154,12 @@ def test_signals_are_image_by_image_and_touch_nothing(each: kit.Kit) -> None:
         assert not values.requires_grad
     bare = each.task.signals(model, each.batch(each.bare(), each.bare()))
     assert torch.isfinite(torch.stack(list(bare.values()))).all()
-    assert kit.equal(before, kit.statistics(model))
+    assert yolo_kit.equal(before, yolo_kit.statistics(model))
 
 
-def test_what_a_detector_learns_it_shows(tmp_path: Any) -> None:
-    """A few steps on two pictures raise every signal of them: higher means "member"."""
-    one = kit.make(tmp_path)
+def test_training_raises_the_signals(tmp_path: Any) -> None:
+    """A few training steps on two pictures raise every signal of them."""
+    one = yolo_kit.make(tmp_path)
     model = one.task.clone(one.opened.module)
     batch = one.batch(one.boxed()[0], one.bare())
     before = one.task.signals(model, batch)

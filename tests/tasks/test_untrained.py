@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing learnt is left in a model that was initialised anew."""
+"""Re-initialised models keep no trained weight."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draws() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_a_pruned_model_is_reset_as_the_whole_one_is() -> None:
+def test_a_pruned_model_is_reset_like_an_unpruned_one() -> None:
     whole, pruned = a.net(), a.net()
     prune.random_unstructured(pruned[0], "weight", 0.5)
     mask = pruned[0].weight_mask.clone()
@@ -34,12 +34,12 @@ def test_a_pruned_model_is_reset_as_the_whole_one_is() -> None:
 
 def test_a_layer_that_keeps_a_weight_is_refused() -> None:
     with pytest.warns(FutureWarning, match="weight_norm"):
-        normed = nn.utils.weight_norm(nn.Linear(3, 3))  # its reset_parameters() changes what is computed
-    with pytest.raises(InputError, match="cannot be initialised anew"):
+        normed = nn.utils.weight_norm(nn.Linear(3, 3))  # its reset_parameters() changes a computed tensor
+    with pytest.raises(InputError, match="cannot be re-initialised"):
         reset_layers(normed, draws())
 
 
-def test_fresh_must_give_another_model_and_its_model_is_copied() -> None:
+def test_fresh_must_return_another_model_which_is_copied() -> None:
     given = a.net()
     before = copy.deepcopy(given.state_dict())
     task = ModuleTask(a.CE, fresh=lambda: given, trained=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights in and out: nothing is executed, nothing is halved, and equal weights are equal files."""
+"""Weights files: no code is executed, precision is kept, and equal weights give equal files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from robust import scenes
 
 from expunge.errors import InputError
-from expunge.exact.hashing import tensor_digest
+from expunge.storage.hashing import tensor_digest
 from expunge.tasks.weights import (
     CLASS_WIDTH,
     build_module,
@@ -33,13 +33,13 @@ MANY = tuple(f"class {i}" for i in range(80))
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The architectures of both tasks."""
+    """Return the architectures of both tasks."""
     folder = tmp_path_factory.mktemp("architectures")
     return {task: open_source(str(scenes.architecture(folder, task))) for task in ("detect", "classify")}
 
 
 def built(sources: dict[str, Any], task: str, names: tuple[str, ...], seed: int = 0) -> Any:
-    """A model with seeded weights; its statistics are not those of a fresh one."""
+    """Return a model with seeded weights and non-default statistics."""
     torch.manual_seed(seed)
     module = build_module(task, {**sources[task].architecture, "nc": len(names)}, names)
     for name, value in module.state_dict().items():
@@ -56,8 +56,8 @@ def test_an_architecture(sources: dict[str, Any], task: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_there_and_back(sources: dict[str, Any], task: str, tmp_path: Path) -> None:
-    """All tensors, names and the task survive, in full precision."""
+def test_packed_weights_can_be_loaded(sources: dict[str, Any], task: str, tmp_path: Path) -> None:
+    """All tensors, names and the task are preserved in full precision."""
     module = built(sources, task, ("cat", "dog"))
     digest = tensor_digest(module.state_dict())
     file = tmp_path / "m.pt"
@@ -82,14 +82,14 @@ def test_equal_weights_give_equal_bytes(sources: dict[str, Any]) -> None:
 
 
 def checkpoint(sources: dict[str, Any], **parts: Any) -> bytes:
-    """A checkpoint as Ultralytics writes it while it trains."""
+    """Write a checkpoint as Ultralytics does during training."""
     content = {"epoch": 3, "model": None, "ema": None, "train_args": {}, "date": None, **parts}
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
-def test_the_average_is_preferred_and_halves_become_floats(sources: dict[str, Any], tmp_path: Path) -> None:
+def test_the_ema_is_preferred_and_converted_to_fp32(sources: dict[str, Any], tmp_path: Path) -> None:
     live, average = (built(sources, "detect", ("cat",), seed) for seed in (1, 2))
     file = tmp_path / "last.pt"
     file.write_bytes(checkpoint(sources, model=live.half(), ema=average.half()))
@@ -122,7 +122,7 @@ ATTACKS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("where", ["model", "ema", "train_args", "deep"])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_nothing_is_executed(sources: dict[str, Any], tmp_path: Path, attack: str, where: str) -> None:
+def test_no_code_is_executed(sources: dict[str, Any], tmp_path: Path, attack: str, where: str) -> None:
     mark, file = tmp_path / "mark", tmp_path / "evil.pt"
     evil: Any = ATTACKS[attack](mark)
     if where == "deep":
@@ -136,13 +136,13 @@ def test_nothing_is_executed(sources: dict[str, Any], tmp_path: Path, attack: st
             read(file)
         assert "allow-list" in error.value.why
     assert not mark.exists()
-    if where == "model":  # negative control: it is an attack
+    if where == "model":  # negative control: the attack works
         torch.load(file, weights_only=False)
         assert mark.exists()
 
 
-def test_old_and_odd_files(sources: dict[str, Any], tmp_path: Path) -> None:
-    """Each is refused with a reason and something to do."""
+def test_invalid_files_are_refused(sources: dict[str, Any], tmp_path: Path) -> None:
+    """Invalid files are refused with a reason and a remedy."""
     linear = torch.nn.Linear(2, 2)
     good = pack(built(sources, "detect", ("cat",)), {"task": "detect"})
     empty_zip, bare, stranger = io.BytesIO(), io.BytesIO(), io.BytesIO()
@@ -179,7 +179,7 @@ def test_old_and_odd_files(sources: dict[str, Any], tmp_path: Path) -> None:
 
 
 def last_rows(module: Any) -> dict[str, torch.Tensor]:
-    """The rows of a detector's class layers, by branch."""
+    """Return the rows of a detector's class layers, by branch."""
     head = module.model[-1]
     branches = {"cv3": head.cv3, "one2one_cv3": head.one2one_cv3}
     return {f"{n}.{i}": b[-1].weight.detach() for n, bs in branches.items() for i, b in enumerate(bs)}
@@ -190,14 +190,14 @@ def last_rows(module: Any) -> dict[str, torch.Tensor]:
     [
         (("cat", "dog"), ("dog", "cat")),
         (("cat", "dog"), ("dog", "emu", "cat")),
-        (MANY, ("class 7", "emu")),  # as from COCO to one's own: the class branches are wider
+        (MANY, ("class 7", "emu")),  # the class branches are wider, as for COCO weights
         (("cat",), MANY),
     ],
 )
 def test_a_detector_for_other_classes(
     sources: dict[str, Any], tmp_path: Path, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
-    """All weights but those of unknown classes are taken over; classes go by name; shapes are the plan's."""
+    """All weights except those of unknown classes are transferred by class name, with the plan's shapes."""
     file = tmp_path / "source.pt"
     file.write_bytes(pack(built(sources, "detect", before), {"task": "detect"}))
     source = open_source(str(file))

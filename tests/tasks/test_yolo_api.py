@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""``YOLO(...).unlearn(...)`` as a user calls it: what it takes, what it gives, what it refuses."""
+"""``YOLO(...).unlearn(...)``: its arguments, results and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 import worlds
 import yaml
-from tasks import yolo_kit as kit
+from tasks import yolo_kit
 
 from expunge import YOLO
 from expunge.errors import InputError
@@ -31,28 +31,28 @@ EASY = {
 
 
 @pytest.fixture(scope="module", params=["detect", "classify"])
-def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> kit.Kit:
-    """A model of either task, with its data and a table of people."""
-    made = kit.make(tmp_path_factory.mktemp(request.param), request.param)
+def each(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> yolo_kit.Kit:
+    """Return a model of either task, with its data and a table of subjects."""
+    made = yolo_kit.make(tmp_path_factory.mktemp(request.param), request.param)
     world = worlds.World(made.scan.root, made.scan.root, people(made))
     world.tables()
     return made
 
 
-def people(made: kit.Kit) -> dict[str, tuple[str, ...]]:
+def people(made: yolo_kit.Kit) -> dict[str, tuple[str, ...]]:
     rows = [s for s in made.scan.samples if s.split == "train"]
     return {s.path: (f"p{i % 3}",) for i, s in enumerate(rows)}
 
 
-def source(made: kit.Kit) -> Path:
+def source(made: yolo_kit.Kit) -> Path:
     return made.scan.root / "data.yaml" if made.opened.task == "detect" else made.scan.root
 
 
-def run(made: kit.Kit, forget: Any, **changes: Any) -> Any:
+def run(made: yolo_kit.Kit, forget: Any, **changes: Any) -> Any:
     return YOLO(made.weights).unlearn(source(made), forget, **{**EASY, **changes})
 
 
-def test_every_way_to_say_what_to_forget(each: kit.Kit, tmp_path: Path) -> None:
+def test_every_form_of_the_forget_selection(each: yolo_kit.Kit, tmp_path: Path) -> None:
     path = each.data.samples[0].path
     listed = tmp_path / "forget.txt"
     listed.write_text(f"{path}\n")
@@ -65,12 +65,12 @@ def test_every_way_to_say_what_to_forget(each: kit.Kit, tmp_path: Path) -> None:
     assert all(torch.equal(v, s[k]) for s in states[1:] for k, v in states[0].items())
     one = run(each, ["p0"], subjects=each.scan.root / "subjects.csv")
     theirs = {s.image_digest for s in each.data.samples if people(each)[s.path] == ("p0",)}
-    copies = [s for s in each.data.samples if s.image_digest in theirs]  # byte-identical ones go too
+    copies = [s for s in each.data.samples if s.image_digest in theirs]  # byte-identical files are included
     assert one.metrics["before"]["forget"]["n"] == len(copies)
     assert run(each, None, classes="box").audit.figures[0]["name"] == "class_named"
 
 
-def test_the_model_and_the_data_stay_as_they_are(each: kit.Kit) -> None:
+def test_the_model_and_the_data_do_not_change(each: yolo_kit.Kit) -> None:
     files = {f: f.read_bytes() for f in each.scan.root.rglob("*") if f.is_file()}
     model = YOLO(each.weights)
     before = copy.deepcopy(model.model.state_dict())
@@ -80,10 +80,10 @@ def test_the_model_and_the_data_stay_as_they_are(each: kit.Kit) -> None:
     assert [p.requires_grad for p in model.model.parameters()] == flags
     assert any(not torch.equal(v, before[k]) for k, v in result.model.state_dict().items())
     assert {f: f.read_bytes() for f in each.scan.root.rglob("*") if f.is_file()} == files  # no label cache
-    assert result.cost == pytest.approx(1 / kit.RECORD["epochs"], abs=1e-5)
+    assert result.cost == pytest.approx(1 / yolo_kit.RECORD["epochs"], abs=1e-5)
 
 
-def test_what_is_saved_loads_in_plain_ultralytics_and_here(each: kit.Kit, tmp_path: Path) -> None:
+def test_saved_models_load_in_plain_ultralytics_and_here(each: yolo_kit.Kit, tmp_path: Path) -> None:
     import ultralytics
 
     result = run(each, [each.data.samples[0].path])
@@ -92,7 +92,9 @@ def test_what_is_saved_loads_in_plain_ultralytics_and_here(each: kit.Kit, tmp_pa
     plain = ultralytics.YOLO(str(saved))
     assert len(plain.predict(str(each.scan.root / each.data.samples[1].path), imgsz=64, verbose=False)) == 1
     again = YOLO(saved).unlearn(source(each), [each.data.samples[1].path], **EASY)
-    assert again.cost == pytest.approx(1 / kit.RECORD["epochs"], abs=1e-5)  # the record travels with the file
+    assert again.cost == pytest.approx(
+        1 / yolo_kit.RECORD["epochs"], abs=1e-5
+    )  # the file contains the training record
     with pytest.raises(InputError, match="cannot be saved"):
         result.save(tmp_path / "unlearned.onnx")
 
@@ -101,11 +103,11 @@ def test_what_is_saved_loads_in_plain_ultralytics_and_here(each: kit.Kit, tmp_pa
     ("forget", "changes", "what"),
     [
         (["none.png"], {}, "unknown"),
-        (["/elsewhere/none.png"], {}, "outside the data set"),
+        (["/elsewhere/none.png"], {}, "outside the dataset"),
         ([], {}, "empty"),
         (None, {}, "What is to be forgotten"),
         (None, {"classes": "cow"}, "no class 'cow'"),
-        (["p0"], {}, "unknown"),  # people need their table
+        (["p0"], {}, "unknown"),  # subjects require their table
         (["first"], {"method": "magic"}, "no method"),
         (["first"], {"method": "auto"}, "setting of one method"),
         (["first"], {"speed": 3}, "no hyper-parameter"),
@@ -113,7 +115,9 @@ def test_what_is_saved_loads_in_plain_ultralytics_and_here(each: kit.Kit, tmp_pa
     ],
     ids=lambda v: str(v)[:30],
 )
-def test_bad_input(each: kit.Kit, forget: Any, changes: dict[str, Any], what: str) -> None:
+def test_invalid_arguments_are_refused(
+    each: yolo_kit.Kit, forget: Any, changes: dict[str, Any], what: str
+) -> None:
     named = [each.data.samples[0].path] if forget == ["first"] else forget
     with pytest.raises(InputError, match=what) as error:
         run(each, named, **changes)
@@ -122,9 +126,9 @@ def test_bad_input(each: kit.Kit, forget: Any, changes: dict[str, Any], what: st
 
 
 def test_data_of_another_task_or_of_other_classes(
-    each: kit.Kit, tmp_path_factory: pytest.TempPathFactory
+    each: yolo_kit.Kit, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    other = kit.make(
+    other = yolo_kit.make(
         tmp_path_factory.mktemp("other"), "classify" if each.opened.task == "detect" else "detect"
     )
     with pytest.raises(InputError, match="not made for"):
@@ -143,7 +147,7 @@ def test_data_of_another_task_or_of_other_classes(
         YOLO(each.weights).unlearn(data, [each.data.samples[0].path.replace("box", "cow")], **EASY)
 
 
-def test_weights_that_are_no_numbers(each: kit.Kit) -> None:
+def test_non_finite_weights_are_refused(each: yolo_kit.Kit) -> None:
     model = YOLO(each.weights)
     with torch.no_grad():
         next(model.model.parameters()).view(-1)[0] = float("nan")
@@ -152,7 +156,7 @@ def test_weights_that_are_no_numbers(each: kit.Kit) -> None:
 
 
 class Bomb:
-    """A pickle that would leave a trace if it were run."""
+    """A pickle that writes a file if its code is run."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -161,7 +165,7 @@ class Bomb:
         return os.mkdir, (str(self.trace),)
 
 
-def test_a_pickle_that_nobody_vouched_for(tmp_path: Path) -> None:
+def test_an_untrusted_pickle_is_refused(tmp_path: Path) -> None:
     torch.save({"model": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
     with pytest.raises(InputError, match="cannot be used as weights"):
         YOLO(tmp_path / "bomb.pt")
@@ -177,7 +181,7 @@ def test_a_pickle_that_nobody_vouched_for(tmp_path: Path) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_would_do_nothing_is_refused(each: kit.Kit, values: dict[str, Any]) -> None:
+def test_settings_without_effect_are_refused(each: yolo_kit.Kit, values: dict[str, Any]) -> None:
     with pytest.raises(InputError) as error:
         run(each, [each.data.samples[0].path], **values)
     assert error.value.next_step
@@ -185,7 +189,7 @@ def test_what_would_do_nothing_is_refused(each: kit.Kit, values: dict[str, Any])
 
 @pytest.mark.parametrize(("method", "values"), [("finetune", {"lr": 1e-30}), ("ssd", {"alpha": 1e30})])
 def test_steps_that_change_nothing(
-    each: kit.Kit, method: str, values: dict[str, Any], tmp_path: Path
+    each: yolo_kit.Kit, method: str, values: dict[str, Any], tmp_path: Path
 ) -> None:
     easy = {k: v for k, v in EASY.items() if method == "finetune" or k not in ("epochs", "batch", "lr")}
     path = [each.data.samples[0].path]
@@ -202,7 +206,7 @@ def test_steps_that_change_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_smallest_budget_is_named_and_works(each: kit.Kit) -> None:
+def test_the_reported_minimum_budget_suffices(each: yolo_kit.Kit) -> None:
     path = [each.data.samples[0].path]
     with pytest.raises(InputError, match="does not suffice") as error:
         run(each, path, budget=1e-3)

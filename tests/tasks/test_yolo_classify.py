@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Classification behind the Task protocol."""
+"""The Task protocol for classification."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from tasks import yolo_kit as kit
+from tasks import yolo_kit
 from torch.func import functional_call, grad, vmap
 from torch.utils.data import ConcatDataset, Subset
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> kit.Kit:
-    """A small classifier."""
-    return kit.make(tmp_path_factory.mktemp("classify"), "classify")
+def one(tmp_path_factory: pytest.TempPathFactory) -> yolo_kit.Kit:
+    """Return a small classifier."""
+    return yolo_kit.make(tmp_path_factory.mktemp("classify"), "classify")
 
 
-def test_losses_equal_those_of_single_images(one: kit.Kit) -> None:
+def test_losses_equal_those_of_single_images(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1, 2, 3)
     losses = one.task.loss(model, batch)
     for i in range(4):
@@ -40,7 +40,7 @@ class Loss(torch.nn.Module):
         return value.sum()
 
 
-def test_gradients_of_all_samples_at_once_equal_a_loop(one: kit.Kit) -> None:
+def test_gradients_of_all_samples_at_once_equal_a_loop(one: yolo_kit.Kit) -> None:
     assert one.task.vectorised
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1, 2)
     wrapped = Loss(one.task, model)
@@ -53,7 +53,7 @@ def test_gradients_of_all_samples_at_once_equal_a_loop(one: kit.Kit) -> None:
             assert torch.allclose(found[f"inner.{name}"][i], value, atol=1e-5)
 
 
-def test_divergence(one: kit.Kit) -> None:
+def test_divergence(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1)
     teacher = one.task.outputs(model, batch)
     assert torch.equal(one.task.divergence(teacher, teacher), torch.zeros(2))
@@ -68,22 +68,22 @@ def test_divergence(one: kit.Kit) -> None:
     assert torch.allclose(one.task.square_norm(teacher), (teacher["logits"] ** 2).sum(1))
 
 
-def test_targets(one: kit.Kit) -> None:
+def test_targets(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(*range(8))
-    draws = [one.task.wrong_targets(model, batch, kit.seeded(i))["cls"] for i in range(6)]
+    draws = [one.task.wrong_targets(model, batch, yolo_kit.seeded(i))["cls"] for i in range(6)]
     assert all((draw != batch["cls"]).all() for draw in draws)
-    assert torch.equal(draws[0], one.task.wrong_targets(model, batch, kit.seeded(0))["cls"])
+    assert torch.equal(draws[0], one.task.wrong_targets(model, batch, yolo_kit.seeded(0))["cls"])
     assert {int(d[0]) for d in draws} == {0, 1, 2} - {int(batch["cls"][0])}, "all wrong classes are drawn"
     own = one.task.own_targets(model, batch)
-    assert not one.task.mistaken(model, own).any()
-    assert one.task.mistaken(model, {**own, "cls": (own["cls"] + 1) % 3}).all()
+    assert not one.task.misclassified(model, own).any()
+    assert one.task.misclassified(model, {**own, "cls": (own["cls"] + 1) % 3}).all()
     assert torch.equal(one.task.predicts(model, batch, [0, 2]), own["cls"] != 1)
     hidden = one.task.suppress(one.task.outputs(model, batch), batch)["logits"]
     assert (hidden.argmax(1) != batch["cls"]).all()
     assert ((hidden == -1e4).sum(1) == 1).all()
 
 
-def test_features_are_what_the_last_layer_sees(one: kit.Kit) -> None:
+def test_features_are_the_inputs_of_the_last_layer(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1)
     features = one.task.features(model, batch)
     assert features.shape == (2, 1280)
@@ -91,9 +91,9 @@ def test_features_are_what_the_last_layer_sees(one: kit.Kit) -> None:
     assert torch.allclose(model.model[-1].linear(features), logits, atol=1e-5)
 
 
-def test_gradients_reach_the_picture_and_the_statistics_stay(one: kit.Kit) -> None:
+def test_inputs_have_gradients_and_statistics_do_not_change(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1)
-    before = kit.statistics(model)
+    before = yolo_kit.statistics(model)
     moving = one.task.inputs(batch).clone().requires_grad_()
     assert one.task.input_range(batch) == (0.0, 1.0)
     assert 0 <= moving.min() < moving.max() <= 1
@@ -101,13 +101,13 @@ def test_gradients_reach_the_picture_and_the_statistics_stay(one: kit.Kit) -> No
     assert moving.grad is not None
     assert moving.grad.abs().sum() > 0
     one.task.evaluate(model, one.data)
-    assert kit.equal(before, kit.statistics(model))
+    assert yolo_kit.equal(before, yolo_kit.statistics(model))
 
 
-def test_metrics(one: kit.Kit) -> None:
+def test_metrics(one: yolo_kit.Kit) -> None:
     model = one.task.clone(one.opened.module)
     whole = one.task.evaluate(model, one.data)
-    wrong = sum(int(one.task.mistaken(model, one.batch(i))) for i in range(len(one.data)))
+    wrong = sum(int(one.task.misclassified(model, one.batch(i))) for i in range(len(one.data)))
     assert whole["top1"] == pytest.approx(1 - wrong / len(one.data), abs=1e-4)
     assert whole["top5"] == 1.0
     parts = ConcatDataset([Subset(one.data, [1, 0]), Subset(one.data, list(range(2, len(one.data))))])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Detection behind the Task protocol, against plain Ultralytics image by image and torch's distributions."""
+"""The Task protocol for detection, compared with plain Ultralytics per image and torch's distributions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tasks import yolo_kit as kit
+from tasks import yolo_kit
 from torch.distributions import Bernoulli, Laplace, kl_divergence
 from torch.utils.data import ConcatDataset, Subset
 from torchvision.ops import box_iou
@@ -18,20 +18,20 @@ from expunge.tasks.yolo import yolo_task
 from expunge.tasks.yolo_retrain import recorded_plan
 
 
-@pytest.fixture(scope="module", params=list(kit.HEADS))
-def each(request: Any, tmp_path_factory: pytest.TempPathFactory) -> kit.Kit:
-    """A detector of every kind of head."""
-    return kit.make(tmp_path_factory.mktemp("detect"), heads=request.param)
+@pytest.fixture(scope="module", params=list(yolo_kit.HEADS))
+def each(request: Any, tmp_path_factory: pytest.TempPathFactory) -> yolo_kit.Kit:
+    """Return a detector with every kind of head."""
+    return yolo_kit.make(tmp_path_factory.mktemp("detect"), heads=request.param)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> kit.Kit:
-    """A YOLO26 in small."""
-    return kit.make(tmp_path_factory.mktemp("detect"))
+def one(tmp_path_factory: pytest.TempPathFactory) -> yolo_kit.Kit:
+    """Return a small YOLO26."""
+    return yolo_kit.make(tmp_path_factory.mktemp("detect"))
 
 
 def alone(model: Any, batch: dict[str, Any], image: int) -> torch.Tensor:
-    """The loss of one image as plain Ultralytics computes it, with running statistics."""
+    """Return the loss of one image as plain Ultralytics computes it, with running statistics."""
     own = batch["batch_idx"] == image
     single = {
         "img": batch["img"][image : image + 1],
@@ -47,7 +47,7 @@ def alone(model: Any, batch: dict[str, Any], image: int) -> torch.Tensor:
     return total
 
 
-def test_losses_and_gradients_equal_those_of_single_images(each: kit.Kit) -> None:
+def test_losses_and_gradients_equal_those_of_single_images(each: yolo_kit.Kit) -> None:
     model = each.task.clone(each.opened.module)
     a, b, c = each.boxed()[:3]
     batch = each.batch(a, each.bare(), b, c, a)
@@ -55,7 +55,7 @@ def test_losses_and_gradients_equal_those_of_single_images(each: kit.Kit) -> Non
     truth = torch.stack([alone(model, batch, i) for i in range(5)])
     assert torch.allclose(losses, truth, rtol=1e-5, atol=1e-6)
     assert losses[0] == losses[4]
-    assert len({round(v, 4) for v in losses.tolist()}) == 4, "samples must differ, or this says little"
+    assert len({round(v, 4) for v in losses.tolist()}) == 4, "the samples must differ"
     weights = list(each.task.parameters(model).values())
     ours = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
     theirs = torch.autograd.grad(truth.sum(), weights, allow_unused=True)
@@ -67,10 +67,12 @@ def test_losses_and_gradients_equal_those_of_single_images(each: kit.Kit) -> Non
     bare = each.task.loss(model, each.batch(each.bare(), each.bare()))
     assert torch.allclose(bare, losses[1], rtol=1e-5), "no box in the whole batch"
     whole = model.criterion(model(batch["img"]), batch)[0].sum()
-    assert not torch.allclose(whole, truth.sum(), rtol=1e-3), "Ultralytics' batch loss is another thing"
+    assert not torch.allclose(whole, truth.sum(), rtol=1e-3), "Ultralytics' batch loss differs"
 
 
-def test_heads_have_their_final_weights_and_the_second_does_not_move_the_backbone(one: kit.Kit) -> None:
+def test_heads_have_their_final_weights_and_one_to_one_does_not_change_the_backbone(
+    one: yolo_kit.Kit,
+) -> None:
     model = one.task.clone(one.opened.module)
     assert (model.criterion.o2m, model.criterion.o2o) == pytest.approx((0.1, 0.9))
     outputs = one.task.outputs(model, one.batch(0, 1))
@@ -82,7 +84,7 @@ def test_heads_have_their_final_weights_and_the_second_does_not_move_the_backbon
     assert torch.autograd.grad(outputs["one2many.scores"].sum(), backbone)[0].abs().sum() > 0
 
 
-def test_outputs_are_batch_first_and_image_by_image(each: kit.Kit) -> None:
+def test_outputs_are_batch_first_and_computed_per_image(each: yolo_kit.Kit) -> None:
     model = each.task.clone(each.opened.module)
     outputs = each.task.outputs(model, each.batch(0, 1, 2))
     assert set(outputs) in (
@@ -97,14 +99,14 @@ def test_outputs_are_batch_first_and_image_by_image(each: kit.Kit) -> None:
     assert float(norms[1]) == pytest.approx(sum(float((v[1] ** 2).sum()) for v in outputs.values()), rel=1e-5)
 
 
-def test_divergence_is_zero_for_equals_only_and_moves_only_the_student(each: kit.Kit) -> None:
+def test_divergence_is_zero_only_for_equal_models_and_changes_only_the_student(each: yolo_kit.Kit) -> None:
     model = each.task.clone(each.opened.module)
     outputs = each.task.outputs(model, each.batch(0, 1, 2))
     assert torch.equal(each.task.divergence(outputs, outputs), torch.zeros(3))
     for name in outputs:
         for size in (1e-3, 1.0):
             other = {k: v.detach().clone() for k, v in outputs.items()}
-            other[name][1] += size * torch.randn(other[name][1].shape, generator=kit.seeded())
+            other[name][1] += size * torch.randn(other[name][1].shape, generator=yolo_kit.seeded())
             for pair in ((other, outputs), (outputs, other)):
                 value = each.task.divergence(*pair)
                 assert value[1] > 0
@@ -117,7 +119,7 @@ def test_divergence_is_zero_for_equals_only_and_moves_only_the_student(each: kit
 
 
 def test_divergence_equals_torchs_distributions() -> None:
-    generator = kit.seeded()
+    generator = yolo_kit.seeded()
     scores = [torch.randn((2, 3, 5), generator=generator, dtype=torch.float64) for _ in range(2)]
     sides = [2 + torch.rand((2, 4, 5), generator=generator, dtype=torch.float64) for _ in range(2)]
     found = yolo_boxes.divergence(scores[0], sides[0], scores[1], sides[1], (7.5, 0.5, 1.5))
@@ -136,7 +138,7 @@ def test_divergence_equals_torchs_distributions() -> None:
 
 
 def test_far_boxes_diverge_as_steeply_as_the_loss() -> None:
-    """One sure anchor, one side of a box 10 wide moved by a tenth more: 7.5 times the share lost."""
+    """Moving a side of a 10 wide box by a tenth more costs 7.5 times the lost share (for one anchor)."""
     scores, sides = torch.full((1, 1, 1), 20.0), torch.tensor([[[5.0], [5], [5], [5]]])
     values = []
     for step in (4.0, 5.0):
@@ -146,79 +148,79 @@ def test_far_boxes_diverge_as_steeply_as_the_loss() -> None:
     assert float(values[1] - values[0]) == pytest.approx(0.75, abs=0.03)
 
 
-def test_nothing_but_training_touches_the_statistics(one: kit.Kit) -> None:
+def test_only_training_changes_the_statistics(one: yolo_kit.Kit) -> None:
     task, model = one.task, one.task.clone(one.opened.module)
-    before, batch = kit.statistics(model), one.batch(0, 1, one.bare())
+    before, batch = yolo_kit.statistics(model), one.batch(0, 1, one.bare())
     state = {k: v.clone() for k, v in one.opened.module.state_dict().items()}
     task.loss(model, batch).sum().backward()
     task.divergence(task.outputs(model, batch), task.outputs(model, batch))
-    task.wrong_targets(model, batch, kit.seeded())
+    task.wrong_targets(model, batch, yolo_kit.seeded())
     task.own_targets(model, batch)
-    task.mistaken(model, batch)
+    task.misclassified(model, batch)
     task.predicts(model, batch, [0])
     task.features(model, batch)
     task.evaluate(model, one.data)
-    assert kit.equal(before, kit.statistics(model))
+    assert yolo_kit.equal(before, yolo_kit.statistics(model))
     trained = task.retrain(
         model,
         Subset(one.data, [0, 1, 2]),
         epochs=1,
-        generator=kit.seeded(),
+        generator=yolo_kit.seeded(),
         images=lambda n: None,
         initial=state,
     )
-    assert not kit.equal(before, kit.statistics(trained))
-    assert kit.equal(state, one.opened.module.state_dict())
+    assert not yolo_kit.equal(before, yolo_kit.statistics(trained))
+    assert yolo_kit.equal(state, one.opened.module.state_dict())
 
 
-def test_wrong_boxes_lie_elsewhere_and_have_another_class(one: kit.Kit) -> None:
+def test_wrong_boxes_have_another_position_and_class(one: yolo_kit.Kit) -> None:
     batch, bare = one.batch(*one.boxed()[:4], one.bare()), 4
-    wrong = one.task.wrong_targets(None, batch, kit.seeded(3))
-    again = one.task.wrong_targets(None, batch, kit.seeded(3))
-    other = one.task.wrong_targets(None, batch, kit.seeded(4))
+    wrong = one.task.wrong_targets(None, batch, yolo_kit.seeded(3))
+    again = one.task.wrong_targets(None, batch, yolo_kit.seeded(3))
+    other = one.task.wrong_targets(None, batch, yolo_kit.seeded(4))
     assert torch.equal(wrong["bboxes"], again["bboxes"])
     assert torch.equal(wrong["cls"], again["cls"])
     assert not torch.equal(wrong["bboxes"], other["bboxes"])
     assert wrong["img"] is batch["img"]
-    corners = yolo_boxes.corners(wrong["bboxes"])
+    corners = yolo_boxes.xywh_to_xyxy(wrong["bboxes"])
     assert corners.min() > -1e-6
     assert corners.max() < 1 + 1e-6
     for image in range(4):
         mine, true = wrong["batch_idx"] == image, batch["batch_idx"] == image
         assert torch.allclose(wrong["bboxes"][mine][:, 2:], batch["bboxes"][true][:, 2:])
-        overlap = box_iou(corners[mine], yolo_boxes.corners(batch["bboxes"][true]))
+        overlap = box_iou(corners[mine], yolo_boxes.xywh_to_xyxy(batch["bboxes"][true]))
         assert overlap.max() < 0.2
         assert (wrong["cls"][mine] != batch["cls"][true]).all()
-    assert (wrong["batch_idx"] == bare).sum() == 1, "where nothing is, something is wrong"
+    assert (wrong["batch_idx"] == bare).sum() == 1, "a picture without boxes gets a wrong box"
     model = one.task.clone(one.opened.module)
     assert torch.isfinite(one.task.loss(model, wrong)).all()
 
 
-def test_moved_boxes_are_free_of_all_own_ones_where_there_is_room() -> None:
+def test_moved_boxes_do_not_overlap_the_original_ones_if_possible() -> None:
     boxes = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.3, 0.1], [0.5, 0.5, 0.1, 0.1]])
     for seed in range(20):
-        moved = yolo_boxes.elsewhere(boxes, kit.seeded(seed))
-        assert box_iou(yolo_boxes.corners(moved), yolo_boxes.corners(boxes)).max() == 0
-    full = yolo_boxes.elsewhere(torch.tensor([[0.5, 0.5, 1.0, 1.0]]), kit.seeded())
-    assert torch.allclose(full, torch.tensor([[0.5, 0.5, 1.0, 1.0]])), "no room: it stays"
+        moved = yolo_boxes.move_boxes(boxes, yolo_kit.seeded(seed))
+        assert box_iou(yolo_boxes.xywh_to_xyxy(moved), yolo_boxes.xywh_to_xyxy(boxes)).max() == 0
+    full = yolo_boxes.move_boxes(torch.tensor([[0.5, 0.5, 1.0, 1.0]]), yolo_kit.seeded())
+    assert torch.allclose(full, torch.tensor([[0.5, 0.5, 1.0, 1.0]])), "no free position: it does not move"
 
 
-def test_own_targets_are_what_the_model_predicts(each: kit.Kit) -> None:
+def test_own_targets_are_the_predictions(each: yolo_kit.Kit) -> None:
     model, batch = each.task.clone(each.opened.module), each.batch(*each.boxed()[:2], each.bare())
     own = each.task.own_targets(model, batch)
-    assert len(own["bboxes"]) > 0, "the model must predict something, or this says nothing"
-    assert not each.task.mistaken(model, own).any()
-    assert each.task.mistaken(model, batch).all(), "a random model is wrong everywhere"
+    assert len(own["bboxes"]) > 0, "the model must detect something"
+    assert not each.task.misclassified(model, own).any()
+    assert each.task.misclassified(model, batch).all(), "a random model is wrong everywhere"
     classes = own["cls"].view(-1).long()
     here = torch.stack([(classes[own["batch_idx"] == i] == 2).any() for i in range(3)])
     assert torch.equal(each.task.predicts(model, batch, [2]), here)
     less = {**own, **{k: own[k][1:] for k in ("cls", "bboxes", "batch_idx")}}
-    assert each.task.mistaken(model, less)[0]
+    assert each.task.misclassified(model, less)[0]
     renamed = {**own, "cls": (own["cls"] + 1) % 3}
-    assert each.task.mistaken(model, renamed).all()
+    assert each.task.misclassified(model, renamed).all()
 
 
-def test_suppression_hides_the_labels_classes_at_every_anchor(one: kit.Kit) -> None:
+def test_suppression_covers_the_labelled_classes_at_every_anchor(one: yolo_kit.Kit) -> None:
     batch = one.batch(one.boxed()[0], one.bare())
     outputs = one.task.outputs(one.task.clone(one.opened.module), batch)
     hidden = one.task.suppress(outputs, batch)
@@ -232,7 +234,7 @@ def test_suppression_hides_the_labels_classes_at_every_anchor(one: kit.Kit) -> N
     assert torch.isfinite(one.task.divergence(outputs, hidden)).all()
 
 
-def test_gradients_reach_the_picture(one: kit.Kit) -> None:
+def test_inputs_have_gradients(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1)
     inputs = one.task.inputs(batch)
     low, high = one.task.input_range(batch)
@@ -244,7 +246,7 @@ def test_gradients_reach_the_picture(one: kit.Kit) -> None:
     assert torch.equal(batch["img"], inputs.detach())
 
 
-def test_features_are_the_heads_pooled_inputs(one: kit.Kit) -> None:
+def test_features_are_the_pooled_inputs_of_the_head(one: yolo_kit.Kit) -> None:
     model, batch = one.task.clone(one.opened.module), one.batch(0, 1, 2)
     features = one.task.features(model, batch)
     assert features.shape == (3, 24)
@@ -255,7 +257,7 @@ def test_features_are_the_heads_pooled_inputs(one: kit.Kit) -> None:
     assert one.task.layers(model)[-1] is model.model[-1]
 
 
-def test_metrics(one: kit.Kit) -> None:
+def test_metrics(one: yolo_kit.Kit) -> None:
     model = one.task.clone(one.opened.module)
     whole = one.task.evaluate(model, one.data)
     assert list(whole) == ["precision", "recall", "mAP50", "mAP50-95"]
@@ -268,7 +270,7 @@ def test_metrics(one: kit.Kit) -> None:
     exact = get_task("detect").evaluate(
         [model.state_dict()], plan, one.scan.config, one.scan.root, one.data.samples
     )
-    assert exact == whole, "as the exact path measures, which is checked against plain Ultralytics"
+    assert exact == whole, "equal to the exact path's metrics, which are compared with plain Ultralytics"
     ideal = one.task.evaluate(model, Relabelled(one, model))
     assert ideal["mAP50-95"] > one.task.evaluate(model, Subset(one.data, range(4)))["mAP50-95"]
 
@@ -276,7 +278,7 @@ def test_metrics(one: kit.Kit) -> None:
 class Relabelled:
     """Samples with a model's own predictions as labels."""
 
-    def __init__(self, source: kit.Kit, model: Any) -> None:
+    def __init__(self, source: yolo_kit.Kit, model: Any) -> None:
         self._items = []
         for index in range(4):
             own = source.task.own_targets(model, source.batch(index))
@@ -289,7 +291,7 @@ class Relabelled:
         return self._items[index]
 
 
-def test_items_can_be_collated_again(one: kit.Kit) -> None:
+def test_items_can_be_collated_again(one: yolo_kit.Kit) -> None:
     items = [one.data[i] for i in (one.boxed()[0], one.bare(), one.boxed()[1])]
     first, second = one.task.collate(items), one.task.collate(items)
     for key in ("img", "cls", "bboxes", "batch_idx"):
@@ -298,25 +300,27 @@ def test_items_can_be_collated_again(one: kit.Kit) -> None:
     assert one.task.size(first) == 3
 
 
-def test_reset_is_a_fresh_start_that_repeats(each: kit.Kit) -> None:
+def test_reset_is_reproducible(each: yolo_kit.Kit) -> None:
     outside = torch.get_rng_state()
     models = [each.task.clone(each.opened.module) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
-        each.task.reset(model, kit.seeded(seed))
+        each.task.reset(model, yolo_kit.seeded(seed))
     states = [model.state_dict() for model in models]
-    assert kit.equal(states[0], states[1])
-    assert not kit.equal(states[0], states[2])
+    assert yolo_kit.equal(states[0], states[1])
+    assert not yolo_kit.equal(states[0], states[2])
     for name, value in each.opened.module.state_dict().items():
         if ".dfl." in name:
             assert torch.equal(states[0][name], value), "a constant"
         elif value.is_floating_point() and value.ndim > 1:
             assert not torch.equal(states[0][name], value)
-    assert not any(v.abs().sum() for k, v in kit.statistics(models[0]).items() if k.endswith("running_mean"))
-    assert models[0].model[-1].cv3[0][-1].bias.max() < -5, "few objects are expected at the start"
+    assert not any(
+        v.abs().sum() for k, v in yolo_kit.statistics(models[0]).items() if k.endswith("running_mean")
+    )
+    assert models[0].model[-1].cv3[0][-1].bias.max() < -5, "the initial biases expect few objects"
     assert torch.equal(outside, torch.get_rng_state())
 
 
-def test_frozen_layers(one: kit.Kit) -> None:
+def test_frozen_layers(one: yolo_kit.Kit) -> None:
     for frozen, prefixes in ((2, ("model.0.", "model.1.")), ([1], ("model.1.",))):
         task = yolo_task(one.opened, frozen=frozen)
         names = task.parameters(task.clone(one.opened.module))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Tiny Ultralytics models with their data: a few convolutions below YOLO26's own heads, 64 pixels."""
+"""Tiny Ultralytics models with data: a few convolutions below YOLO26's own heads, pictures of 64 pixels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from robust import scenes
 
 from expunge.data.scan import scan
 from expunge.data.types import Scan
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.weights import build_module, open_source, pack
-from expunge.tasks.yolo import Opened, open_model, yolo_task
+from expunge.tasks.yolo import open_model, yolo_task
 from expunge.tasks.yolo_samples import YoloSamples
 
 IMGSZ = 64
@@ -30,33 +31,33 @@ RECORD = {"imgsz": IMGSZ, "batch": 4, "optimizer": "AdamW", "lr0": 0.01, "warmup
 class Kit:
     """A model file, its task, and data."""
 
-    opened: Opened
+    opened: LoadedModel
     task: Any
     scan: Scan
     data: YoloSamples
     weights: Path
 
     def batch(self, *indices: int) -> dict[str, Any]:
-        """The batch of some samples."""
+        """Return the batch of some samples."""
         found: dict[str, Any] = self.task.collate([self.data[i] for i in indices])
         return found
 
     def boxed(self) -> list[int]:
-        """The indices of samples with boxes."""
+        """Return the indices of samples with boxes."""
         return [i for i, s in enumerate(self.data.samples) if s.label_digest]
 
     def bare(self) -> int:
-        """The index of a sample without boxes."""
+        """Return the index of a sample without boxes."""
         return next(i for i, s in enumerate(self.data.samples) if not s.label_digest)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
-    """A generator."""
+    """Return a seeded generator."""
     return torch.Generator().manual_seed(seed)
 
 
 def make(folder: Path, kind: str = "detect", heads: str = "two heads", record: Any = None) -> Kit:
-    """Make a model with random weights, not quite those of a fresh one: it is sure of much."""
+    """Return a kit whose model has random weights and high confidences."""
     torch.set_num_threads(1)
     world = (worlds.detection if kind == "detect" else worlds.classification)(
         folder / "data", people=6, each=1
@@ -69,7 +70,7 @@ def make(folder: Path, kind: str = "detect", heads: str = "two heads", record: A
     module = build_module(kind, {**open_source(str(file)).architecture, "nc": len(names)}, names)
     for name, value in module.state_dict().items():
         if name.endswith("running_var"):
-            value.mul_(0.05)  # so that what the pictures show is seen in the outputs
+            value.mul_(0.05)  # so that the outputs depend on the pictures
         if kind == "detect" and name.endswith(".2.bias") and "cv3" in name:
             value.copy_(torch.linspace(-1.0, 0.0, len(value)))
     weights = folder / "model.pt"
@@ -81,10 +82,10 @@ def make(folder: Path, kind: str = "detect", heads: str = "two heads", record: A
 
 
 def statistics(model: Any) -> dict[str, torch.Tensor]:
-    """A copy of the running statistics."""
+    """Return a copy of the running statistics."""
     return {k: v.clone() for k, v in model.state_dict().items() if "running" in k or "num_batches" in k}
 
 
 def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
-    """Whether all tensors are equal to the bit."""
+    """Return whether all tensors are bit-identical."""
     return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)

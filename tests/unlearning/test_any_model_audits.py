@@ -13,9 +13,9 @@ from any_model_kit import pruned, run, same, weights
 from torch import nn
 
 from expunge import audit, train_references
+from expunge.audits.probes.altered_inputs import takes_noise
 from expunge.errors import InputError
 from expunge.tasks.module import ModuleTask
-from expunge.unlearning.probes import takes_noise
 
 TRAINED_COPIES = ("by name, in a pair", "regression", "words", "half", "all frozen", "pruned")
 ONLY_OUTPUTS = ("two inputs", "tuple outputs", "multi-label", "named tuples", "loaders", "DataParallel")

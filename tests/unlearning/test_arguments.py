@@ -29,7 +29,7 @@ DATA = TensorDataset(X, Y)
 
 
 class Untouchable(nn.Sequential):
-    """A model that must not be asked about more than the few samples that show what its outputs are."""
+    """A model that fails if it is run on more than a few samples."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 4:

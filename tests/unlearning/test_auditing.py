@@ -12,13 +12,13 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 from expunge import audit, train_references
-from expunge.audit.verdict import OUTPUTS
+from expunge.audits.audit_model import Audit, check_level
+from expunge.audits.probes.altered_inputs import NOISY, REFIT, refit_head
+from expunge.audits.unlearning_data import UnlearningData
+from expunge.audits.verdict import OUTPUTS
 from expunge.errors import InputError
 from expunge.tasks.module import ModuleTask
 from expunge.tasks.vectorised import retrain_many, vectorisable
-from expunge.unlearning.auditing import Audit, check_level
-from expunge.unlearning.material import Material
-from expunge.unlearning.probes import NOISY, REFIT, refit_head
 
 LOSS = nn.CrossEntropyLoss(reduction="none")
 EPOCHS, COUNT = 60, 21
@@ -92,7 +92,7 @@ def test_levels_follow_the_references(world: Trained) -> None:
 
 
 def standing(world: Trained) -> Audit:
-    material = Material(
+    material = UnlearningData(
         world.parts["forget"], world.parts["retain"], world.parts["unseen"], world.parts["unseen"]
     )
     return Audit(world.task, world.original, world.references, material, allowed_drop=0.1)
@@ -101,7 +101,7 @@ def standing(world: Trained) -> Audit:
 def test_a_mask_over_the_outputs_is_seen_through(world: Trained) -> None:
     """Its answers about the very pictures are a retrain's; with a little noise on them they are not."""
     audit = standing(world)
-    true, kept = audit.ask(world.retrain), audit.ask(world.original)
+    true, kept = audit.score(world.retrain), audit.score(world.original)
     assert set(kept.forget) == {OUTPUTS, NOISY, REFIT}
     masked = replace(kept, forget={**kept.forget, OUTPUTS: true.forget[OUTPUTS]})
     verdict = audit.verdict_of(masked)
@@ -111,7 +111,7 @@ def test_a_mask_over_the_outputs_is_seen_through(world: Trained) -> None:
 
 
 class Masked(nn.Module):
-    """A model that knows the forgotten pictures bit by bit and says of them what a true retrain says."""
+    """A model that recognises the forgotten images and returns a true retrain's outputs for them."""
 
     def __init__(self, inner: nn.Module, pictures: torch.Tensor, answers: torch.Tensor) -> None:
         super().__init__()
@@ -120,12 +120,12 @@ class Masked(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         own = self.inner(x)
-        said = [self.known.get(row.numpy().tobytes(), answer) for row, answer in zip(x, own, strict=True)]
-        return torch.stack(said)
+        outputs = [self.known.get(row.numpy().tobytes(), output) for row, output in zip(x, own, strict=True)]
+        return torch.stack(outputs)
 
 
 def test_a_model_with_a_mask_built_in_is_seen_through(world: Trained) -> None:
-    """Here the refitted head is masked, too: what differs a little from the forgotten betrays it."""
+    """A mask that also covers the refitted head is detected by noisy inputs."""
     pictures = world.parts["forget"].tensors[0]
     masked = Masked(copy.deepcopy(world.original), pictures, world.retrain(pictures).detach())
     verdict = standing(world).verdict(masked)
@@ -152,7 +152,7 @@ def test_an_edit_of_the_head_is_seen_through(world: Trained) -> None:
         (LOSS(candidate(kept_x), kept_y).mean() - LOSS(candidate(x), y).mean()).backward()
         optimizer.step()
     audit = standing(world)
-    verdict = audit.verdict_of(replace(audit.ask(candidate), utility=1.0))
+    verdict = audit.verdict_of(replace(audit.score(candidate), utility=1.0))
     assert verdict.verdict == "fail"
     refitted = [f for f in verdict.figures if f["view"] == REFIT]
     assert any(f["rho_interval"][0] > 0.25 for f in refitted)

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from expunge.unlearning.halves import divide
-from expunge.unlearning.material import Material
+from expunge.audits.splits import divide
+from expunge.audits.unlearning_data import UnlearningData
 
 
 def numbered(first: int, count: int) -> TensorDataset:
     return TensorDataset(torch.arange(first, first + count)[:, None].float(), torch.zeros(count).long())
 
 
-def material(count: int, people: int | None, unseen: int = 7) -> Material:
+def material(count: int, people: int | None, unseen: int = 7) -> UnlearningData:
     groups = None if people is None else [f"p{i % people}" for i in range(count)]
-    return Material(
+    return UnlearningData(
         numbered(0, count), numbered(1000, 9), numbered(2000, 5), numbered(3000, unseen), forget_groups=groups
     )
 

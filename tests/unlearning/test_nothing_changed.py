@@ -15,13 +15,13 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 from expunge import audit, unlearn
+from expunge.audits.audit_model import Audit
+from expunge.audits.unlearning_data import UnlearningData
 from expunge.errors import InputError
 from expunge.methods.base import all_methods
 from expunge.tasks.module import ModuleTask
 from expunge.unlearning import auto, tuning
-from expunge.unlearning.auditing import Audit
-from expunge.unlearning.material import Material
-from expunge.unlearning.run import Terms, Unlearning
+from expunge.unlearning.run import Unlearning, UnlearningOptions
 
 LOSS = nn.CrossEntropyLoss(reduction="none")
 GENERATOR = torch.Generator().manual_seed(0)
@@ -251,8 +251,8 @@ def test_auto_never_takes_the_original(
 
 
 def test_tuning_prefers_what_changed(model: nn.Module) -> None:
-    material = Material(*(SAMPLES[k] for k in ("forget", "retain", "validation", "unseen")))
-    terms = Terms(tune=4, budget=50.0, retrain_epochs=10, allowed_drop=1.0)
+    material = UnlearningData(*(SAMPLES[k] for k in ("forget", "retain", "validation", "unseen")))
+    terms = UnlearningOptions(tune=4, budget=50.0, retrain_epochs=10, allowed_drop=1.0)
     work = Unlearning(model, material, ModuleTask(LOSS), terms)
     found = tuning.run(work, "neggrad_plus", {"lr": 1e-30, "epochs": 1})
     assert found.verdict == "fail"
@@ -284,7 +284,7 @@ def test_an_audit_counts_statistics_too(model: nn.Module) -> None:
 
 def test_an_audit_of_a_class(model: nn.Module) -> None:
     parts = sets("class")
-    material = Material(
+    material = UnlearningData(
         parts["forget"], parts["retain"], parts["validation"], parts["validation"], "class", classes=(1,)
     )
     task = ModuleTask(LOSS)

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomSampler, WeightedRandomSampler
 
 from expunge import audit
+from expunge.audits.audit_model import Audit
 from expunge.unlearning import api
-from expunge.unlearning.auditing import Audit
 
 
 def lazy() -> nn.Module:
@@ -78,8 +78,11 @@ REFUSED: dict[str, tuple[Kind, str]] = {
         "cannot be copied",
     ),
     "gives NaN": (Kind(lambda: a.Wraps(lambda o: o * float("nan"))), "not a finite number"),
-    "gives nothing": (Kind(lambda: a.Wraps(lambda o: None)), "class scores cannot be told"),
-    "two outputs and torch's loss": (Kind(lambda: a.Wraps(lambda o: (o, o))), "class scores cannot be told"),
+    "gives nothing": (Kind(lambda: a.Wraps(lambda o: None)), "class scores cannot be identified"),
+    "two outputs and torch's loss": (
+        Kind(lambda: a.Wraps(lambda o: (o, o))),
+        "class scores cannot be identified",
+    ),
     "fails": (Kind(lambda: a.Wraps(lambda o: o[99])), "model failed"),
     "triples": (Kind(net, lambda: sets(lambda i: (a.X[i], a.Y[i], i))), "not clear what the 3 parts"),
     "text targets": (Kind(net, lambda: sets(lambda i: (a.X[i], "dog"))), "targets are text"),
@@ -119,7 +122,7 @@ REFUSED: dict[str, tuple[Kind, str]] = {
         Kind(net, lambda: with_loader(sampler=WeightedRandomSampler([1.0] * 12, 12))),
         "leaves samples out or repeats",
     ),
-    "a loader of batches": (Kind(net, lambda: with_loader(batch_size=None)), "a way of its own"),
+    "a loader of batches": (Kind(net, lambda: with_loader(batch_size=None)), "makes its own batches"),
     "a failing data set": (
         Kind(net, lambda: {**sets(pair), "retain": Failing()}),
         "retain set failed at sample",
@@ -146,15 +149,15 @@ REFUSED: dict[str, tuple[Kind, str]] = {
     ),
     "unpack of no pair": (Kind(net, arguments={"unpack": lambda s: s[0]}), "does not return a pair"),
     "unpack that fails": (Kind(net, arguments={"unpack": lambda s: s["x"]}), "`unpack` failed"),
-    "unpack that is none": (Kind(net, arguments={"unpack": 5}), "no function"),
+    "unpack that is none": (Kind(net, arguments={"unpack": 5}), "not a function"),
     "logits that fail": (Kind(net, arguments={"logits": lambda o: o.nothing}), "`logits` failed"),
     "logits of no tensor": (Kind(net, arguments={"logits": lambda o: None}), "does not return a tensor"),
 }
-"""What is given, and what the message says."""
+"""Invalid arguments, and a part of the message."""
 
 ONLY_TO_UNLEARN: dict[str, tuple[Kind, str]] = {
     "all frozen": (Kind(lambda: net().requires_grad_(False)), "no parameter that may be changed"),
-    "no gradient": (Kind(lambda: a.Wraps(lambda o: o.detach())), "cannot be derived"),
+    "no gradient": (Kind(lambda: a.Wraps(lambda o: o.detach())), "cannot be differentiated"),
     "a forward of another": (Kind(lambda: borrowed()), "No gradient reaches the copy"),
     "sparse gradients": (
         Kind(
@@ -167,7 +170,7 @@ ONLY_TO_UNLEARN: dict[str, tuple[Kind, str]] = {
     "no metrics": (Kind(net, arguments={"evaluate": lambda m, d: {}}), "no metric"),
     "metrics of no function": (Kind(net, arguments={"evaluate": 5}), "no function"),
     "a seed of text": (Kind(net, arguments={"seed": "0"}), "[Tt]he seed "),
-    "a budget of text": (Kind(net, arguments={"budget": "much"}), "no number"),
+    "a budget of text": (Kind(net, arguments={"budget": "much"}), "not a number"),
 }
 
 
@@ -199,7 +202,7 @@ def test_unlearn_refuses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_audit_refuses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, message = REFUSED[name]
-    monkeypatch.setattr(Audit, "ask", work)
+    monkeypatch.setattr(Audit, "score", work)
     data = {k: v for k, v in kind.data().items() if k != "validation"}
     refuse(
         lambda: audit(kind.model(), original=kind.model(), loss=kind.loss, **data, **kind.arguments), message

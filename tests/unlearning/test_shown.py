@@ -15,17 +15,17 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from expunge import audit, train_references
-from expunge.audit.scores import auc
+from expunge.audits.probes import results
+from expunge.audits.probes.exported import ONNX, exported
+from expunge.audits.probes.linear import LINEAR, cross_fit, features_of, fold
+from expunge.audits.probes.quantised import INT8, fake_quantise, quantised
+from expunge.audits.probes.relearn import MOST_STEPS, Relearning, by_people, halves, relearn_figure, steps_to
+from expunge.audits.probes.results import Probes
+from expunge.audits.quick import losses_of
+from expunge.audits.scores import auc
+from expunge.audits.unlearning_data import UnlearningData
 from expunge.errors import InputError
 from expunge.tasks.module import ModuleTask
-from expunge.unlearning import shown
-from expunge.unlearning.exported import ONNX, exported
-from expunge.unlearning.judging import losses_of
-from expunge.unlearning.linear import LINEAR, cross_fit, features_of, fold
-from expunge.unlearning.material import Material
-from expunge.unlearning.quantised import INT8, fake_quantise, quantised
-from expunge.unlearning.relearn import MOST_STEPS, Relearning, by_people, halves, relearn_figure, steps_to
-from expunge.unlearning.shown import Probes
 
 LOSS = nn.CrossEntropyLoss(reduction="none")
 
@@ -154,7 +154,7 @@ def test_features_give_members_away_in_the_original_alone(world: Trained) -> Non
 
 
 def test_a_probe_of_noise_finds_nothing() -> None:
-    """The control: what is scored was never learnt from, so chance gives a half."""
+    """Control: the probe never learnt from the scored samples, so the AUC is ½ by chance."""
     generator = np.random.default_rng(0)
     values = []
     for _ in range(20):
@@ -237,7 +237,7 @@ def test_what_cannot_be_probed_is_refused(world: Trained, monkeypatch: pytest.Mo
 
     def probes(*names: str, unseen: int = 500, goal: str = "sample") -> Probes:
         few = TensorDataset(*(t[:unseen] for t in parts["unseen"].tensors))
-        material = Material(parts["forget"], parts["retain"], few, few, goal)
+        material = UnlearningData(parts["forget"], parts["retain"], few, few, goal)
         return Probes(names, world.task, world.original, material, 0)
 
     with pytest.raises(InputError, match="no probe 'deep'"):
@@ -250,4 +250,4 @@ def test_what_cannot_be_probed_is_refused(world: Trained, monkeypatch: pytest.Mo
     with pytest.raises(InputError, match="needs the package onnx"):
         probes("onnx")
     assert probes(goal="class").views == ()
-    assert shown.VIEWS["onnx"] == ONNX
+    assert results.VIEWS["onnx"] == ONNX

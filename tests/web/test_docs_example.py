@@ -18,9 +18,9 @@ import pytest
 import uvicorn
 from desk_kit import Desk
 
+from expunge.erasure import intake, scheduler
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.web.roles import PERMISSIONS, Role, may
+from expunge.web.auth.roles import PERMISSIONS, Role, may
 from expunge.workspace import Workspace
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_the_client_in_python(workspace: Workspace) -> None:
     with pytest.raises(RuntimeError, match="key was used for another request"):
         made["erase"]("person-1", "ticket-1")
     intake.approve(workspace, request)
-    batch.run(workspace, batch.Chosen(ids=(request,)), Progress(quiet=True))
+    scheduler.run(workspace, scheduler.QueueSelection(ids=(request,)), Progress(quiet=True))
     assert json.loads(made["certificate"](request))["payloadType"]
     made["desk"].close()
 

@@ -12,13 +12,13 @@ import pytest
 from desk_kit import ROLES, Desk
 from requests_kit import PEOPLE, Paper
 
+from expunge.erasure import intake, scheduler
+from expunge.erasure.scope import ErasureRequest
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.steps.scoping import Ask
-from expunge.web import jobs
-from expunge.web.openapi import SIGNED_IN, served
-from expunge.web.roles import PERMISSIONS, Role, may
-from expunge.web.security import SAFE
+from expunge.web.auth.access import SAFE
+from expunge.web.auth.roles import PERMISSIONS, Role, may
+from expunge.web.jobs import job_store
+from expunge.web.openapi import SIGNED_IN, served_routes
 from expunge.workspace import Workspace
 
 API = "/api/v1"
@@ -106,14 +106,18 @@ def name(route: tuple[str, str]) -> str:
 
 def test_the_table_is_the_applications(shared: Desk) -> None:
     routes = {
-        (r.method, r.path.removeprefix(API)): r.needs for r in served(shared.app) if r.path.startswith(API)
+        (r.method, r.path.removeprefix(API)): r.needs
+        for r in served_routes(shared.app)
+        if r.path.startswith(API)
     }
     assert routes == {route: needs for route, (needs, _) in TABLE.items()}
 
 
 def test_what_changes_something_takes_somebody(shared: Desk) -> None:
     """On every page as well: only signing in, and choosing a password by a link, are for everybody."""
-    public = {(r.method, r.path) for r in served(shared.app) if r.needs is None and r.method not in SAFE}
+    public = {
+        (r.method, r.path) for r in served_routes(shared.app) if r.needs is None and r.method not in SAFE
+    }
     assert public <= {
         ("POST", f"{API}/session"), ("POST", f"{API}/link"), ("POST", "/login"), ("POST", "/link/{secret}"),
     }  # fmt: skip
@@ -191,12 +195,12 @@ def test_what_is_another_workspaces_is_nothing_here(shared: Desk, route: tuple[s
 @pytest.fixture
 def known(desk: Desk, workspace: Workspace, paper: Paper) -> dict[str, str]:
     """Something of each kind that a path can name."""
-    request = intake.open_request(workspace, Ask(subjects=(PEOPLE[0],)))["request"]
+    request = intake.open_request(workspace, ErasureRequest(subjects=(PEOPLE[0],)))["request"]
     intake.approve(workspace, request)
-    batch.run(workspace, batch.Chosen(ids=(request,)), Progress(quiet=True))
+    scheduler.run(workspace, scheduler.QueueSelection(ids=(request,)), Progress(quiet=True))
     return {
         "request_id": request,
-        "job_id": jobs.submit(workspace, jobs.RUN, {"requests": [request]}, "ann").id,
+        "job_id": job_store.submit(workspace, job_store.RUN, {"requests": [request]}, "ann").id,
         "ref": "m",
         "index": "0",
     }

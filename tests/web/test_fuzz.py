@@ -21,11 +21,12 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.python import asgi
 from schemathesis.specs.openapi import checks as answers
 
+from expunge.erasure import intake, scheduler
+from expunge.erasure.scope import ErasureRequest
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.steps.scoping import Ask
-from expunge.web import jobs, passwords
-from expunge.web.roles import Role
+from expunge.web.auth import passwords
+from expunge.web.auth.roles import Role
+from expunge.web.jobs import job_store
 from expunge.workspace import Workspace
 
 CHECKS: list[Any] = [
@@ -44,13 +45,15 @@ class World:
     """A desk with something of each kind in it, over models of paper, and what a path can name."""
 
     def __init__(self, workspace: Workspace) -> None:
-        requests = [intake.open_request(workspace, Ask(subjects=(p,)))["request"] for p in PEOPLE[:3]]
+        requests = [
+            intake.open_request(workspace, ErasureRequest(subjects=(p,)))["request"] for p in PEOPLE[:3]
+        ]
         for request in requests[1:]:
             intake.approve(workspace, request)
-        batch.run(workspace, batch.Chosen(ids=(requests[2],)), Progress(quiet=True))
-        job = jobs.submit(workspace, jobs.RUN, {"requests": requests[1:2]}, "ann")
+        scheduler.run(workspace, scheduler.QueueSelection(ids=(requests[2],)), Progress(quiet=True))
+        job = job_store.submit(workspace, job_store.RUN, {"requests": requests[1:2]}, "ann")
         with workspace.session(write=True) as session:
-            jobs.finish(session, job.id, workspace.clock(), {"requests": []})
+            job_store.finish(session, job.id, workspace.clock(), {"requests": []})
         self.desk = Desk(workspace)
         for name in ("ann", "bob"):
             self.desk.account(name, Role.ADMIN)

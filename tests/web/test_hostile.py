@@ -14,10 +14,10 @@ from desk_kit import Desk
 from PIL import Image
 from requests_kit import add_people
 
-from expunge.catalog.datasets import add_version
+from expunge.catalog.dataset_store import add_version
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.errors import InputError
-from expunge.web.roles import Role
+from expunge.web.auth.roles import Role
 from expunge.web.server import check_safe
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
@@ -260,7 +260,7 @@ def test_beyond_the_loopback_only_with_tls_and_an_account(workspace: Workspace) 
 
 @pytest.mark.parametrize("name", ["https://x.org", "x.org:443", "x_y", "", "-x", "x/", "a b"])
 def test_a_terminators_name_is_a_name(name: str) -> None:
-    with pytest.raises(InputError, match="no host name"):
+    with pytest.raises(InputError, match="not a host name"):
         ServerSettings(behind_tls=name)
 
 

@@ -17,13 +17,13 @@ import pytest
 from desk_kit import Desk
 from requests_kit import PEOPLE
 
+from expunge.erasure import intake
+from expunge.erasure.scope import ErasureRequest
 from expunge.errors import BusyError, StorageError
-from expunge.queue import intake
-from expunge.steps.scoping import Ask
-from expunge.web import jobs, supervisor, worker
-from expunge.web.api import jobs as routes
-from expunge.web.roles import Role
-from expunge.web.supervisor import Supervisor
+from expunge.web.api import jobs
+from expunge.web.auth.roles import Role
+from expunge.web.jobs import job_store, supervisor, worker
+from expunge.web.jobs.supervisor import Supervisor
 from expunge.workspace import Workspace
 
 API = "/api/v1"
@@ -38,7 +38,7 @@ def bare(workspace: Workspace) -> Workspace:
 
 def approved(workspace: Workspace, person: str) -> str:
     """A request that may run."""
-    request: str = intake.open_request(workspace, Ask(subjects=(person,)))["request"]
+    request: str = intake.open_request(workspace, ErasureRequest(subjects=(person,)))["request"]
     intake.approve(workspace, request)
     return request
 
@@ -59,11 +59,11 @@ def taken(workspace: Workspace, slot: int) -> bool:
 
 def test_a_worker_does_what_waits_and_ends(bare: Workspace) -> None:
     requests = [approved(bare, PEOPLE[i]) for i in range(2)]
-    made = [jobs.submit(bare, jobs.RUN, {"requests": [request]}, "ann") for request in requests]
-    other = jobs.submit(bare, jobs.VERIFY, {"target": requests[0], "replay": False}, "ann")
+    made = [job_store.submit(bare, job_store.RUN, {"requests": [request]}, "ann") for request in requests]
+    other = job_store.submit(bare, job_store.VERIFY, {"target": requests[0], "replay": False}, "ann")
     process = supervisor.start_worker(bare, 0)
     assert process.wait(SECONDS) == 0
-    done = [jobs.find(bare, job.id) for job in made]
+    done = [job_store.find(bare, job.id) for job in made]
     assert [job.state for job in done] == ["done", "done"]
     assert [job.attempts for job in done] == [1, 1]
     assert done[0].result == {
@@ -71,7 +71,7 @@ def test_a_worker_does_what_waits_and_ends(bare: Workspace) -> None:
         "gave_way": [],
     }
     assert intake.show(bare, requests[0])["events"][-1]["to"] == "closed"
-    assert jobs.find(bare, other.id).state == "queued", "that is for another slot"
+    assert job_store.find(bare, other.id).state == "queued", "that is for another slot"
 
 
 def test_the_server_is_killed_and_the_job_ends(bare: Workspace) -> None:
@@ -98,8 +98,8 @@ def test_the_server_is_killed_and_the_job_ends(bare: Workspace) -> None:
     until(lambda: taken(bare, 0))  # a worker began
     server.send_signal(signal.SIGKILL)
     server.wait(SECONDS)
-    until(lambda: jobs.find(bare, answer.json()["id"]).ended)
-    assert jobs.find(bare, answer.json()["id"]).state == "done"
+    until(lambda: job_store.find(bare, answer.json()["id"]).ended)
+    assert job_store.find(bare, answer.json()["id"]).state == "done"
     assert intake.show(bare, request)["state"] == "closed"
     until(lambda: not taken(bare, 0))
 
@@ -107,28 +107,28 @@ def test_the_server_is_killed_and_the_job_ends(bare: Workspace) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import expunge.pipeline
-from expunge.web import worker
+import expunge.erasure.execution
+from expunge.web.jobs import worker
 def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
-expunge.pipeline.settle = die  # after the erasure, before the certificate
+expunge.erasure.execution.close_request = die  # after the erasure, before the certificate
 worker.main(sys.argv[1:])
 """
 
 
 def test_a_worker_is_killed_and_the_next_one_finishes(bare: Workspace) -> None:
     request = approved(bare, PEOPLE[0])
-    job = jobs.submit(bare, jobs.RUN, {"requests": [request]}, "ann")
+    job = job_store.submit(bare, job_store.RUN, {"requests": [request]}, "ann")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(bare.root), "0"], timeout=SECONDS)
     assert killed.returncode == -signal.SIGKILL
-    left = jobs.find(bare, job.id)
+    left = job_store.find(bare, job.id)
     assert (left.state, left.attempts) == ("running", 1)
     assert intake.show(bare, request)["state"] == "running"
     care = Supervisor(bare)
     care.tend()
     assert len(care._children) == 1, "one worker for one job, though two slots could take it"
     assert care._children[0].wait(SECONDS) == 0
-    done = jobs.find(bare, job.id)
+    done = job_store.find(bare, job.id)
     assert (done.state, done.attempts, done.error) == ("done", 2, None)
     shown = intake.show(bare, request)
     assert shown["state"] == "closed"
@@ -138,32 +138,32 @@ def test_a_worker_is_killed_and_the_next_one_finishes(bare: Workspace) -> None:
 
 
 def test_a_job_whose_workers_die_is_given_up_with_a_reason(workspace: Workspace) -> None:
-    job = jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
-    for attempt in range(1, jobs.MOST_ATTEMPTS + 1):
+    job = job_store.submit(workspace, job_store.RUN_DUE, {}, "ann")
+    for attempt in range(1, job_store.MAX_ATTEMPTS + 1):
         with workspace.session(write=True) as session:
-            claimed = jobs.claim(session, 1, 99, workspace.clock())
+            claimed = job_store.claim(session, 1, 99, workspace.clock())
             assert claimed is not None
             assert claimed.attempts == attempt
-            assert jobs.claim(session, 0, 98, workspace.clock()) is None, "it has a worker"
+            assert job_store.claim(session, 0, 98, workspace.clock()) is None, "it has a worker"
         with workspace.session(write=True) as session:
-            jobs.take_over(session, 0, workspace.clock())  # another slot's worker has no part in it
-            assert jobs.find(workspace, job.id).state == "running"
-            jobs.take_over(session, 1, workspace.clock())
-    given_up = jobs.find(workspace, job.id)
+            job_store.recover_jobs(session, 0, workspace.clock())  # another slot's worker has no part in it
+            assert job_store.find(workspace, job.id).state == "running"
+            job_store.recover_jobs(session, 1, workspace.clock())
+    given_up = job_store.find(workspace, job.id)
     assert given_up.state == "failed"
-    assert given_up.error == jobs.GONE
+    assert given_up.error == job_store.CRASHED
 
 
 def test_each_slot_has_one_worker(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
+    job_store.submit(workspace, job_store.RUN_DUE, {}, "ann")
     monkeypatch.setattr(worker, "START_SECONDS", 0.0)
-    handle = supervisor.take(workspace, 0)
+    handle = supervisor.take_slot(workspace, 0)
     assert handle is not None
     assert worker.main([str(workspace.root), "0"]) == 0
-    assert jobs.page(workspace)[0].state == "queued"
+    assert job_store.page(workspace)[0].state == "queued"
     os.close(handle)
     assert worker.main([str(workspace.root), "0"]) == 0
-    assert jobs.page(workspace)[0].state == "done"
+    assert job_store.page(workspace)[0].state == "done"
 
 
 def test_workers_are_started_for_what_waits(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,15 +181,15 @@ def test_workers_are_started_for_what_waits(workspace: Workspace, monkeypatch: p
     care = Supervisor(workspace)
     care.tend()
     assert started == []
-    jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
-    jobs.submit(workspace, jobs.VERIFY, {"target": "m@1"}, "ann")
+    job_store.submit(workspace, job_store.RUN_DUE, {}, "ann")
+    job_store.submit(workspace, job_store.VERIFY, {"target": "m@1"}, "ann")
     care.tend()
     assert started == [0, 2]
-    jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
+    job_store.submit(workspace, job_store.RUN_DUE, {}, "ann")
     started.clear()
     care.tend()
     assert started == [0, 1, 2], "two erasures at once: the second makes a repair of the first give way"
-    handle = supervisor.take(workspace, 0)
+    handle = supervisor.take_slot(workspace, 0)
     started.clear()
     care.tend()
     assert started == [1, 2]
@@ -210,9 +210,9 @@ def test_what_another_process_holds_is_waited_for(
             raise BusyError("The model 'm' is being changed.", "", "")
         return {"fine": True}
 
-    worker.do(workspace, job, work)
+    worker.run_job(workspace, job, work)
     assert len(calls) == 3
-    assert jobs.find(workspace, job.id).result == {"fine": True}
+    assert job_store.find(workspace, job.id).result == {"fine": True}
 
 
 @pytest.mark.parametrize(
@@ -228,19 +228,19 @@ def test_how_a_job_fails_is_told(workspace: Workspace, error: Exception, told: s
     def work(*_: Any) -> dict[str, Any]:
         raise error
 
-    worker.do(workspace, job, work)
-    failed = jobs.find(workspace, job.id)
+    worker.run_job(workspace, job, work)
+    failed = job_store.find(workspace, job.id)
     assert failed.state == "failed"
     assert failed.error is not None
     assert failed.error["error"] == told
     assert "person-0" not in str(failed)
 
 
-def claimed(workspace: Workspace) -> jobs.Job:
+def claimed(workspace: Workspace) -> job_store.Job:
     """A job that this process has."""
-    jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
+    job_store.submit(workspace, job_store.RUN_DUE, {}, "ann")
     with workspace.session(write=True) as session:
-        job = jobs.claim(session, 0, os.getpid(), workspace.clock())
+        job = job_store.claim(session, 0, os.getpid(), workspace.clock())
     assert job is not None
     return job
 
@@ -252,16 +252,16 @@ def test_progress_is_written_with_the_time_left(
     job = claimed(workspace)
     seen: list[Any] = []
 
-    def work(_: Workspace, mine: jobs.Job, progress: worker.Counted) -> dict[str, Any]:
+    def work(_: Workspace, mine: job_store.Job, progress: worker.StoredProgress) -> dict[str, Any]:
         progress.say("published m@2")
         progress.begin("repairing m", 10)
         progress.add(4)
-        until(lambda: jobs.find(workspace, mine.id).progress)
-        seen.append(jobs.find(workspace, mine.id).progress)
+        until(lambda: job_store.find(workspace, mine.id).progress)
+        seen.append(job_store.find(workspace, mine.id).progress)
         progress.end()
         return {}
 
-    worker.do(workspace, job, work)
+    worker.run_job(workspace, job, work)
     told = seen[0]
     assert (told["line"], told["label"], told["done"], told["total"]) == (
         "published m@2",
@@ -285,21 +285,21 @@ def events(text: str) -> list[tuple[str, dict[str, Any]]]:
 def test_a_job_is_followed_to_its_end(
     desk: Desk, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.001)
     job = claimed(workspace)
     steps = iter(["half", "half", "end"])
-    really = jobs.find
+    really = job_store.find
 
-    def look(served: Workspace, job_id: str) -> jobs.Job:
+    def look(served: Workspace, job_id: str) -> job_store.Job:
         step = next(steps, None)
         with served.session(write=True) as session:
             if step == "half":
-                jobs.beat(session, job_id, served.clock(), {"done": 5, "total": 10})
+                job_store.record_heartbeat(session, job_id, served.clock(), {"done": 5, "total": 10})
             elif step == "end":
-                jobs.finish(session, job_id, served.clock(), {"requests": []})
+                job_store.finish(session, job_id, served.clock(), {"requests": []})
         return really(served, job_id)
 
-    monkeypatch.setattr(jobs, "find", look)
+    monkeypatch.setattr(job_store, "find", look)
     answer = desk.signed_in(Role.VIEWER).get(f"{API}/jobs/{job.id}/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
     told = events(answer.text)
@@ -309,7 +309,7 @@ def test_a_job_is_followed_to_its_end(
 
 
 def test_jobs_are_listed_in_pages(desk: Desk, workspace: Workspace) -> None:
-    made = [jobs.submit(workspace, jobs.RUN_DUE, {}, "ann").id for _ in range(5)]
+    made = [job_store.submit(workspace, job_store.RUN_DUE, {}, "ann").id for _ in range(5)]
     client = desk.signed_in(Role.VIEWER)
     whole = client.get(f"{API}/jobs").json()["items"]
     assert {job["id"] for job in whole} == set(made)
@@ -327,34 +327,34 @@ def test_jobs_are_listed_in_pages(desk: Desk, workspace: Workspace) -> None:
 def test_the_jobs_of_a_request(workspace: Workspace) -> None:
     request, other = "r-0123456789abcdef", "r-fedcba9876543210"
     mine = [
-        jobs.submit(workspace, jobs.RUN, {"requests": [other, request]}, "ann"),
-        jobs.submit(workspace, jobs.AUDIT, {"model": "m", "request": request}, "ann"),
-        jobs.submit(workspace, jobs.VERIFY, {"target": request, "replay": True}, "ann"),
+        job_store.submit(workspace, job_store.RUN, {"requests": [other, request]}, "ann"),
+        job_store.submit(workspace, job_store.AUDIT, {"model": "m", "request": request}, "ann"),
+        job_store.submit(workspace, job_store.VERIFY, {"target": request, "replay": True}, "ann"),
     ]
-    jobs.submit(workspace, jobs.RUN_DUE, {}, "ann")
-    found = jobs.of_request(workspace, request)
+    job_store.submit(workspace, job_store.RUN_DUE, {}, "ann")
+    found = job_store.of_request(workspace, request)
     assert {job.id for job in found} == {job.id for job in mine}
-    assert [job.kind for job in jobs.of_request(workspace, other)] == ["run"]
-    assert jobs.of_request(workspace, "%") == []
+    assert [job.kind for job in job_store.of_request(workspace, other)] == ["run"]
+    assert job_store.of_request(workspace, "%") == []
 
 
 def test_what_cannot_run_makes_no_job(desk: Desk, workspace: Workspace) -> None:
     engineer = desk.signed_in(Role.ENGINEER)
-    request = intake.open_request(workspace, Ask(subjects=(PEOPLE[0],)))["request"]
+    request = intake.open_request(workspace, ErasureRequest(subjects=(PEOPLE[0],)))["request"]
     for body in ({"kind": "run", "requests": [request]}, {"kind": "run", "requests": []}, {"kind": "shell"}):
         assert engineer.post(f"{API}/jobs", json=body).status_code in (409, 422)
     assert engineer.post(f"{API}/audits", json={"model": "x", "request": request}).status_code == 404
     assert engineer.post(f"{API}/verifications", json={"target": "../x"}).status_code == 422
-    assert jobs.page(workspace) == []
+    assert job_store.page(workspace) == []
 
 
 def test_a_verification_is_a_job(desk: Desk, workspace: Workspace) -> None:
     engineer = desk.signed_in(Role.ENGINEER)
     job = engineer.post(f"{API}/verifications", json={"target": "m@1", "replay": True}).json()
     with workspace.session(write=True) as session:
-        mine = jobs.claim(session, 2, os.getpid(), workspace.clock())
+        mine = job_store.claim(session, 2, os.getpid(), workspace.clock())
     assert mine is not None
-    worker.do(workspace, mine)
+    worker.run_job(workspace, mine)
     done = engineer.get(f"{API}/jobs/{job['id']}").json()
     assert done["state"] == "done"
     assert {"name": "m@1: catalog", "ok": True, "detail": "the catalog states the same digest"} in done[

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from requests_kit import PEOPLE, Paper
 
-from expunge.evidence import certificate
+from expunge.erasure import intake, scheduler
+from expunge.erasure.scope import ErasureRequest
+from expunge.evidence import certificates
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.steps.scoping import Ask
 from expunge.workspace import Workspace
 
 KIT = Path(__file__).resolve().parents[1]
@@ -22,8 +22,8 @@ import json, sys
 sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from desk_kit import CHEAP, Desk
-from expunge.web import passwords
-from expunge.web.roles import Role
+from expunge.web.auth import passwords
+from expunge.web.auth.roles import Role
 from expunge.workspace import Workspace
 passwords.HASHER = CHEAP
 desk = Desk(Workspace.open(Path(sys.argv[1])))
@@ -36,13 +36,13 @@ print(json.dumps([found, page.status_code, sorted({"torch", "ultralytics"} & set
 
 
 def test_verifying_loads_no_torch(workspace: Workspace, paper: Paper) -> None:
-    request = intake.open_request(workspace, Ask(subjects=PEOPLE[:1]))["request"]
+    request = intake.open_request(workspace, ErasureRequest(subjects=PEOPLE[:1]))["request"]
     intake.approve(workspace, request)
-    batch.run(workspace, batch.Chosen(ids=(request,)), Progress(quiet=True))
+    scheduler.run(workspace, scheduler.QueueSelection(ids=(request,)), Progress(quiet=True))
     damaged = workspace.root / paper.newest().weights
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"no weights")
-    arguments = [str(workspace.root), str(certificate.path_of(workspace, request)), str(KIT)]
+    arguments = [str(workspace.root), str(certificates.path_of(workspace, request)), str(KIT)]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CODE, *arguments], capture_output=True, text=True, check=True
     )

@@ -14,11 +14,11 @@ from requests_kit import PEOPLE, Paper
 from sqlalchemy import select
 
 from expunge.catalog.tables import DatasetRow, SampleRow
-from expunge.data.digest import file_digest
+from expunge.erasure import intake, scheduler
+from expunge.erasure.scope import ErasureRequest
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.steps.scoping import Ask
-from expunge.web.roles import Role
+from expunge.storage.digest import file_digest
+from expunge.web.auth.roles import Role
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
 
@@ -43,7 +43,7 @@ def desk(workspace: Workspace, paper: Paper, tmp_path: Path) -> Desk:
 
 @pytest.fixture
 def request_id(workspace: Workspace) -> str:
-    return str(intake.open_request(workspace, Ask(subjects=PEOPLE[:1]))["request"])
+    return str(intake.open_request(workspace, ErasureRequest(subjects=PEOPLE[:1]))["request"])
 
 
 def pairs(client: Any, request_id: str) -> Any:
@@ -72,7 +72,7 @@ def test_a_pair_is_seen_decided_and_goes(desk: Desk, workspace: Workspace, reque
         assert pairs(client, request_id)["pairs"][0]["decision"] == decision
         assert client.get(f"{at}/scope").json()["samples"] == goes
     intake.approve(workspace, request_id)
-    batch.run(workspace, batch.Chosen(ids=(request_id,)), Progress(quiet=True))
+    scheduler.run(workspace, scheduler.QueueSelection(ids=(request_id,)), Progress(quiet=True))
     assert client.post(f"{at}/lookalikes", json={**named, "decision": "same"}).status_code == 409
     assert client.get(f"{at}/lookalikes").status_code == 409
 

@@ -11,8 +11,8 @@ from requests_kit import PEOPLE
 from sqlalchemy import update
 
 from expunge.catalog.tables import RequestRow
-from expunge.queue import attempts
-from expunge.web.roles import Role
+from expunge.erasure import holds
+from expunge.web.auth.roles import Role
 from expunge.workspace import Workspace
 
 API = "/api/v1"
@@ -25,10 +25,10 @@ def test_what_a_person_must_decide_is_shown(
     request = officer.post(f"{API}/requests", json={"subjects": [PEOPLE[0]]}).json()["request"]
     assert officer.get(f"{API}/requests/{request}").json()["held"] == []
     assert "A person must decide" not in officer.get(f"/requests/{request}").text
-    hold = attempts.Held("m", (request,), "finetune", 2)
+    hold = holds.HeldModel("m", (request,), "finetune", 2)
     with workspace.session(write=True) as session:  # an audit turned its model down
         session.execute(update(RequestRow).where(RequestRow.id == request).values(state="running"))
-    for place in ("expunge.queue.attempts.held", "expunge.desk.queue.held"):
+    for place in ("expunge.erasure.holds.held", "expunge.web.queries.queue.held"):
         monkeypatch.setattr(import_module(place.rpartition(".")[0]), "held", lambda *_: {"m": hold})
     for shown in (
         officer.get(f"{API}/requests/{request}").json(),
@@ -36,5 +36,5 @@ def test_what_a_person_must_decide_is_shown(
     ):
         assert shown["held"] == [hold.as_json()]
     page = officer.get(f"/requests/{request}").text
-    assert "A person must decide how m goes on" in page
+    assert "A person must decide how to continue with m" in page
     assert "The audit did not accept" in page

@@ -11,8 +11,8 @@ from desk_kit import PASSWORD, Desk
 from requests_kit import Clock
 
 from expunge.errors import Conflict, InputError, NotFound
-from expunge.web import accounts, attempts, links, passwords, sessions
-from expunge.web.roles import PERMISSIONS, Role, may, permissions_of
+from expunge.web.auth import accounts, attempts, links, passwords, sessions
+from expunge.web.auth.roles import PERMISSIONS, Role, may, permissions_of
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
 
@@ -48,8 +48,8 @@ def test_each_role_may_what_the_one_before_may() -> None:
 
 
 def test_the_first_link_makes_the_first_admin_once(desk: Desk) -> None:
-    secret = links.first(desk.workspace, desk.settings)
-    assert links.look(desk.workspace, secret) is None, "looking does not use it up"
+    secret = links.first_admin_link(desk.workspace, desk.settings)
+    assert links.account_of_link(desk.workspace, secret) is None, "looking does not use it up"
     assert use(desk, secret, name="x y") == 422, "a name that does not fit leaves it good"
     assert use(desk, secret, name="ann", password="short") == 422
     client = desk.client()
@@ -59,25 +59,25 @@ def test_the_first_link_makes_the_first_admin_once(desk: Desk) -> None:
     assert client.get(f"{API}/me").json()["name"] == "ann", "and is signed in"
     assert use(desk, secret, name="eve") == 404
     with pytest.raises(Conflict, match="admin already"):
-        links.first(desk.workspace, desk.settings)
+        links.first_admin_link(desk.workspace, desk.settings)
     assert secret.encode() not in everything_stored(desk.workspace)
 
 
 def test_the_first_link_is_good_for_ten_minutes(desk: Desk) -> None:
-    secret = links.first(desk.workspace, desk.settings)
+    secret = links.first_admin_link(desk.workspace, desk.settings)
     clock(desk).go(minutes=10)
     assert use(desk, secret, name="ann") == 404
     assert accounts.count(desk.workspace) == 0
 
 
 def test_a_second_start_makes_the_first_link_useless(desk: Desk) -> None:
-    old, new = (links.first(desk.workspace, desk.settings) for _ in range(2))
+    old, new = (links.first_admin_link(desk.workspace, desk.settings) for _ in range(2))
     assert use(desk, old, name="eve") == 404
     assert use(desk, new, name="ann") == 201
 
 
 def test_a_link_that_was_left_over_makes_no_second_admin(desk: Desk) -> None:
-    secret = links.first(desk.workspace, desk.settings)
+    secret = links.first_admin_link(desk.workspace, desk.settings)
     desk.account("ann", Role.ADMIN)
     assert use(desk, secret, name="eve") == 409
 
@@ -91,7 +91,7 @@ def test_an_invited_person_chooses_the_password(desk: Desk) -> None:
     assert (
         desk.client().post(f"{API}/session", json={"name": "olaf", "password": PASSWORD}).status_code == 422
     )
-    assert links.look(desk.workspace, secret) == "olaf"
+    assert links.account_of_link(desk.workspace, secret) == "olaf"
     assert use(desk, secret, name="eve") == 201, "the name is the link's, whatever is sent"
     assert [a.name for a in accounts.listing(desk.workspace)] == ["a-admin", "olaf"]
     assert use(desk, secret) == 404
@@ -127,7 +127,7 @@ def test_signing_in_gives_a_new_session_whatever_cookie_came(desk: Desk) -> None
     client.cookies.set("expunge_session", "fixed-by-somebody")
     client.post(f"{API}/session", json={"name": "ann", "password": PASSWORD})
     secrets = [c.value for c in client.cookies.jar]
-    found = [s for s in secrets if s and sessions.known(desk.workspace, desk.settings, s)]
+    found = [s for s in secrets if s and sessions.find_session(desk.workspace, desk.settings, s)]
     assert len(found) == 1
     assert found != ["fixed-by-somebody"]
 
@@ -200,7 +200,7 @@ def test_guessing_is_slowed_down(desk: Desk) -> None:
 
 
 def test_one_address_cannot_try_many_names(desk: Desk) -> None:
-    for i in range(attempts.MOST_OF_ADDRESS):
+    for i in range(attempts.MAX_PER_ADDRESS):
         attempts.count(desk.workspace, f"name-{i}", "203.0.113.9")
     with pytest.raises(attempts.TooMany):
         attempts.count(desk.workspace, "name-1", "203.0.113.9")
@@ -208,7 +208,7 @@ def test_one_address_cannot_try_many_names(desk: Desk) -> None:
 
 
 def test_many_addresses_cannot_try_one_name_for_ever(desk: Desk) -> None:
-    for i in range(attempts.MOST_OF_ACCOUNT):
+    for i in range(attempts.MAX_PER_ACCOUNT):
         attempts.count(desk.workspace, "ann", f"203.0.113.{i}")
     with pytest.raises(attempts.TooMany):
         attempts.count(desk.workspace, "ann", "198.51.100.1")
@@ -221,10 +221,10 @@ def test_passwords_are_hashed(desk: Desk) -> None:
     stored = everything_stored(desk.workspace)
     assert PASSWORD.encode() not in stored
     assert b"$argon2id$" in stored
-    with pytest.raises(InputError, match="does not fit"):
-        passwords.hashed("x" * 11)
-    assert not passwords.holds(None, PASSWORD)
-    assert not passwords.holds("not a hash", PASSWORD)
+    with pytest.raises(InputError, match="wrong length"):
+        passwords.hash_password("x" * 11)
+    assert not passwords.verify_password(None, PASSWORD)
+    assert not passwords.verify_password("not a hash", PASSWORD)
 
 
 def test_a_new_password_ends_the_other_sessions(desk: Desk) -> None:
@@ -279,7 +279,7 @@ def test_links_of_unknown_accounts(desk: Desk) -> None:
     with pytest.raises(NotFound):
         links.invite(desk.workspace, desk.settings, "nobody")
     with pytest.raises(NotFound):
-        links.look(desk.workspace, "guess")
+        links.account_of_link(desk.workspace, "guess")
 
 
 def test_first_link_lifetime_is_ten_minutes() -> None:

@@ -15,10 +15,10 @@ from requests_kit import PEOPLE, START, Paper, add_people
 from sqlalchemy import insert, text
 from web.pages.reading import words
 
-from expunge import desk as shown
 from expunge.catalog.tables import DUE_AT, IS_CLOSED, RequestRow
-from expunge.web import jobs, worker
-from expunge.web.roles import Role
+from expunge.web import queries
+from expunge.web.auth.roles import Role
+from expunge.web.jobs import job_store, worker
 from expunge.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -26,14 +26,14 @@ __all__ = ["server", "url", "workspace"]
 API = "/api/v1"
 
 
-def done_by_a_worker(workspace: Workspace, job_id: str) -> jobs.Job:
+def done_by_a_worker(workspace: Workspace, job_id: str) -> job_store.Job:
     """Let a worker of this process do a job that waits: models of paper are no other's."""
     with workspace.session(write=True) as session:
-        job = jobs.claim(session, 0, 1, workspace.clock())
+        job = job_store.claim(session, 0, 1, workspace.clock())
     assert job is not None
     assert job.id == job_id
-    worker.do(workspace, job)
-    return jobs.find(workspace, job_id)
+    worker.run_job(workspace, job)
+    return job_store.find(workspace, job_id)
 
 
 def test_the_way_of_a_request(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +103,14 @@ def test_the_queue_in_pages(workspace: Workspace) -> None:
     rows.sort(key=lambda r: (r["state"] == "closed", r["due"] or r["received"], r["id"]))
     found, cursor = [], None
     while True:
-        page = shown.queue(workspace, limit=150, cursor=cursor)
+        page = queries.queue(workspace, limit=150, cursor=cursor)
         found += [item["request"] for item in page.items]
         if (cursor := page.next) is None:
             break
     assert found == [row["id"] for row in rows]
-    assert shown.queue(workspace, dataset="shop", overdue=True).total == shown.late(workspace) > 0
+    assert (
+        queries.queue(workspace, dataset="shop", overdue=True).total == queries.count_overdue(workspace) > 0
+    )
     with workspace._engine.connect() as connection:
         connection.execute(text("ANALYZE request"))
         query = f"SELECT id FROM request WHERE {IS_CLOSED} = 0 ORDER BY {DUE_AT}, id LIMIT 26"

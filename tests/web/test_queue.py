@@ -13,13 +13,13 @@ from desk_kit import Desk
 from requests_kit import START
 from sqlalchemy import event, insert, text
 
-from expunge import desk as shown
 from expunge.catalog.states import State
 from expunge.catalog.tables import RequestRow
-from expunge.desk import pages
-from expunge.desk.queue import PENDING
-from expunge.web.pages import queue as page
-from expunge.web.roles import Role
+from expunge.web import queries
+from expunge.web.auth.roles import Role
+from expunge.web.pages import queue
+from expunge.web.queries import pages
+from expunge.web.queries.queue import PENDING
 from expunge.workspace import Workspace
 
 MANY = 300
@@ -59,7 +59,7 @@ def walked(workspace: Workspace, limit: int, **asked: Any) -> list[str]:
     """The ids of all pages, each asked for with the cursor of the one before."""
     found, cursor = [], None
     while True:
-        part = shown.queue(workspace, limit=limit, cursor=cursor, **asked)
+        part = queries.queue(workspace, limit=limit, cursor=cursor, **asked)
         found += [item["request"] for item in part.items]
         if part.next is None:
             assert part.total == len(found)
@@ -86,7 +86,7 @@ def test_what_is_late(workspace: Workspace, crowded: list[dict[str, Any]]) -> No
     late = [r for r in crowded if (r["due"] or r["received"]) < START and r["state"] in list(PENDING)]
     assert late
     assert walked(workspace, 20, overdue=True) == sorted_slowly(late)
-    assert shown.late(workspace) == shown.counts(workspace)["overdue"] == len(late)
+    assert queries.count_overdue(workspace) == queries.counts(workspace)["overdue"] == len(late)
     assert walked(workspace, 20, overdue=True, states=["closed"]) == []
 
 
@@ -132,7 +132,7 @@ AFTER = pages.encode([0, datetime(2026, 1, 20, tzinfo=UTC).replace(tzinfo=None).
 def test_a_page_sorts_and_reads_no_more_than_it_shows(
     workspace: Workspace, crowded: list[dict[str, Any]], asked: list[tuple[str, Any]], wanted: dict[str, Any]
 ) -> None:
-    shown.queue(workspace, limit=5, **wanted)
+    queries.queue(workspace, limit=5, **wanted)
     found = plans(workspace, asked)
     assert any("request_queue" in step for step in found), found
     assert not any("B-TREE" in step for step in found), found
@@ -146,15 +146,15 @@ def test_without_the_index_it_would_sort(
     """The control."""
     with workspace._engine.begin() as connection:
         connection.execute(text("DROP INDEX request_queue"))
-    shown.queue(workspace, limit=5)
+    queries.queue(workspace, limit=5)
     assert any("B-TREE" in step for step in plans(workspace, asked))
 
 
 def test_savings_of_very_many_are_not_worked_out_for_a_page(
     workspace: Workspace, crowded: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "MOST_WAITING", 3)
-    monkeypatch.setattr(page, "waiting", lambda _: pytest.fail("it was worked out"))
+    monkeypatch.setattr(queue, "MOST_WAITING", 3)
+    monkeypatch.setattr(queue, "waiting_costs", lambda _: pytest.fail("it was worked out"))
     answer = Desk(workspace).signed_in(Role.VIEWER).get("/requests/savings")
     several = sum(row["state"] in ("scoped", "approved") for row in crowded)
     assert f"{several} requests wait." in answer.text

@@ -11,11 +11,11 @@ from desk_kit import Desk
 from requests_kit import PEOPLE, Paper
 from sqlalchemy import event
 
-from expunge.catalog.models import get_request
-from expunge.queue import intake
-from expunge.steps.scoping import Ask
-from expunge.web import jobs, worker
-from expunge.web.roles import Role
+from expunge.catalog.model_store import get_request
+from expunge.erasure import intake
+from expunge.erasure.scope import ErasureRequest
+from expunge.web.auth.roles import Role
+from expunge.web.jobs import job_store, worker
 from expunge.workspace import Workspace
 
 API = "/api/v1"
@@ -29,13 +29,13 @@ def file(client: Any, *people: str, **more: Any) -> dict[str, Any]:
     return found
 
 
-def work(workspace: Workspace, slot: int = 0) -> jobs.Job:
+def work(workspace: Workspace, slot: int = 0) -> job_store.Job:
     """Do the oldest job of a slot in this process."""
     with workspace.session(write=True) as session:
-        job = jobs.claim(session, slot, 1, workspace.clock())
+        job = job_store.claim(session, slot, 1, workspace.clock())
     assert job is not None
-    worker.do(workspace, job)
-    return jobs.find(workspace, job.id)
+    worker.run_job(workspace, job)
+    return job_store.find(workspace, job.id)
 
 
 def test_from_filing_to_the_certificate(desk: Desk, workspace: Workspace) -> None:
@@ -169,7 +169,7 @@ def test_an_idempotency_key_starts_work_once(desk: Desk, workspace: Workspace) -
     assert starts[0] == starts[1]
     other = engineer.post(f"{API}/jobs", json={"kind": "run-due"}, headers=headers)
     assert other.status_code == 409
-    assert len(jobs.page(workspace)) == 1
+    assert len(job_store.page(workspace)) == 1
 
 
 def test_what_was_erased_before_is_told(desk: Desk, workspace: Workspace) -> None:
@@ -254,7 +254,7 @@ def test_pages_hold_every_request_once_in_their_order(desk: Desk, workspace: Wor
     for i, person in enumerate(PEOPLE):
         intake.open_request(
             workspace,
-            Ask(subjects=(person,)),
+            ErasureRequest(subjects=(person,)),
             intake.Opening(received=f"2026-01-{10 + i % 3:02d}", actor="x"),
         )
     client = desk.signed_in(Role.OFFICER)
@@ -374,8 +374,8 @@ def test_a_longer_page_takes_no_more_questions(desk: Desk, workspace: Workspace,
     numbers = []
     for known, limit in ((1, 1), (8, 200)):
         for person in PEOPLE[len(workspace.query("SELECT id FROM request")) : known]:
-            request = intake.open_request(workspace, Ask(subjects=(person,)))["request"]
-            jobs.submit(workspace, jobs.RUN, {"requests": [request]}, "x")
+            request = intake.open_request(workspace, ErasureRequest(subjects=(person,)))["request"]
+            job_store.submit(workspace, job_store.RUN, {"requests": [request]}, "x")
         client.get(API + path.format(limit))
         asked.clear()
         assert client.get(API + path.format(limit)).status_code == 200

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 from desk_kit import PASSWORD, Desk
 
-from expunge.cli import serve as command
+from expunge.cli import serve
 from expunge.errors import InputError, NotFound
-from expunge.web import accounts, links, server
-from expunge.web.roles import Role
+from expunge.web import server
+from expunge.web.auth import accounts, links
+from expunge.web.auth.roles import Role
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
 
@@ -35,7 +36,7 @@ def test_the_first_link_is_printed_until_there_is_an_admin(workspace: Workspace,
     assert "within 10 minutes" in said[1]
     address, _, secret = said[2].strip().partition("/link/")
     assert said[0].endswith(address)
-    links.use(workspace, secret, PASSWORD, "ann")
+    links.use_link(workspace, secret, PASSWORD, "ann")
     said.clear()
     server.run(workspace, ServerSettings(port=0, workers=False), said.append)
     assert len(said) == 1
@@ -45,7 +46,7 @@ def test_a_link_for_somebody_who_lost_the_password(workspace: Workspace, said: l
     settings = ServerSettings(port=0, workers=False)
     Desk(workspace).account("ann", Role.ADMIN)
     server.run(workspace, settings, said.append, "ann")
-    links.use(workspace, said[-1].rpartition("/")[2], "another good password")
+    links.use_link(workspace, said[-1].rpartition("/")[2], "another good password")
     assert accounts.check_password(workspace, "ann", "another good password", "here").name == "ann"
     with pytest.raises(NotFound):
         server.run(workspace, settings, said.append, "nobody")
@@ -55,7 +56,7 @@ def test_a_port_that_is_taken(workspace: Workspace, said: list[str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(InputError, match="cannot be listened on"):
+        with pytest.raises(InputError, match="cannot listen on"):
             server.run(workspace, ServerSettings(port=other.getsockname()[1], workers=False), said.append)
     assert said == [], "no link is printed that nobody could open"
 
@@ -66,9 +67,9 @@ def test_it_says_how_to_install_what_is_missing(monkeypatch: pytest.MonkeyPatch)
     def find(name: str, *rest: Any) -> Any:
         return None if name == "argon2" else really(name, *rest)
 
-    monkeypatch.setattr(command, "find_spec", find)
+    monkeypatch.setattr(serve, "find_spec", find)
     with pytest.raises(InputError, match="not installed") as error:
-        CliRunner().invoke(command.serve, [], catch_exceptions=False, standalone_mode=False)
+        CliRunner().invoke(serve.serve, [], catch_exceptions=False, standalone_mode=False)
     assert "expunge[serve]" in error.value.next_step
     assert "argon2" in error.value.why
 

@@ -14,11 +14,12 @@ from fastapi import Depends
 from requests_kit import Clock
 from starlette.responses import StreamingResponse
 
-from expunge import desk as reading
-from expunge.web import accounts, guard, jobs, sessions, tokens
-from expunge.web.api import jobs as routes
-from expunge.web.roles import Role
-from expunge.web.security import Identity, allowed
+from expunge.web import guard, queries
+from expunge.web.api import jobs
+from expunge.web.auth import accounts, sessions, tokens
+from expunge.web.auth.access import Identity, allowed
+from expunge.web.auth.roles import Role
+from expunge.web.jobs import job_store
 from expunge.workspace import Workspace
 
 API, WHO = "/api/v1", "bea"
@@ -95,25 +96,25 @@ ENDINGS: dict[str, tuple[str, Callable[[Reader], None]]] = {
 
 def follow(who: Reader, monkeypatch: pytest.MonkeyPatch, end: Callable[[Reader], None] | None) -> str:
     """Follow a job that goes on after the reader's right ended; returns what was told."""
-    monkeypatch.setattr(routes, "LOOK_SECONDS", 0.001)
-    jobs.submit(who.workspace, jobs.RUN_DUE, {}, "ann")
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.001)
+    job_store.submit(who.workspace, job_store.RUN_DUE, {}, "ann")
     with who.workspace.session(write=True) as session:
-        job = jobs.claim(session, 0, os.getpid(), who.workspace.clock())
+        job = job_store.claim(session, 0, os.getpid(), who.workspace.clock())
     assert job is not None
-    looks, really = iter(range(100)), jobs.find
+    looks, really = iter(range(100)), job_store.find
 
-    def look(served: Workspace, job_id: str) -> jobs.Job:
+    def look(served: Workspace, job_id: str) -> job_store.Job:
         number, found = next(looks), really(served, job_id)
         if number == 1 and end is not None:
             end(who)
         with served.session(write=True) as session:
             if number == 1:
-                jobs.beat(session, job_id, served.clock(), {"line": "later"})
+                job_store.record_heartbeat(session, job_id, served.clock(), {"line": "later"})
             elif number == 4:
-                jobs.finish(session, job_id, served.clock(), {"requests": []})
+                job_store.finish(session, job_id, served.clock(), {"requests": []})
         return found
 
-    monkeypatch.setattr(jobs, "find", look)
+    monkeypatch.setattr(job_store, "find", look)
     answer = who.client.get(f"{API}/jobs/{job.id}/events")
     assert answer.status_code == 200
     return str(answer.text)
@@ -158,7 +159,7 @@ def test_a_slow_answer_is_withheld(desk: Desk, name: str, monkeypatch: pytest.Mo
     """The right ended while a page or an object was made."""
     monkeypatch.setattr(guard, "RECHECK_SECONDS", 0.0)
     via, end = ENDINGS[name]
-    who, really, slow = reader(desk, via), reading.log_page, []
+    who, really, slow = reader(desk, via), queries.log_page, []
 
     def log_page(*args: Any, **named: Any) -> Any:
         found = really(*args, **named)
@@ -166,7 +167,7 @@ def test_a_slow_answer_is_withheld(desk: Desk, name: str, monkeypatch: pytest.Mo
             end(who)
         return found
 
-    monkeypatch.setattr(reading, "log_page", log_page)
+    monkeypatch.setattr(queries, "log_page", log_page)
     path = "/log" if via == "cookie" else f"{API}/log"
     before = who.client.get(path)
     assert before.status_code == 200

@@ -9,7 +9,7 @@ import pytest
 from desk_kit import Desk
 from requests_kit import PEOPLE, Clock
 
-from expunge.web.roles import Role
+from expunge.web.auth.roles import Role
 
 API = "/api/v1"
 

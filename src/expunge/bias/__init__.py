@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which groups a model serves worse, and which training data does the harm."""
+"""Measure how well a model serves each group, and find the training data that harms it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a table of groups of its own: by sample, by subject, by pair of both, or by box."""
+"""Read a separate table of groups: by sample, by subject, by pair of both, or by box."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 
 from expunge.bias.groups import Attributes
 from expunge.errors import InputError
-from expunge.user_files import open_text
+from expunge.storage.user_files import open_text
 
 KEYS = (("sample", "subject"), ("sample", "box"), ("sample",), ("subject",))
 
 
 def read_groups(path: Path) -> Attributes:
-    """Read a CSV file with the header ``sample|subject|sample,subject|sample,box`` and then the columns.
+    """Return the attributes in a CSV file.
 
-    ``box`` is the box's place, from 1, among the boxes of the sample's label file. An empty field is a
-    missing value. No message repeats a value: lines are told by their number.
+    Its header starts with ``sample``, ``subject``, ``sample,subject`` or ``sample,box``, followed by the
+    columns. ``box`` is the box's place, from 1, in the sample's label file. An empty field means no value.
+    Messages name the line, never a value.
 
     Raises:
-        InputError: If it cannot be read, has another header, or says of one thing two things.
+        InputError: If it cannot be read, has a wrong header, or has two rows for one key.
     """
     try:
         with open_text(path) as file:
@@ -31,7 +32,7 @@ def read_groups(path: Path) -> Attributes:
             if not keys or not columns or "" in header or len(set(header)) != len(header):
                 raise InputError(
                     f"{path} has the wrong header.",
-                    "It is to be sample or subject (or sample,subject or sample,box), and then the columns.",
+                    "It starts with sample, subject, sample,subject or sample,box, and the columns follow.",
                     "Correct the header.",
                 )
             found: dict[tuple[str, ...], dict[str, str]] = {}
@@ -43,7 +44,7 @@ def read_groups(path: Path) -> Attributes:
             f"{path} cannot be read.", type(error).__name__, "Give a CSV file in UTF-8."
         ) from error
     if not found:
-        raise InputError(f"{path} says nothing.", "It has a header, and no rows.", "Add rows.")
+        raise InputError(f"{path} is empty.", "It has a header and no rows.", "Add rows.")
     named = tuple(columns)
     if keys == ("sample", "subject"):
         return Attributes(named, pairs={(k[0], k[1]): v for k, v in found.items()})
@@ -71,10 +72,10 @@ def _add(
         for name, field in zip(keys, row, strict=False)
     )
     if "" in key:
-        raise InputError(f"{where}: it does not say of what it speaks.", "", "Correct or remove the row.")
+        raise InputError(f"{where}: the key is empty.", "", "Correct or remove the row.")
     if "box" in keys:
         if not (key[1].isascii() and key[1].isdigit() and 1 <= len(key[1]) <= 9 and int(key[1])):
-            raise InputError(f"{where}: the box is no number.", "Boxes count from 1.", "Correct the row.")
+            raise InputError(f"{where}: the box is not a number.", "Boxes count from 1.", "Correct the row.")
         key = (key[0], str(int(key[1])))
     if key in found:
         raise InputError(f"{where}: the same key a second time.", "Each has one row.", "Remove one of them.")

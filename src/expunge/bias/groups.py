@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups of samples, or of boxes, from what is known of samples and of the people in them.
+"""Group samples or boxes by the attributes of samples and of the people in them.
 
-Values are sensitive personal data. They are never in an error, and not in what these objects print of
-themselves; whoever asked for a figure by group gets them as the names of the groups.
+Values are sensitive personal data. They appear in no error message and in no ``repr``; results by group have
+them as names of the groups.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from expunge.data.types import Sample
 from expunge.errors import InputError
 
 MISSING = "(missing)"
-"""The group of which a column says nothing."""
+"""The group of samples without a value."""
 MIXED = "(mixed)"
-"""The group of samples that show people of different groups."""
+"""The group of samples whose people have different values."""
 APART = (MISSING, MIXED)
 AND = " & "
 MINIMUM = 10
-"""Subjects (samples, where there are no subjects) below which a group gets no figure."""
+"""Minimum of subjects (samples, if there are no subjects) for a figure."""
 
 Values = Mapping[str, str]
 Key = TypeVar("Key")
@@ -32,14 +32,14 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Attributes:
-    """What is known, by column.
+    """Attributes of samples, subjects and boxes: values by column.
 
     Attributes:
         columns: The columns, in the order of their table.
-        pairs: By sample's path and subject: what ``subjects.csv`` says of the pair.
-        samples: By sample's path.
-        subjects: By subject's id.
-        boxes: By sample's path and the box's place (from 1) among the boxes of its label file.
+        pairs: Values in ``subjects.csv``, by sample path and subject.
+        samples: Values by sample path.
+        subjects: Values by subject id.
+        boxes: Values by sample path and the box's place (from 1) in its label file.
     """
 
     columns: tuple[str, ...]
@@ -49,7 +49,7 @@ class Attributes:
     boxes: Mapping[tuple[str, int], Values] = field(default_factory=dict, repr=False)
 
     def of_sample(self, sample: Sample, column: str) -> str:
-        """Return a sample's value: its own, or that of all people in it; else MIXED or MISSING."""
+        """Return a sample's value: its own, or the common value of its people; else MIXED or MISSING."""
         own = self.samples.get(sample.path, {}).get(column)
         if own:
             return own
@@ -62,20 +62,20 @@ class Attributes:
         return next(iter(values), "") or MISSING
 
     def of_box(self, sample: Sample, number: int, column: str) -> str:
-        """Return a box's value: its own, or that of its sample."""
+        """Return a box's value: its own, or its sample's."""
         own = self.boxes.get((sample.path, number), {}).get(column)
         return own or self.of_sample(sample, column)
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Which group each of N things is in.
+    """The groups of N units (samples or boxes).
 
     Attributes:
-        columns: What they are grouped by.
-        names: Of the groups, sorted; those of unknown or mixed values last.
-        index: (N,) the group's number.
-        apart: Numbers of the groups in which a value is missing or mixed: shown, and compared with none.
+        columns: The columns of the grouping.
+        names: Names of the groups, sorted; groups with missing or mixed values last.
+        index: (N,) number of each unit's group.
+        apart: Numbers of the groups with missing or mixed values; they are reported but not compared.
     """
 
     columns: tuple[str, ...]
@@ -84,36 +84,36 @@ class Groups:
     apart: frozenset[int]
 
     def __len__(self) -> int:
-        """Return the number of things."""
+        """Return the number of units."""
         return len(self.index)
 
     def number(self, name: str) -> int:
         """Return a group's number.
 
         Raises:
-            InputError: If nothing is in such a group. The message names no other group.
+            InputError: If there is no such group. The message names no other group.
         """
         if name not in self.names:
             raise InputError(
                 "There is no such group.",
-                f"No sample that was looked at has that value of {' and '.join(self.columns)}.",
+                f"No validation sample has that value of {' and '.join(self.columns)}.",
                 "See the groups with: expunge bias measure",
             )
         return self.names.index(name)
 
     def members(self, number: int) -> NDArray[np.int64]:
-        """Return the places of those in a group."""
+        """Return the indices of a group's units."""
         return np.flatnonzero(self.index == number)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is known of a group.
+    """The size of a group.
 
     Attributes:
-        things: How many samples (or boxes).
-        subjects: How many different people are in them.
-        units: What may be drawn independently: the people, and every thing that shows nobody.
+        things: Number of samples (or boxes).
+        subjects: Number of different people in them.
+        units: Number of independent units: the people, and the samples without a person.
     """
 
     things: int
@@ -122,7 +122,7 @@ class Size:
 
     @property
     def word(self) -> str:
-        """What the units are."""
+        """Word for the units."""
         return "subjects" if self.subjects else "samples"
 
 
@@ -142,10 +142,10 @@ def group_boxes(
     """Group the boxes of samples.
 
     Args:
-        samples: Whose boxes.
-        boxes: (len(samples),) how many boxes each has.
-        attributes: What is known.
-        columns: One, or several for their combinations.
+        samples: The samples.
+        boxes: (len(samples),) number of boxes of each.
+        attributes: Attributes of samples, subjects and boxes.
+        columns: One column, or several for their combinations.
 
     Returns:
         The groups of all boxes, sample by sample, in the order of the label files.
@@ -163,10 +163,10 @@ def group_boxes(
 
 
 def check_columns(attributes: Attributes, columns: Sequence[str]) -> None:
-    """Raise an error unless these are columns to group by.
+    """Raise InputError unless these are known, different columns.
 
     Raises:
-        InputError: If not.
+        InputError: If no column is named, one is named twice, or one is unknown.
     """
     if not columns or len(set(columns)) != len(columns):
         raise InputError(
@@ -182,11 +182,11 @@ def check_columns(attributes: Attributes, columns: Sequence[str]) -> None:
 
 
 def sizes(groups: Groups, samples: Sequence[Sample]) -> list[Size]:
-    """Return the size of every group.
+    """Return the size of each group.
 
     Args:
-        groups: Of N things.
-        samples: (N,) the sample of each; of boxes, the sample that each is in.
+        groups: Groups of N units.
+        samples: (N,) the sample of each unit.
     """
     found = []
     for number in range(len(groups.names)):
@@ -198,17 +198,17 @@ def sizes(groups: Groups, samples: Sequence[Sample]) -> list[Size]:
 
 
 def large_enough(groups: Groups, found: Sequence[Size], minimum: int = MINIMUM) -> list[int]:
-    """Return the numbers of the groups that are compared: large enough, and with known values."""
+    """Return the numbers of the groups to compare: large enough, and with known values."""
     return [g for g, size in enumerate(found) if g not in groups.apart and size.units >= minimum]
 
 
 def too_small(size: Size, minimum: int) -> str:
-    """Return the sentence that stands in place of a figure."""
-    return f"no figure: it has fewer than {minimum} {size.word}, which say too little and may tell of people"
+    """Return the sentence that replaces the figure of a small group."""
+    return f"no figure: it has fewer than {minimum} {size.word}, too few for a figure that identifies nobody"
 
 
 def merged(first: Attributes, second: Attributes) -> Attributes:
-    """Return both together; where both know something, ``second`` does."""
+    """Return both merged; ``second`` takes precedence."""
     columns = tuple(dict.fromkeys([*first.columns, *second.columns]))
     return Attributes(
         columns,

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inserts very many rows: SQLAlchemy would take longer to prepare each than the database to store it."""
+"""Bulk statements that bypass SQLAlchemy's per-row cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Table, insert, text
 from sqlalchemy.orm import Session
 
 CACHE_KIB = 1 << 16
+CHUNK = 500
+Key = TypeVar("Key", int, str)
 
 
-def give_room(session: Session) -> None:
-    """Let SQLite keep more pages on this connection: with 2 MiB it writes large indices again and again."""
+def enlarge_cache(session: Session) -> None:
+    """Enlarge SQLite's page cache on this connection; with the default 2 MiB, large indices are rewritten."""
     if session.connection().dialect.name == "sqlite":
         session.execute(text(f"PRAGMA cache_size = -{CACHE_KIB}"))
 
@@ -21,13 +23,16 @@ def give_room(session: Session) -> None:
 def insert_rows(
     session: Session, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Insert rows as they are: values go to the database's driver without any conversion.
+    """Insert rows without type conversion: values go to the database driver as they are.
 
     Args:
         session: A session on the catalog.
-        table: Where to.
-        columns: Names in the table's order; numbers, text, bytes and truth values only. The others are NULL.
+        table: The table.
+        columns: Column names in the table's order; only numbers, text, bytes and booleans. Others are NULL.
         rows: Values in the order of the columns.
+
+    Raises:
+        ValueError: If the columns are not in the table's order.
     """
     if not rows:
         return
@@ -36,3 +41,10 @@ def insert_rows(
     if statement.positiontup != list(columns):
         raise ValueError("columns must be given in the table's order")
     connection.exec_driver_sql(str(statement), list(rows))
+
+
+def in_chunks(values: Iterable[Key]) -> Iterator[list[Key]]:
+    """Yield the values, sorted, in lists small enough for one statement."""
+    pending = sorted(values)
+    for start in range(0, len(pending), CHUNK):
+        yield pending[start : start + CHUNK]

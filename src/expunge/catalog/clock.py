@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The legal clock of a request, as pure functions: what is due when, under which rule. No legal advice.
+"""Legal deadlines of a request, as pure functions. This is not legal advice.
 
-Periods are reckoned as Regulation (EEC, Euratom) No 1182/71, article 3 does: the day of receipt does not
-count; a period of months ends with the last hour of the day that has the same number, or of the month's last
-day where there is none. GDPR article 12(3): an answer within one month of receipt, extendable by two further
-months, which is told with reasons within the first; article 12(4): a refusal is told within one month.
+Periods follow Regulation (EEC, Euratom) No 1182/71, article 3: the day of receipt does not count. A period of
+months ends with the last hour of the day with the same number, or of the last day of a shorter month. GDPR
+article 12(3): the controller answers within one month of receipt, extendable by two further months; the
+extension and its reasons must be communicated within the first month. Article 12(4): a refusal must be
+communicated within one month.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from expunge.errors import InputError
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What the law gives, and what the house adds; every value may be set in the workspace.
+class DeadlineRules:
+    """Statutory periods and in-house margins. Each value can be set in the workspace's settings.
 
     Attributes:
-        months: Within how many months of receipt a request is answered.
-        extension_months: By how many further months that may be put off at most.
-        lead_days: So many days before its due date a request must be executed.
-        reminder_days: So many days before its due date somebody is reminded.
+        months: Period for an answer, in months from receipt.
+        extension_months: Longest extension, in months.
+        lead_days: Days before the due date by which a request must be executed.
+        reminder_days: Days before the due date on which reminders are sent.
         zone: Name of the time zone in which days end.
-        roll_to_working_day: A period that would end on a Saturday, a Sunday or a holiday ends with the next
-            working day (Regulation 1182/71, article 3(4)). Off: the earlier day, the stricter reading.
-        holidays: Days on which nobody works.
-        tolerance_minutes: By how much a machine's clock may go back before somebody is asked about it.
+        roll_to_working_day: Move a period's end from a Saturday, Sunday or holiday to the next working day
+            (Regulation 1182/71, article 3(4)). If false, the earlier day counts, the stricter reading.
+        holidays: Public holidays.
+        tolerance_minutes: How far the machine's clock may go backwards before requests are refused.
     """
 
     months: int = 1
@@ -44,7 +45,7 @@ class Rules:
     tolerance_minutes: int = 5
 
 
-DEFAULTS = Rules()
+DEFAULTS = DeadlineRules()
 
 
 def add_months(day: date, months: int) -> date:
@@ -54,56 +55,56 @@ def add_months(day: date, months: int) -> date:
     return date(day.year + years, month + 1, min(day.day, last))
 
 
-def due(received: datetime, rules: Rules = DEFAULTS, extended_by: int = 0) -> datetime:
-    """Return the last moment at which a request can be answered in time, in UTC.
+def due(received: datetime, rules: DeadlineRules = DEFAULTS, extended_by: int = 0) -> datetime:
+    """Return the deadline for the answer to a request, in UTC.
 
     Args:
-        received: When the request came.
-        rules: The rules.
-        extended_by: Further months, counted like the first from the day of receipt.
+        received: Time of receipt.
+        rules: Deadline rules.
+        extended_by: Extension in months, counted from the day of receipt like the first.
     """
     day = add_months(local_day(received, rules), rules.months + extended_by)
-    return end_of(_working(day, rules), rules)
+    return end_of(_working_day(day, rules), rules)
 
 
-def notice_due(received: datetime, rules: Rules = DEFAULTS) -> datetime:
-    """Return until when an extension (12(3)) or a refusal (12(4)) must have been told; in UTC."""
+def notice_due(received: datetime, rules: DeadlineRules = DEFAULTS) -> datetime:
+    """Return the deadline for communicating an extension (12(3)) or a refusal (12(4)), in UTC."""
     return due(received, rules)
 
 
-def must_run_by(deadline: datetime, rules: Rules = DEFAULTS) -> datetime:
-    """Return when a request must be executed, for its evidence to be there before the deadline; in UTC."""
+def must_run_by(deadline: datetime, rules: DeadlineRules = DEFAULTS) -> datetime:
+    """Return the latest time for executing a request with its evidence in time for the deadline, in UTC."""
     return end_of(local_day(deadline, rules) - timedelta(days=rules.lead_days), rules)
 
 
-def pressing(deadline: datetime, at: datetime, rules: Rules = DEFAULTS) -> bool:
-    """Whether what is due then has to be executed now: its last day for that has come."""
+def must_run_now(deadline: datetime, at: datetime, rules: DeadlineRules = DEFAULTS) -> bool:
+    """Return whether a request with this deadline has reached its last day for execution."""
     return local_day(at, rules) >= local_day(must_run_by(deadline, rules), rules)
 
 
-def reminders(deadline: datetime, rules: Rules = DEFAULTS) -> list[date]:
-    """Return the days on which somebody is reminded of a deadline, in the rules' time zone."""
+def reminders(deadline: datetime, rules: DeadlineRules = DEFAULTS) -> list[date]:
+    """Return the days on which reminders of a deadline are due, in the rules' time zone."""
     last = local_day(deadline, rules)
     return [last - timedelta(days=days) for days in sorted(rules.reminder_days, reverse=True)]
 
 
-def days_left(deadline: datetime, at: datetime, rules: Rules = DEFAULTS) -> int:
-    """Return how many days are left: 0 on the last day, negative after it."""
+def days_left(deadline: datetime, at: datetime, rules: DeadlineRules = DEFAULTS) -> int:
+    """Return the number of days left: 0 on the last day, negative after it."""
     return (local_day(deadline, rules) - local_day(at, rules)).days
 
 
-def local_day(moment: datetime, rules: Rules = DEFAULTS) -> date:
+def local_day(moment: datetime, rules: DeadlineRules = DEFAULTS) -> date:
     """Return the day of a moment in the rules' time zone."""
     return moment.astimezone(zone_of(rules.zone)).date()
 
 
-def start_of(day: date, rules: Rules = DEFAULTS) -> datetime:
-    """Return the first moment of a day in the rules' time zone; in UTC."""
+def start_of(day: date, rules: DeadlineRules = DEFAULTS) -> datetime:
+    """Return the start of a day in the rules' time zone, in UTC."""
     return datetime.combine(day, time(), zone_of(rules.zone)).astimezone(UTC)
 
 
-def end_of(day: date, rules: Rules = DEFAULTS) -> datetime:
-    """Return the last second of a day in the rules' time zone; in UTC."""
+def end_of(day: date, rules: DeadlineRules = DEFAULTS) -> datetime:
+    """Return the last second of a day in the rules' time zone, in UTC."""
     return start_of(day + timedelta(days=1), rules) - timedelta(seconds=1)
 
 
@@ -111,7 +112,7 @@ def zone_of(name: str) -> tzinfo:
     """Return a time zone by its name.
 
     Raises:
-        InputError: If this machine does not know it.
+        InputError: If this machine's time zone database does not have it.
     """
     if name == "UTC":
         return UTC
@@ -125,16 +126,16 @@ def zone_of(name: str) -> tzinfo:
         ) from error
 
 
-def parse_moment(text: str, what: str, rules: Rules = DEFAULTS) -> datetime:
-    """Read a date (its first moment in the rules' zone) or an ISO 8601 date and time; returns UTC.
+def parse_moment(text: str, what: str, rules: DeadlineRules = DEFAULTS) -> datetime:
+    """Return a date (its start in the rules' zone) or an ISO 8601 date and time as a moment in UTC.
 
     Args:
-        text: What was given.
-        what: The option, for the error.
-        rules: The rules.
+        text: The text to parse.
+        what: Name of the option, for the error message.
+        rules: Deadline rules.
 
     Raises:
-        InputError: If it is neither.
+        InputError: If the text is neither.
     """
     try:
         if len(text) == 10:
@@ -149,10 +150,14 @@ def parse_moment(text: str, what: str, rules: Rules = DEFAULTS) -> datetime:
 
 
 def parse_day(text: str, what: str) -> date:
-    """Read a date.
+    """Return a date given as YYYY-MM-DD.
+
+    Args:
+        text: The text to parse.
+        what: Name of the option, for the error message.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the text is not a date.
     """
     try:
         if len(text) != 10:
@@ -164,7 +169,7 @@ def parse_day(text: str, what: str) -> date:
         ) from error
 
 
-def _working(day: date, rules: Rules) -> date:
+def _working_day(day: date, rules: DeadlineRules) -> date:
     if rules.roll_to_working_day:
         off: Collection[date] = frozenset(rules.holidays)
         while day.weekday() >= 5 or day in off:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commits to sample rows: each under a random salt of its own, so that without it nobody can test a guess."""
+"""Commitments to sample rows. Each has its own random salt, so that guesses cannot be tested without it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.tables import SampleRow
-from expunge.data.digest import encoded_row
+from expunge.data.manifest import encoded_row
 from expunge.data.types import Sample
 
 SALT_BYTES = 32
@@ -20,18 +20,18 @@ BATCH = 10_000
 
 
 def commitment(salt: bytes, sample: Sample) -> bytes:
-    """Return HMAC-SHA256(salt, row), 32 bytes; the row is JSON, as in the digest of a manifest."""
+    """Return HMAC-SHA256(salt, row), 32 bytes. The row is encoded as JSON, as in a manifest digest."""
     return hmac.digest(salt, encoded_row(sample), "sha256")
 
 
 def fresh_salts(count: int) -> Iterator[bytes]:
-    """Yield salts from the system's random generator."""
+    """Yield ``count`` salts of 32 bytes from the system's random generator."""
     block = os.urandom(count * SALT_BYTES)
     return (block[i : i + SALT_BYTES] for i in range(0, len(block), SALT_BYTES))
 
 
 def ensure_salts(session: Session, dataset_id: int) -> None:
-    """Give a salt to each row of a dataset that has none: rows of before there were salts."""
+    """Add salts to the rows of a dataset that were written before salts existed."""
     table = cast(Table, SampleRow.__table__)
     query = select(SampleRow.id).where(SampleRow.dataset_id == dataset_id, SampleRow.salt.is_(None))
     set_salt = update(table).where(table.c.id == bindparam("row")).values(salt=bindparam("fresh"))
@@ -43,7 +43,7 @@ def ensure_salts(session: Session, dataset_id: int) -> None:
 
 
 def salts_of(session: Session, ids: Iterable[int]) -> dict[int, bytes]:
-    """Return the salts of rows by their ids."""
+    """Return the salts of sample rows by row id; rows without a salt are left out."""
     found: dict[int, bytes] = {}
     pending = list(ids)
     for start in range(0, len(pending), 500):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people decided about pairs of samples that look alike: the same person, or not."""
+"""Decisions of users about near-duplicate pairs: same person or different people."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
+from expunge.catalog.bulk import in_chunks
 from expunge.catalog.derived_tables import DuplicateDecisionRow
-from expunge.catalog.selection import in_chunks
 from expunge.catalog.tables import SampleRow
 from expunge.catalog.versions import in_version, not_erased
 from expunge.data.types import Version
@@ -18,19 +18,19 @@ SAME, DIFFERENT = "same", "different"
 DECISIONS = (SAME, DIFFERENT)
 
 
-def decide(session: Session, version: Version, pairs: Iterable[tuple[str, str, str]]) -> int:
-    """Keep decisions about pairs of a version's samples, given by path; a later one replaces an earlier one.
+def record_decisions(session: Session, version: Version, pairs: Iterable[tuple[str, str, str]]) -> int:
+    """Record decisions about pairs of samples, replacing earlier decisions about the same pairs.
 
     Args:
         session: A session on the catalog, for writing.
-        version: The version in which the paths are.
-        pairs: (path, path, decision), decisions out of ``DECISIONS``.
+        version: The dataset version that holds the samples.
+        pairs: Tuples (path, path, decision); the decision is one of ``DECISIONS``.
 
     Returns:
-        How many were kept.
+        The number of decisions recorded.
 
     Raises:
-        KeyError: If a path is not in the version; its argument is the path.
+        KeyError: If a path is not in the version. Its argument is the path.
     """
     given = list(pairs)
     ids = _ids(session, version, {path for a, b, _ in given for path in (a, b)})
@@ -50,7 +50,7 @@ def decide(session: Session, version: Version, pairs: Iterable[tuple[str, str, s
 
 
 def decisions(session: Session, version: Version) -> dict[frozenset[str], str]:
-    """Return the decisions about pairs of samples that are in a version, by their two paths."""
+    """Return the decisions about pairs whose samples are both in a version, by the two paths."""
     query = select(DuplicateDecisionRow).where(DuplicateDecisionRow.dataset_id == version.dataset_id)
     rows = session.scalars(query).all()
     paths = _paths(session, version, {i for row in rows for i in (row.first, row.second)})
@@ -61,10 +61,13 @@ def decisions(session: Session, version: Version) -> dict[frozenset[str], str]:
     }
 
 
-def joined(session: Session, version: Version, ids: Iterable[int]) -> set[str]:
-    """Return the paths of live samples that were decided to show the same as some samples, by row id.
+def same_samples(session: Session, version: Version, ids: Iterable[int]) -> set[str]:
+    """Return the paths of samples that were decided to be the same as the given ones, transitively.
 
-    Also over several decisions: what is the same as something that is the same.
+    Args:
+        session: A session on the catalog.
+        version: The dataset version. Erased samples are left out.
+        ids: Row ids of the given samples.
     """
     reached, new = set(ids), set(ids)
     while new:
@@ -82,16 +85,16 @@ def joined(session: Session, version: Version, ids: Iterable[int]) -> set[str]:
 
 
 def forget_decisions(session: Session) -> int:
-    """Delete the decisions about samples that were erased, or are not known any more; returns how many."""
+    """Delete decisions about samples that were erased or are no longer in the catalog; return the number."""
     rows = session.scalars(select(DuplicateDecisionRow)).all()
-    wanted = {i for row in rows for i in (row.first, row.second)}
-    alive: set[int] = set()
-    for chunk in in_chunks(wanted):
-        alive.update(session.scalars(select(SampleRow.id).where(SampleRow.id.in_(chunk), not_erased())))
-    dead = [row.id for row in rows if not {row.first, row.second} <= alive]
-    for chunk in in_chunks(dead):
+    sample_ids = {i for row in rows for i in (row.first, row.second)}
+    present: set[int] = set()
+    for chunk in in_chunks(sample_ids):
+        present.update(session.scalars(select(SampleRow.id).where(SampleRow.id.in_(chunk), not_erased())))
+    outdated = [row.id for row in rows if not {row.first, row.second} <= present]
+    for chunk in in_chunks(outdated):
         session.execute(delete(DuplicateDecisionRow).where(DuplicateDecisionRow.id.in_(chunk)))
-    return len(dead)
+    return len(outdated)
 
 
 def _ids(session: Session, version: Version, paths: set[str]) -> dict[str, int]:

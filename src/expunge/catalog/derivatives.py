@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports of models and data, digests of published files, and the erasures that a model version precedes."""
+"""Records of exports, published files and purges, and of the erasures that affect each model version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from expunge.catalog.derived_tables import DataExportRow, ModelExportRow, PublishedFileRow, PurgeRow
-from expunge.catalog.models import Published, history
+from expunge.catalog.model_store import ModelVersion, model_versions
 from expunge.catalog.tables import (
     DatasetRow,
     ModelVersionRow,
@@ -26,7 +26,7 @@ from expunge.catalog.versions import newest_number
 
 
 @dataclass(frozen=True)
-class Exported:
+class ModelExport:
     """An export of a model version (see :class:`~expunge.catalog.derived_tables.ModelExportRow`)."""
 
     id: int
@@ -43,7 +43,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class DataExport:
-    """A sanitized tree, and the requests that have erased something of it since."""
+    """A sanitized dataset export, and the requests that have erased some of its samples since."""
 
     id: str
     dataset: str
@@ -53,7 +53,13 @@ class DataExport:
 
 
 def add_model_export(session: Session, digests: Iterable[str], **columns: Any) -> int:
-    """Record an export and the SHA-256 of each of its files; returns its id."""
+    """Record a model export and the SHA-256 of each of its files; return the id of the export.
+
+    Args:
+        session: A session on the catalog, for writing.
+        digests: SHA-256 (hex) of each file.
+        columns: Columns of :class:`~expunge.catalog.derived_tables.ModelExportRow`.
+    """
     row = ModelExportRow(**columns)
     session.add(row)
     session.flush()
@@ -68,18 +74,26 @@ def add_model_export(session: Session, digests: Iterable[str], **columns: Any) -
 
 
 def withdraw_model_export(session: Session, export_id: int) -> None:
-    """Take back the record of an export whose file was never put in place."""
+    """Delete the record of an export whose file was never written."""
     session.execute(delete(PublishedFileRow).where(PublishedFileRow.export_id == export_id))
     session.execute(delete(ModelExportRow).where(ModelExportRow.id == export_id))
 
 
 def mark_export_removed(session: Session, export_id: int) -> None:
-    """Record that an export's files are gone; its digests stay, so that copies elsewhere are known."""
+    """Record that an export's files were deleted. Its digests stay, so that copies can be recognised."""
     session.execute(update(ModelExportRow).where(ModelExportRow.id == export_id).values(removed=now()))
 
 
-def model_exports(session: Session, version_ids: Iterable[int], *, removed: bool = False) -> list[Exported]:
-    """Return the exports of some versions, oldest first; with ``removed`` also those that are gone."""
+def model_exports(
+    session: Session, version_ids: Iterable[int], *, removed: bool = False
+) -> list[ModelExport]:
+    """Return the exports of model versions, oldest first.
+
+    Args:
+        session: A session on the catalog.
+        version_ids: Ids of the model versions.
+        removed: Include exports whose files were deleted.
+    """
     query = select(ModelExportRow).where(ModelExportRow.model_version_id.in_(list(version_ids)))
     if not removed:
         query = query.where(ModelExportRow.removed.is_(None))
@@ -87,13 +101,13 @@ def model_exports(session: Session, version_ids: Iterable[int], *, removed: bool
 
 
 def export_digests(session: Session, export_id: int) -> set[str]:
-    """Return the SHA-256 of an export's files, hex."""
+    """Return the SHA-256 (hex) of each of an export's files."""
     query = select(PublishedFileRow.digest).where(PublishedFileRow.export_id == export_id)
     return {digest.removeprefix("sha256:") for digest in session.scalars(query)}
 
 
 def remember_file(session: Session, version_id: int, digest: str) -> None:
-    """Keep a digest by which ``status`` knows a file of a version (see ``PublishedFileRow``)."""
+    """Record a digest by which ``status`` recognises a file of a version (see ``PublishedFileRow``)."""
     known = select(PublishedFileRow.id).where(
         PublishedFileRow.model_version_id == version_id, PublishedFileRow.digest == digest
     )
@@ -102,8 +116,11 @@ def remember_file(session: Session, version_id: int, digest: str) -> None:
         session.flush()
 
 
-def by_file(session: Session, digest: str) -> list[tuple[Published, Exported | None]]:
-    """Return the versions of which a file with that digest was published, newest first, with the export."""
+def versions_of_file(session: Session, digest: str) -> list[tuple[ModelVersion, ModelExport | None]]:
+    """Return the versions of which a file with this digest was published, newest first.
+
+    Each version comes with the export to which the file belongs, or None.
+    """
     query = (
         select(PublishedFileRow, ModelExportRow)
         .outerjoin(ModelExportRow, ModelExportRow.id == PublishedFileRow.export_id)
@@ -111,7 +128,7 @@ def by_file(session: Session, digest: str) -> list[tuple[Published, Exported | N
         .order_by(PublishedFileRow.id.desc())
     )
     found = session.execute(query).all()
-    versions = {p.id: p for p in history(session)} if found else {}
+    versions = {p.id: p for p in model_versions(session)} if found else {}
     return [
         (versions[row.model_version_id], _exported(export) if export else None)
         for row, export in found
@@ -120,7 +137,7 @@ def by_file(session: Session, digest: str) -> list[tuple[Published, Exported | N
 
 
 def files_of(session: Session, version_ids: Iterable[int]) -> dict[str, int]:
-    """Return the SHA-256 (hex) of every remembered file of some versions, each with its version's id."""
+    """Return the SHA-256 (hex) of every recorded file of the given versions, each with its version's id."""
     query = select(PublishedFileRow.digest, PublishedFileRow.model_version_id).where(
         PublishedFileRow.model_version_id.in_(list(version_ids)),
         PublishedFileRow.digest.startswith("sha256:"),
@@ -129,19 +146,19 @@ def files_of(session: Session, version_ids: Iterable[int]) -> dict[str, int]:
 
 
 def add_data_export(session: Session, export_id: str, dataset_id: int, version: int, path: str) -> None:
-    """Record that a sanitized tree is being written."""
+    """Record a sanitized dataset export, before it is written."""
     newest = newest_number(session, dataset_id)
     session.add(DataExportRow(id=export_id, dataset_id=dataset_id, version=version, newest=newest, path=path))
     session.flush()
 
 
 def drop_data_export(session: Session, export_id: str) -> None:
-    """Forget a sanitized tree that is gone."""
+    """Delete the record of a sanitized dataset export that no longer exists."""
     session.execute(delete(DataExportRow).where(DataExportRow.id == export_id))
 
 
 def data_exports(session: Session, dataset_id: int, versions: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the sanitized trees of some versions of a dataset: ``{path, dataset_version, created}``."""
+    """Return the sanitized exports of dataset versions: ``{path, dataset_version, created}``."""
     query = select(DataExportRow).where(
         DataExportRow.dataset_id == dataset_id, DataExportRow.version.in_(list(versions))
     )
@@ -156,7 +173,7 @@ def data_exports(session: Session, dataset_id: int, versions: Iterable[int]) -> 
 
 
 def outdated_data_exports(session: Session) -> list[DataExport]:
-    """Return the sanitized trees in which something is that was erased after they were written."""
+    """Return the sanitized exports that hold samples erased after they were written."""
     query = select(DataExportRow, DatasetRow.name).join(DatasetRow, DatasetRow.id == DataExportRow.dataset_id)
     found = []
     for row, name in session.execute(query.order_by(DataExportRow.created, DataExportRow.id)).all():
@@ -173,10 +190,10 @@ def outdated_data_exports(session: Session) -> list[DataExport]:
 
 
 def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
-    """For each model version (by id) the requests that erased, later, what it was trained on.
+    """Return, for each model version id, the requests that later erased some of its training data.
 
-    A version that a request made, or that is newer than the request's erasure, has not seen its data. Where
-    the catalog has forgotten the rows, the request's record says which models they had changed.
+    A version made by a request, or newer than the request's erasure, was not trained on the erased data.
+    Where the catalog has forgotten the rows, the request's record names the models that it changed.
     """
     erased: dict[int, list[tuple[int, int | None, str]]] = {}
     forgotten = _forgotten(session)
@@ -192,10 +209,12 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
             select(VersionRow.request_id, VersionRow.created).where(VersionRow.request_id.is_not(None))
         ).all()
     )
-    versions = history(session)  # first: what another process publishes meanwhile has a date in any case
+    versions = model_versions(
+        session
+    )  # first: what another process publishes meanwhile has a date in any case
     created = dict(session.execute(select(ModelVersionRow.id, ModelVersionRow.created)).all())
     seen: dict[int, tuple[str, ...]] = {}
-    made_for: dict[str, set[str]] = {}  # by model: the requests that this or an earlier version was made for
+    made_for: dict[str, set[str]] = {}  # by model: requests for which this or an earlier version was made
     for p in versions:
         mine = made_for.setdefault(p.name, set())
         if p.request_id and p.guarantee != "none":
@@ -220,7 +239,7 @@ def requests_seen(session: Session) -> Mapping[int, tuple[str, ...]]:
 
 
 def record_purge(session: Session, plan: str, summary: dict[str, Any], at: datetime) -> None:
-    """Record what a purge deleted, and when: counts by kind and by request, no paths."""
+    """Record a purge: its time, and counts by kind and by request, without paths."""
     session.add(PurgeRow(plan=plan, summary=summary, created=at))
     session.flush()
 
@@ -230,7 +249,7 @@ def purges(session: Session, request_id: str | None = None) -> list[dict[str, An
 
     Args:
         session: A session on the catalog.
-        request_id: Only what held data of this request (each kind's numbers are then of that request).
+        request_id: Only purges that concern this request; the numbers of each kind then count only its data.
     """
     found = []
     for row in session.scalars(select(PurgeRow).order_by(PurgeRow.id)):
@@ -245,7 +264,7 @@ def purges(session: Session, request_id: str | None = None) -> list[dict[str, An
 
 
 def _erased_from(session: Session, dataset_id: int, version: int) -> set[str]:
-    """The requests that erased something of a version, whether the catalog still knows the rows or not."""
+    """Return the requests that erased samples of a version, also where the rows were forgotten."""
     rows = (
         select(SampleRow.request_id)
         .where(
@@ -268,7 +287,7 @@ def _erased_from(session: Session, dataset_id: int, version: int) -> set[str]:
 
 
 def _forgotten(session: Session) -> dict[tuple[int, str], list[tuple[int, int | None, str]]]:
-    """By dataset and model: arrival and removal of rows that were forgotten, and which request did it."""
+    """Return (arrived, removed, request id) of forgotten rows, by dataset id and model name."""
     found: dict[tuple[int, str], list[tuple[int, int | None, str]]] = {}
     spans = select(
         OpaqueLeaf.dataset_id, OpaqueLeaf.arrived, OpaqueLeaf.removed, OpaqueLeaf.request_id
@@ -288,9 +307,9 @@ def _forgotten(session: Session) -> dict[tuple[int, str], list[tuple[int, int | 
     return found
 
 
-def _exported(row: ModelExportRow) -> Exported:
+def _exported(row: ModelExportRow) -> ModelExport:
     own = ("created", "removed")
-    values = {key: getattr(row, key) for key in Exported.__annotations__ if key not in own}
-    return Exported(
+    values = {key: getattr(row, key) for key in ModelExport.__annotations__ if key not in own}
+    return ModelExport(
         created=row.created.isoformat(timespec="seconds"), removed=row.removed is not None, **values
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of what was derived from models and data: exports, purges, decisions about near-duplicates."""
+"""Tables of exports, published files, purges and decisions about near-duplicates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from expunge.catalog.tables import Base, now
 
 
 class ModelExportRow(Base):
-    """A model version in another format; ``difference``: the largest one from the weights, on real images."""
+    """An export of a model version in another format.
+
+    ``difference``: largest difference of its outputs from those of the weights, on real images.
+    """
 
     __tablename__ = "model_export"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -29,7 +32,7 @@ class ModelExportRow(Base):
 
 
 class PublishedFileRow(Base):
-    """A digest by which ``status`` knows a file of a model version, also when the file here is gone.
+    """A digest by which ``status`` recognises a file of a model version, even if the file was deleted here.
 
     ``digest``: ``sha256:`` over a file's bytes, or ``tensors:`` over the tensors of one file of an ensemble.
     """
@@ -43,10 +46,10 @@ class PublishedFileRow(Base):
 
 
 class DataExportRow(Base):
-    """A sanitized tree that was written from a version.
+    """A sanitized export of a dataset version.
 
-    ``id`` is also in the tree's marker file; ``newest`` is the number of the dataset's newest version then:
-    what an erasure took out later is still in the tree.
+    ``id``: also stored in the export's marker file. ``newest``: number of the dataset's newest version when
+    the export was written; samples erased by later versions are still in the export.
     """
 
     __tablename__ = "data_export"
@@ -59,9 +62,9 @@ class DataExportRow(Base):
 
 
 class DuplicateDecisionRow(Base):
-    """A person's decision about a pair of samples, by their row ids (the smaller first): same or different.
+    """A user's decision about a pair of samples, given by row ids (the smaller first): same or different.
 
-    No foreign keys: that a row of the catalog may be forgotten must not depend on a decision about it.
+    There are no foreign keys, so that a decision never prevents the deletion of a sample row.
     """
 
     __tablename__ = "duplicate_decision"
@@ -75,7 +78,7 @@ class DuplicateDecisionRow(Base):
 
 
 class PurgeRow(Base):
-    """One purge: what was deleted, by kind and request, and no path. ``plan``: digest of the dry run."""
+    """A purge: counts of deleted files by kind and request, no paths. ``plan``: digest of the dry run."""
 
     __tablename__ = "purge"
     id: Mapped[int] = mapped_column(primary_key=True)

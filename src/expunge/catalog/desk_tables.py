@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of the officer's desk: accounts, sessions, tokens, who saw and did what, and long work.
+"""Tables of the web desk: accounts, sessions, tokens, access log and jobs.
 
-Secrets are kept as digests alone: whoever reads the database can sign in as nobody. Nothing here names a
-data subject; the accounts are those of the people who work at the desk.
+Secrets are stored only as digests, so that nobody can sign in with what the database holds. No table names a
+data subject; the accounts belong to staff.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from expunge.catalog.tables import Base, now
 
 
 class AccountRow(Base):
-    """Somebody who works at the desk; ``password``: an Argon2 hash, None until one was chosen."""
+    """An account of a staff member. ``password``: Argon2 hash, None until a password was chosen."""
 
     __tablename__ = "account"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -29,7 +29,7 @@ class AccountRow(Base):
 
 
 class SessionRow(Base):
-    """A signed-in browser. ``digest``: SHA-256 of the cookie's random value."""
+    """A browser session. ``digest``: SHA-256 of the cookie's random value."""
 
     __tablename__ = "account_session"
     __table_args__ = (Index("account_session_account", "account_id"),)
@@ -41,7 +41,7 @@ class SessionRow(Base):
 
 
 class TokenRow(Base):
-    """A token for a program. ``digest``: SHA-256 of its secret, which was shown once."""
+    """An API token. ``digest``: SHA-256 of its secret, which is shown only once."""
 
     __tablename__ = "account_token"
     __table_args__ = (
@@ -59,7 +59,7 @@ class TokenRow(Base):
 
 
 class LinkRow(Base):
-    """A one-time link by which a password is chosen: for the first admin, or for an account that waits."""
+    """A one-time link for choosing a password: for the first admin, or for an account without one."""
 
     __tablename__ = "account_link"
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -70,7 +70,7 @@ class LinkRow(Base):
 
 
 class AttemptRow(Base):
-    """A failed attempt to sign in. ``mac``: keyed digest of what is counted; no name, no address."""
+    """A failed sign-in. ``mac``: keyed digest of the account name, the address, or both; none is stored."""
 
     __tablename__ = "account_attempt"
     __table_args__ = (Index("account_attempt_mac", "mac", "at"),)
@@ -80,7 +80,10 @@ class AttemptRow(Base):
 
 
 class TrailRow(Base):
-    """Who saw or did what at the desk. ``object``: a request, model, dataset or job; nobody's id or file."""
+    """An access-log entry: who read or changed what.
+
+    ``object``: a request, model, dataset or job; never a subject or a sample.
+    """
 
     __tablename__ = "desk_trail"
     __table_args__ = (Index("desk_trail_account", "account"),)
@@ -95,10 +98,10 @@ class TrailRow(Base):
 
 
 class JobRow(Base):
-    """Long work that a process of its own does.
+    """A job that runs in a worker process.
 
-    ``state``: queued | running | done | failed. ``parameters`` hold ids of requests, names of models and
-    datasets. ``slot``: which worker has it; a worker that died is known by its free lock.
+    ``state``: queued | running | done | failed. ``parameters``: ids of requests, names of models and
+    datasets. ``slot``: the worker that runs the job; a crashed worker is recognised by its free lock.
     """
 
     __tablename__ = "desk_job"

@@ -1,26 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a scan changes in a version."""
+"""Comparison of a scan with a dataset version."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from expunge.data.digest import ManifestHasher
+from expunge.data.manifest import ManifestHasher
 from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.errors import InputError
 
 
 @dataclass
 class Difference:
-    """What a scan changes in a version. ``gone`` and ``changed`` hold row ids."""
+    """The changes that a scan makes to a version, and the content of the resulting version.
+
+    Attributes:
+        digest: Manifest digest of the result.
+        samples: Number of samples in the result.
+        train: Number of samples in its train split.
+        subjects: Subjects in the result.
+        added: New or changed samples.
+        missing: Row ids of samples that are not in the scan.
+        changed: Row ids of samples that the scan replaces.
+        overlap: Subjects that are in both public and private samples.
+    """
 
     digest: str = ""
     samples: int = 0
     train: int = 0
     subjects: set[str] = field(default_factory=set)
-    fresh: list[Sample] = field(default_factory=list)
-    gone: list[int] = field(default_factory=list)
+    added: list[Sample] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     overlap: set[str] = field(default_factory=set)
 
@@ -35,22 +46,32 @@ def compare(
     keep_subjects: bool = False,
     keep_public: bool = False,
 ) -> Difference:
-    """Merge the rows of a version with a scan, both sorted by path."""
-    found, manifest = Difference(), ManifestHasher(config)
+    """Return the changes that a scan makes to a version.
+
+    Args:
+        old: Row ids and samples of the version, sorted by path.
+        scan: The scan, sorted by path.
+        config: Configuration of the resulting version.
+        number: Number of the resulting version.
+        full: Remove samples that are missing from the scan.
+        keep_subjects: Known samples keep their subjects.
+        keep_public: Known samples keep their public mark.
+    """
+    difference, manifest = Difference(), ManifestHasher(config)
     public: set[str] = set()
     private: set[str] = set()
 
     def keep(sample: Sample) -> None:
         manifest.add(sample)
-        found.samples += 1
-        found.train += sample.split == "train"
+        difference.samples += 1
+        difference.train += sample.split == "train"
         (public if sample.public else private).update(sample.subjects)
 
     rows, row = old, next(old, None)
     for new in scan.samples:
         while row is not None and row[1].path < new.path:
             if full:
-                found.gone.append(row[0])
+                difference.missing.append(row[0])
             else:
                 keep(row[1])
             row = next(rows, None)
@@ -64,17 +85,18 @@ def compare(
             if _content(new) == _content(known):
                 keep(known)
                 continue
-            found.changed.append(row_id)
-        found.fresh.append(replace(new, arrived=number) if new.arrived != number else new)
+            difference.changed.append(row_id)
+        difference.added.append(replace(new, arrived=number) if new.arrived != number else new)
         keep(new)
     while row is not None:
         if full:
-            found.gone.append(row[0])
+            difference.missing.append(row[0])
         else:
             keep(row[1])
         row = next(rows, None)
-    found.digest, found.subjects, found.overlap = manifest.hexdigest(), public | private, public & private
-    return found
+    difference.digest = manifest.hexdigest()
+    difference.subjects, difference.overlap = public | private, public & private
+    return difference
 
 
 def _content(sample: Sample) -> tuple[object, ...]:
@@ -89,8 +111,12 @@ def _content(sample: Sample) -> tuple[object, ...]:
 
 
 def merge_config(name: str, old: DatasetConfig, new: DatasetConfig) -> DatasetConfig:
-    """Return the configuration of the next version: classes may be appended, never renamed or dropped."""
-    if old.kind == "folders":  # a class is its folder's name: new ones go behind the known ones
+    """Return the configuration of the next version. Classes may be appended, never renamed or removed.
+
+    Raises:
+        InputError: If a class was renamed, reordered or removed.
+    """
+    if old.kind == "folders":  # new class folders are appended, so that known indices stay
         added = [class_name for class_name in new.names if class_name not in old.names]
         return DatasetConfig(old.kind, (*old.names, *added), new.extra)
     if new.names[: len(old.names)] != old.names:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the catalog, SQLite in WAL mode or PostgreSQL, and brings it to the newest revision."""
+"""Open the catalog database (SQLite in WAL mode, or PostgreSQL) and migrate it to the newest revision."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from expunge.errors import InputError, StorageError
 
 HEAD = "0010"  # the newest revision under migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
-EVENTS = "events"  # in the ``info`` of a session in which something happened to a request
+EVENTS = "events"  # key in the ``info`` of a session that recorded a request event
 BUSY_TIMEOUT_MS = 30_000
-MIGRATION_LOCK = 0x45585055  # any number that no other program locks
+MIGRATION_LOCK = 0x45585055  # arbitrary id of an advisory lock
 REFUSALS = {
     sqlite3.SQLITE_FULL: "The disk is full.",
     sqlite3.SQLITE_READONLY: "It may not be written to.",
@@ -39,17 +39,17 @@ POSTGRES_REFUSALS = {  # by the class or the whole of an SQLSTATE
 
 
 def open_engine(database: str | Path) -> Engine:
-    """Open the catalog, create it where it is missing, and migrate it where it is old.
+    """Return an engine for the catalog; create the database if it is missing, and migrate it if it is old.
 
     Reads see the last committed state and never wait. A transaction takes the write lock with its first
-    change, or at once through ``begin_write``; it waits for another writer up to the busy timeout.
+    change, or earlier through ``begin_write``. It waits for another writer up to the busy timeout.
 
     Args:
-        database: Path of the SQLite file, or an SQLAlchemy URL of one, or of a PostgreSQL database.
+        database: Path of an SQLite file, or an SQLAlchemy URL of an SQLite file or PostgreSQL database.
 
     Raises:
-        StorageError: If it cannot be opened.
-        InputError: If a newer version of expunge made it, or no driver for it is installed.
+        StorageError: If the database cannot be opened.
+        InputError: If a newer version of expunge made it, or its driver is not installed.
     """
     url = str(database) if "://" in str(database) else f"sqlite:///{database}"
     if url.startswith("postgresql"):
@@ -60,7 +60,7 @@ def open_engine(database: str | Path) -> Engine:
     try:
         with engine.connect() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execution_options(isolation_level="READ COMMITTED")  # see what others just made
+                connection.execution_options(isolation_level="READ COMMITTED")  # see concurrent migrations
                 _check_collation(connection)
             if stored_revision(connection) != HEAD:
                 migrate(connection)
@@ -68,16 +68,16 @@ def open_engine(database: str | Path) -> Engine:
         engine.dispose()
         raise StorageError(
             "The catalog cannot be opened.",
-            str(error.orig) if engine.dialect.name == "sqlite" else _why_not(error),
+            str(error.orig) if engine.dialect.name == "sqlite" else _server_message(error),
             "Check that the workspace is on a local disk with free space, that you may write to it, and that"
-            " its catalog is whole.",
+            " its catalog is not damaged.",
         ) from error
     return engine
 
 
 @contextmanager
 def catalog_errors() -> Iterator[None]:
-    """Turn a refusal of the disk under the catalog into an error for people; the transaction is undone."""
+    """Turn a database error with a known cause into a :class:`StorageError`."""
     try:
         yield
     except DBAPIError as error:
@@ -89,15 +89,15 @@ def catalog_errors() -> Iterator[None]:
         raise StorageError(
             "The catalog could not be read or written.",
             reason,
-            "See to it, then run the command again: what was not finished is undone, nothing was lost.",
+            "Remove the cause, then run the command again. Unfinished changes were undone; nothing was lost.",
         ) from error
 
 
 def begin_write(session: Session) -> None:
-    """Take the write lock now, so that what is read next is still true when it is changed."""
+    """Take the write lock now, so that data read next cannot change before it is written."""
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        # A lock that no reader minds; taken before anything is read, it comes before the snapshot.
+        # The lock does not block readers. It must be taken before the first read, which fixes the snapshot.
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_TIMEOUT_MS}")
         connection.exec_driver_sql("LOCK TABLE alembic_version IN EXCLUSIVE MODE")
         return
@@ -107,7 +107,7 @@ def begin_write(session: Session) -> None:
 
 
 def stored_revision(connection: Connection) -> str | None:
-    """Return the revision of the database, or None where it is empty."""
+    """Return the schema revision of the database, or None if the database is empty."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
@@ -115,7 +115,11 @@ def stored_revision(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database to ``HEAD`` in one transaction; two processes that start together take turns."""
+    """Migrate the database to ``HEAD`` in one transaction, under a lock against concurrent migrations.
+
+    Raises:
+        InputError: If a newer version of expunge made the database.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -146,19 +150,19 @@ def migrate(connection: Connection) -> None:
 
 
 def _postgres(url: str) -> Engine:
-    """An engine whose transactions each see one state, as SQLite's do."""
+    """Return an engine whose transactions each see one snapshot, as in SQLite."""
     try:
         return create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise InputError(
-            "PostgreSQL cannot be spoken to.",
+            "PostgreSQL cannot be used.",
             f"The package {error.name} is not installed.",
             "Install expunge[postgres], and use a URL that begins with postgresql+pg8000://",
         ) from error
 
 
 def _check_collation(connection: Connection) -> None:
-    """Digests of versions depend on the order of paths, which must be that of their bytes."""
+    """Check that the database sorts text by bytes, because version digests depend on the order of paths."""
     query = text("SELECT datcollate FROM pg_database WHERE datname = current_database()")
     collation = str(connection.execute(query).scalar())
     if collation.upper().replace("-", "") not in ("C", "POSIX", "C.UTF8"):
@@ -170,18 +174,18 @@ def _check_collation(connection: Connection) -> None:
 
 
 def _postgres_refusal(error: DBAPIError) -> str | None:
-    """The reason for people, if this is one of the server's refusals."""
-    told = error.orig.args[0] if error.orig and error.orig.args else None
-    if isinstance(told, dict):  # pg8000's form of the server's message
-        code = str(told.get("C", ""))
+    """Return the reason for a known server error, or None."""
+    message = error.orig.args[0] if error.orig and error.orig.args else None
+    if isinstance(message, dict):  # pg8000's form of the server's message
+        code = str(message.get("C", ""))
         return POSTGRES_REFUSALS.get(code) or POSTGRES_REFUSALS.get(code[:2])
     return POSTGRES_REFUSALS["08"] if error.connection_invalidated else None
 
 
-def _why_not(error: DBAPIError) -> str:
-    """Why a server refuses; never the URL, in which a password may stand."""
-    told = error.orig.args[0] if error.orig and error.orig.args else ""
-    return str(told.get("M", "")) if isinstance(told, dict) else str(told)
+def _server_message(error: DBAPIError) -> str:
+    """Return the server's message, without the URL, which may hold a password."""
+    message = error.orig.args[0] if error.orig and error.orig.args else ""
+    return str(message.get("M", "")) if isinstance(message, dict) else str(message)
 
 
 def _set_pragmas(driver: Any, _record: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes samples out of a dataset, for good."""
+"""Erase samples from a dataset permanently."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from expunge.catalog.bulk import in_chunks
 from expunge.catalog.engine import begin_write
-from expunge.catalog.selection import in_chunks, row_conditions
+from expunge.catalog.selection import row_conditions
 from expunge.catalog.suppression import suppress
 from expunge.catalog.tables import SampleRow, VersionRow
 from expunge.catalog.versions import (
@@ -22,13 +23,13 @@ from expunge.catalog.versions import (
     not_erased,
     version_of,
 )
-from expunge.data.digest import ManifestHasher
+from expunge.data.manifest import ManifestHasher
 from expunge.data.types import Version
 from expunge.errors import InputError
 
 
-class Taken(NamedTuple):
-    """A row that goes: its path, its image's digest, and the version in which it came."""
+class ErasedRow(NamedTuple):
+    """A sample row to erase: its path, its image's digest, and the version in which it arrived."""
 
     path: str
     image: str
@@ -38,27 +39,30 @@ class Taken(NamedTuple):
 def erase(
     session: Session, version: Version, paths: set[str], subjects: set[str], *, request_id: str, key: bytes
 ) -> Version:
-    """Make the next version without some samples, and see to it that they do not come back.
+    """Erase samples, suppress them, and return the resulting version of the dataset.
 
-    Besides the paths given, every sample that shows one of the subjects goes, and every byte-identical copy;
-    in older versions too, so that nothing is trained on them again.
+    The erasure covers the given paths, all samples of the given subjects, and all byte-identical copies. It
+    marks rows of older versions too, so that no training uses them again.
 
     Args:
         session: A session on the catalog.
-        version: A version of the dataset; the erasure is made from the newest.
-        paths: Samples to take out.
-        subjects: Subjects to take out.
-        request_id: The request that asks for it.
+        version: Any version of the dataset; the result follows the newest one.
+        paths: Paths of samples to erase.
+        subjects: Ids of subjects to erase.
+        request_id: The erasure request.
         key: The workspace's secret for the suppression list.
+
+    Raises:
+        InputError: If no sample matches, or no training sample would be left.
     """
     begin_write(session)
     current = get_version(session, version.name)
     number = current.number + 1
-    rows = rows_taken(session, current.dataset_id, paths, subjects)
+    rows = rows_to_erase(session, current.dataset_id, paths, subjects)
     if not rows:
         raise InputError(
             "Nothing is left to erase.",
-            f"No sample of {current.label} fits the request.",
+            f"No sample of {current.label} matches the request.",
             "Check the selection.",
         )
     for ids in in_chunks(rows):
@@ -104,14 +108,16 @@ def erase(
 
 
 def any_erased(session: Session) -> bool:
-    """Say whether a request has ever taken something out of a dataset here."""
+    """Return whether any request has erased samples in this workspace."""
     query = select(VersionRow.id).where(VersionRow.request_id.is_not(None)).limit(1)
     return session.scalar(query) is not None
 
 
-def rows_taken(session: Session, dataset_id: int, paths: set[str], subjects: set[str]) -> dict[int, Taken]:
-    """Return what :func:`erase` takes out, by row id: also rows that only older versions have."""
-    rows: dict[int, Taken] = {}
+def rows_to_erase(
+    session: Session, dataset_id: int, paths: set[str], subjects: set[str]
+) -> dict[int, ErasedRow]:
+    """Return the rows that :func:`erase` would erase, by row id, including rows only in older versions."""
+    rows: dict[int, ErasedRow] = {}
     for condition in row_conditions(dataset_id, subjects, paths):
         _collect(session, condition, rows)
     for chunk in in_chunks({row.image for row in rows.values()}):
@@ -120,10 +126,10 @@ def rows_taken(session: Session, dataset_id: int, paths: set[str], subjects: set
     return rows
 
 
-def _collect(session: Session, condition: ColumnElement[bool], rows: dict[int, Taken]) -> None:
+def _collect(session: Session, condition: ColumnElement[bool], rows: dict[int, ErasedRow]) -> None:
     query = select(SampleRow.id, SampleRow.path, SampleRow.image_digest, SampleRow.arrived).where(condition)
     for row_id, path, image, arrived in session.execute(query):
-        rows[row_id] = Taken(path, image, arrived)
+        rows[row_id] = ErasedRow(path, image, arrived)
 
 
 def _check_some_left(session: Session, version: Version, number: int) -> None:
@@ -131,6 +137,6 @@ def _check_some_left(session: Session, version: Version, number: int) -> None:
     if not session.scalar(query):
         raise InputError(
             "The request would leave nothing to train on.",
-            f"It takes every sample out of the train split of {version.label}.",
+            f"It removes every sample from the train split of {version.label}.",
             "Remove the models and the dataset instead, or keep at least one sample.",
         )

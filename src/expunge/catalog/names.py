@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of datasets and models, and references to their versions. Imports no database."""
+"""Names of datasets and models, and references to their versions. Does not import the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def parse_ref(ref: str) -> tuple[str, int | None]:
-    """Split ``NAME`` or ``NAME@V`` into the name and the number (None: the newest)."""
+    """Split ``NAME`` or ``NAME@V`` into name and version number (None: the newest).
+
+    Raises:
+        InputError: If the reference is malformed.
+    """
     name, at, number = ref.partition("@")
     if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", number)):
         raise InputError(

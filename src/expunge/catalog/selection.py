@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds what a request means: the one dataset that it concerns, and every sample that goes."""
+"""Resolve the selectors of a request into one dataset and the samples to erase."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from expunge.catalog.bulk import in_chunks
 from expunge.catalog.suppression import suppressed_by
 from expunge.catalog.tables import SampleRow, SampleSubjectRow, SubjectRow
 from expunge.catalog.versions import get_dataset, in_version, iter_samples, list_datasets, not_erased
@@ -20,19 +20,16 @@ from expunge.data.types import Version
 from expunge.data.unicode_names import forms_of
 from expunge.errors import InputError
 
-CHUNK = 500
-Key = TypeVar("Key", int, str)
-
 
 @dataclass(frozen=True)
 class Selection:
-    """What a request means in one dataset.
+    """The resolved selection of a request.
 
     Attributes:
         version: The newest version of the dataset.
-        paths: Every sample that goes: all of each subject's, those asked for, and byte-identical copies.
-        subjects: The subjects asked for.
-        already_erased_by: For each id or path that was erased before, the request that did it.
+        paths: Paths of all samples to erase: those of the subjects, selected ones, byte-identical copies.
+        subjects: The selected subjects.
+        already_erased_by: For each selected id or path that was erased before, the request that erased it.
     """
 
     version: Version
@@ -51,16 +48,19 @@ def resolve_selection(
     class_name: str | None = None,
     dataset: str | None = None,
 ) -> Selection:
-    """Find the one dataset that a request concerns, and all samples that it takes out.
+    """Return the dataset that a request concerns and the samples that it erases.
 
     Args:
         session: A session on the catalog.
         key: The workspace's secret for the suppression list.
         subjects: Ids of subjects.
-        sample_paths: Paths relative to the dataset's root, or absolute ones below it.
-        listed: Lines of a list: each a sample's path or a subject's id.
-        class_name: All samples of a class.
-        dataset: Look in this dataset only.
+        sample_paths: Paths relative to the dataset's root, or absolute paths below it.
+        listed: Lines of a list; each is a sample's path or a subject's id.
+        class_name: Select all samples of this class.
+        dataset: Search only this dataset.
+
+    Raises:
+        InputError: If a selector is unknown or ambiguous, or the selection is empty or spans datasets.
     """
     if dataset is not None:
         get_dataset(session, dataset)
@@ -78,7 +78,7 @@ def resolve_selection(
 
 
 class _Resolver:
-    """Resolves selectors one after the other; errors are told for all of them together."""
+    """Resolves selectors one after the other, and reports unknown ones together."""
 
     def __init__(
         self, session: Session, versions: list[Version], key: bytes, subjects: set[str], paths: set[str]
@@ -89,7 +89,7 @@ class _Resolver:
         subjects, paths = _all_forms(subjects), _all_forms(paths)
         for version in versions:
             self.present.update(
-                (version.name, "subject", name) for name in _present(session, version, subjects)
+                (version.name, "subject", name) for name in _present_subjects(session, version, subjects)
             )
             relative = {path for given in paths if (path := relative_path(version, given)) is not None}
             self.present.update(
@@ -101,7 +101,11 @@ class _Resolver:
         self.unknown: list[str] = []
 
     def resolve(self, selector: str, *, as_subject: bool = False, as_path: bool = False) -> None:
-        """Find a subject's id or a sample's path."""
+        """Resolve a subject's id or a sample's path.
+
+        Raises:
+            InputError: If the selector is ambiguous.
+        """
         found: list[tuple[str, str, str]] = []  # dataset, kind, value
         erased: list[tuple[str, str]] = []  # dataset, request
         for version in self.versions.values():
@@ -116,11 +120,11 @@ class _Resolver:
         if len(found) > 1:
             names = {name for name, _, _ in found}
             if len(names) > 1:
-                raise _several(selector, names)
+                raise _ambiguous(selector, names)
             raise InputError(
                 f"{selector!r} is both a subject and a sample.",
                 f"Both are in dataset {found[0][0]!r}.",
-                "Name it with --subject or with --sample.",
+                "Select it with --subject or with --sample.",
             )
         if found:
             name, kind, value = found[0]
@@ -131,25 +135,29 @@ class _Resolver:
             self.unknown.append(selector)
 
     def _known(self, dataset: str, kind: str, value: str) -> str | None:
-        """Return the value as the dataset has it: exactly, or under another Unicode normal form."""
+        """Return the value as spelled in the dataset (any Unicode normal form), or None if it is unknown."""
         forms = [form for form in forms_of(value) if (dataset, kind, form) in self.present]
         if not forms or forms[0] == value or len(forms) == 1:
             return forms[0] if forms else None
         raise InputError(
             f"{value!r} could mean {len(forms)} names in {dataset!r}.",
             "They look the same and differ in Unicode normalisation (NFC, NFD).",
-            "Write the name exactly as the dataset has it.",
+            "Write the name exactly as in the dataset.",
         )
 
     def resolve_class(self, class_name: str) -> None:
-        """Find all samples of a class."""
-        fitting = [v for v in self.versions.values() if class_name in v.config.names]
-        if len(fitting) > 1:
-            raise _several(class_name, {version.name for version in fitting})
-        if not fitting:
+        """Resolve a class to all of its samples.
+
+        Raises:
+            InputError: If several datasets have the class, or it has no sample.
+        """
+        candidates = [v for v in self.versions.values() if class_name in v.config.names]
+        if len(candidates) > 1:
+            raise _ambiguous(class_name, {version.name for version in candidates})
+        if not candidates:
             self.unknown.append(class_name)
             return
-        version = fitting[0]
+        version = candidates[0]
         paths = set(_paths_of_class(self.session, version, class_name))
         if not paths:
             raise InputError(
@@ -158,13 +166,17 @@ class _Resolver:
         self.paths.setdefault(version.name, set()).update(paths)
 
     def selection(self) -> Selection:
-        """Return what was found, if it is all in one dataset."""
+        """Return the selection made from all resolved selectors.
+
+        Raises:
+            InputError: If a selector is unknown, or the selection is empty or spans several datasets.
+        """
         if self.unknown:
-            shown = ", ".join(repr(selector) for selector in self.unknown[:5])
+            first = ", ".join(repr(selector) for selector in self.unknown[:5])
             more = f" and {len(self.unknown) - 5} more" if len(self.unknown) > 5 else ""
             where = ", ".join(sorted(self.versions)) or "no dataset"
             raise InputError(
-                f"Unknown: {shown}{more}.",
+                f"Unknown: {first}{more}.",
                 f"No subject or sample of that name is in {where}.",
                 "See what is there with: expunge data show NAME",
             )
@@ -180,11 +192,11 @@ class _Resolver:
                 "Make one request for each dataset.",
             )
         version = self.versions[names.pop()]
-        subjects, asked = self.subjects.get(version.name, set()), self.paths.get(version.name, set())
-        live = in_version(version.dataset_id, version.number)
-        asked = asked | self._decided(version, subjects, asked)
-        paths, images = set(asked), set()
-        for condition in row_conditions(version.dataset_id, subjects, asked):
+        subjects, selected = self.subjects.get(version.name, set()), self.paths.get(version.name, set())
+        in_newest = in_version(version.dataset_id, version.number)
+        selected = selected | self._confirmed_duplicates(version, subjects, selected)
+        paths, images = set(selected), set()
+        for condition in row_conditions(version.dataset_id, subjects, selected):
             for path, image, removed in self.session.execute(
                 select(SampleRow.path, SampleRow.image_digest, SampleRow.removed).where(condition)
             ):
@@ -193,26 +205,28 @@ class _Resolver:
                     paths.add(path)
         for chunk in in_chunks(images):
             paths.update(
-                self.session.scalars(select(SampleRow.path).where(live, SampleRow.image_digest.in_(chunk)))
+                self.session.scalars(
+                    select(SampleRow.path).where(in_newest, SampleRow.image_digest.in_(chunk))
+                )
             )
         erased = {selector: request for selector, (_, request) in self.erased.items()}
         return Selection(version, frozenset(paths), frozenset(subjects), erased)
 
-    def _decided(self, version: Version, subjects: set[str], paths: set[str]) -> set[str]:
-        """Paths that a person decided to show the same as something that goes (near-duplicates)."""
-        from expunge.catalog.decisions import joined
+    def _confirmed_duplicates(self, version: Version, subjects: set[str], paths: set[str]) -> set[str]:
+        """Return the paths of near-duplicates that a user confirmed to show the same as selected samples."""
+        from expunge.catalog.decisions import same_samples
 
         ids: set[int] = set()
         for condition in row_conditions(version.dataset_id, subjects, paths):
             ids.update(self.session.scalars(select(SampleRow.id).where(condition)))
-        return joined(self.session, version, ids) if ids else set()
+        return same_samples(self.session, version, ids) if ids else set()
 
 
 def _all_forms(names: Iterable[str]) -> set[str]:
     return {form for name in names for form in forms_of(name)}
 
 
-def _present(session: Session, version: Version, subjects: Iterable[str]) -> Iterator[str]:
+def _present_subjects(session: Session, version: Version, subjects: Iterable[str]) -> Iterator[str]:
     for chunk in in_chunks(subjects):
         yield from session.scalars(
             select(SubjectRow.name)
@@ -229,7 +243,7 @@ def _present_paths(session: Session, version: Version, paths: Iterable[str]) -> 
 
 
 def relative_path(version: Version, selector: str) -> str | None:
-    """Return a path given by a person as one relative to the dataset's root, or None if it lies elsewhere."""
+    """Return a user's path relative to the dataset's root, or None if it lies outside the root."""
     if not selector or "\0" in selector:
         return None
     if posixpath.isabs(selector):
@@ -254,8 +268,8 @@ def _paths_of_class(session: Session, version: Version, class_name: str) -> Iter
                 found = label_classes(label_file(version.root, sample.path))
             except InputError:
                 if sample.split == "train":
-                    raise  # it may hold the class
-                continue  # no model was trained on it, and nothing reads it any more
+                    raise  # the unreadable label may hold the class
+                continue  # unreadable samples of val and test are never used
             if index in found:
                 yield sample.path
 
@@ -263,7 +277,10 @@ def _paths_of_class(session: Session, version: Version, class_name: str) -> Iter
 def row_conditions(
     dataset_id: int, subjects: Iterable[str], paths: Iterable[str]
 ) -> Iterator[ColumnElement[bool]]:
-    """Yield conditions, in pieces SQLite can take, for all rows not erased yet of some subjects and paths."""
+    """Yield conditions for all rows of the given subjects and paths that were not erased.
+
+    Each condition is small enough for one SQLite statement.
+    """
     here = and_(SampleRow.dataset_id == dataset_id, not_erased())
     for chunk in in_chunks(subjects):
         ids = (
@@ -277,21 +294,14 @@ def row_conditions(
 
 
 def retains_image(session: Session, digest: str) -> bool:
-    """Say whether any dataset retains a picture with that SHA-256."""
+    """Return whether any dataset still contains an image file with this SHA-256 (hex)."""
     query = select(SampleRow.id).where(SampleRow.image_digest == digest, SampleRow.removed.is_(None))
     return session.scalar(query.limit(1)) is not None
 
 
-def in_chunks(values: Iterable[Key]) -> Iterator[list[Key]]:
-    """Yield sorted values in lists that fit into one statement."""
-    pending = sorted(values)
-    for start in range(0, len(pending), CHUNK):
-        yield pending[start : start + CHUNK]
-
-
-def _several(selector: str, names: Iterable[str]) -> InputError:
+def _ambiguous(selector: str, names: Iterable[str]) -> InputError:
     return InputError(
         f"{selector!r} is in several datasets.",
         f"They are {', '.join(sorted(names))}.",
-        "Say which with --dataset NAME.",
+        "Choose one with --dataset NAME.",
     )

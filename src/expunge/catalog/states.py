@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The states of a request, the one table of legal transitions, and the reasons that the law knows."""
+"""States of a request, the table of allowed transitions, and the legal grounds and reasons."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from expunge.errors import Conflict, InputError
 
 
 class State(StrEnum):
-    """How far a request is.
+    """State of a request.
 
-    ``executed``: every model is final, but something is left, such as the user's own originals;
-    ``audited``: every result was judged, or is exact; ``certified``: the last certificate is written;
-    ``closed``: the catalog has forgotten what was asked for, too. ``resumed``: taken up again after it
-    failed or its process died, or for a model that had been left out.
+    ``executed``: every model is final, but copies may remain, such as the user's originals. ``audited``:
+    every result was audited or is exact. ``certified``: the last certificate is written. ``closed``: the
+    catalog has also forgotten the selection. ``resumed``: execution continues after a failure or a crash, or
+    for a model that was left out before.
     """
 
     OPEN = "open"
@@ -30,7 +30,7 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
-LEGAL: dict[State, frozenset[State]] = {
+TRANSITIONS: dict[State, frozenset[State]] = {
     State.OPEN: frozenset({State.SCOPED, State.REFUSED}),
     State.SCOPED: frozenset({State.APPROVED, State.REFUSED}),
     State.APPROVED: frozenset({State.RUNNING, State.FAILED, State.REFUSED}),
@@ -44,41 +44,45 @@ LEGAL: dict[State, frozenset[State]] = {
     State.CLOSED: frozenset(),
 }
 
-WAITING = (State.OPEN, State.SCOPED, State.APPROVED)  # nothing is erased yet
-UNDERWAY = (State.RUNNING, State.RESUMED, State.FAILED)  # not all models are final
-ENDING = (State.EXECUTED, State.AUDITED, State.CERTIFIED)  # all models are final
-WAY_OUT = (*ENDING, State.CLOSED)
+WAITING_STATES = (State.OPEN, State.SCOPED, State.APPROVED)  # nothing was erased yet
+RUNNING_STATES = (State.RUNNING, State.RESUMED, State.FAILED)  # not all models are final
+EXECUTED_STATES = (State.EXECUTED, State.AUDITED, State.CERTIFIED)  # all models are final
+CLOSING_STATES = (*EXECUTED_STATES, State.CLOSED)
 
 
-def check(source: State, target: State, request_id: str) -> None:
-    """Raise an error if a request may not go from one state to another.
+def check_transition(source: State, target: State, request_id: str) -> None:
+    """Check that a request may change from one state to another.
 
     Raises:
-        Conflict: If it may not.
+        Conflict: If the transition is not allowed.
     """
-    if target not in LEGAL[source]:
-        can = ", ".join(sorted(LEGAL[source])) or "nothing else"
+    if target not in TRANSITIONS[source]:
+        allowed = ", ".join(sorted(TRANSITIONS[source])) or "nothing else"
         raise Conflict(
             f"The request {request_id} is {source}: it cannot become {target}.",
-            f"From there it can become: {can}.",
+            f"From there it can become: {allowed}.",
             f"See it with: expunge request show {request_id}",
         )
 
 
-def way(source: State, target: State) -> tuple[State, ...]:
-    """Return the states after ``source`` up to ``target``, on the way from execution to the end.
+def closing_steps(source: State, target: State) -> tuple[State, ...]:
+    """Return the states to pass from ``source`` to ``target``, between execution and closing.
 
-    Empty if the request is there, or further, already.
+    The result is empty if the request has already reached the target.
     """
-    if source in WAY_OUT:
-        return WAY_OUT[WAY_OUT.index(source) + 1 : WAY_OUT.index(target) + 1] if target in WAY_OUT else ()
-    if target not in WAY_OUT:
+    if source in CLOSING_STATES:
+        return (
+            CLOSING_STATES[CLOSING_STATES.index(source) + 1 : CLOSING_STATES.index(target) + 1]
+            if target in CLOSING_STATES
+            else ()
+        )
+    if target not in CLOSING_STATES:
         return ()
     first = (State.RESUMED,) if source == State.FAILED else ()
-    return (*first, *WAY_OUT[: WAY_OUT.index(target) + 1])
+    return (*first, *CLOSING_STATES[: CLOSING_STATES.index(target) + 1])
 
 
-# What may be recorded, by the name that the command line takes: article of the GDPR and its words in short.
+# By the name used on the command line: article of the GDPR, and its text in short.
 GROUNDS = {
     "not-necessary": ("17(1)(a)", "no longer necessary for the purposes"),
     "consent-withdrawn": ("17(1)(b)", "consent is withdrawn, and there is no other legal ground"),
@@ -107,10 +111,15 @@ EXTENSIONS = {
 
 
 def reason_of(table: dict[str, tuple[str, str]], name: str, what: str) -> str:
-    """Return a reason's name if the table has it.
+    """Return a reason's name after checking that the table has it.
+
+    Args:
+        table: ``GROUNDS``, ``REFUSALS`` or ``EXTENSIONS``.
+        name: Name of the reason.
+        what: What the reason is for, as the subject of the error message.
 
     Raises:
-        InputError: If it has not; the message lists what there is.
+        InputError: If the name is unknown; the message lists the known ones.
     """
     if name not in table:
         raise InputError(f"{what} {name!r} is not known.", f"Known: {', '.join(table)}.", "Choose one.")

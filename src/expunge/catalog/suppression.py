@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps what was erased from coming back: keyed digests of subjects, paths and image bytes."""
+"""The suppression list: keyed digests of erased subjects, paths and images, which may not be added again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, cast
 from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.orm import Session
 
-from expunge.catalog.macs import suppression_mac
 from expunge.catalog.tables import DatasetRow, SampleRow, SampleSubjectRow, SubjectRow, SuppressionRow
 from expunge.catalog.versions import not_erased
 from expunge.data.types import Sample
 from expunge.data.unicode_names import forms_of
+from expunge.storage.keyed_digests import suppression_mac
 
 CHUNK = 500
 
@@ -28,7 +28,17 @@ def suppress(
     images: Iterable[str],
     request_id: str,
 ) -> None:
-    """Put subjects, paths and image digests on the list."""
+    """Add subjects, paths and image digests to the suppression list.
+
+    Args:
+        session: A session on the catalog, for writing.
+        key: The workspace's secret for the list.
+        dataset: Name of the dataset.
+        subjects: Ids of subjects.
+        paths: Paths of samples.
+        images: SHA-256 (hex) of image files.
+        request_id: The request that erased them.
+    """
     table = cast(Table, SuppressionRow.__table__)
     rows: list[dict[str, Any]] = [
         {"kind": kind, "mac": suppression_mac(key, kind, dataset, value), "request_id": request_id}
@@ -40,7 +50,7 @@ def suppress(
 
 
 def suppress_decoded(session: Session, key: bytes, digests: Iterable[str], request_id: str) -> None:
-    """Put the pixel digests of erased pictures on the list."""
+    """Add digests of the decoded pixels of erased images to the suppression list."""
     rows: list[dict[str, Any]] = [
         {"kind": "decoded", "mac": suppression_mac(key, "decoded", "", digest), "request_id": request_id}
         for digest in sorted(set(digests))
@@ -49,8 +59,8 @@ def suppress_decoded(session: Session, key: bytes, digests: Iterable[str], reque
         session.execute(insert(cast(Table, SuppressionRow.__table__)), rows)
 
 
-def erased_by(session: Session) -> dict[str, str]:
-    """Return the whole list: for each keyed digest the request that put it there (the first, if several)."""
+def suppressing_requests(session: Session) -> dict[str, str]:
+    """Return, for each keyed digest on the list, the request that added it (the first, if several)."""
     query = select(SuppressionRow.mac, SuppressionRow.request_id).order_by(SuppressionRow.id.desc())
     return dict(session.execute(query).tuples().all())
 
@@ -63,10 +73,15 @@ def suppressed_by(session: Session, key: bytes, kind: str, dataset: str, value: 
 
 
 class SuppressionList:
-    """The whole list in memory, to test many samples against.
+    """The suppression list in memory, for testing many samples of one dataset.
 
-    A subject's id counts in the whole workspace: who was erased from one dataset is recognised in another,
-    unless that one holds samples of the subject that were never erased. A path counts in its own dataset.
+    Subject ids apply to the whole workspace: a subject erased from one dataset is suppressed in all others,
+    except in those that hold samples of the subject that were never erased. Paths apply to one dataset.
+
+    Args:
+        session: A session on the catalog.
+        key: The workspace's secret for the list.
+        dataset: Name of the dataset to which the samples belong.
     """
 
     def __init__(self, session: Session, key: bytes, dataset: str) -> None:
@@ -78,22 +93,22 @@ class SuppressionList:
         self.from_others: set[str] = set()
 
     def matches(self, sample: Sample) -> bool:
-        """Say whether a sample was erased: its path, its bytes, or one of its subjects."""
+        """Return whether a sample was erased, by its path, its bytes, or one of its subjects."""
         if not self._macs:
             return False
-        if any(self._subject(subject) for subject in sample.subjects):
+        if any(self._is_suppressed(subject) for subject in sample.subjects):
             return True
         return self._holds("sample", sample.path) or self._holds("image", sample.image_digest)
 
     def allow(self, samples: Iterable[Sample]) -> None:
-        """Take the samples and their subjects off the list: they gave new consent."""
+        """Remove the samples and their subjects from the list, after new consent."""
         macs: set[str] = set()
         for sample in samples:
             for subject in sample.subjects:
                 for dataset in (self._dataset, *self._others):
-                    macs.update(self._all("subject", subject, dataset))
-            macs.update(self._all("sample", sample.path, self._dataset))
-            macs.update(self._all("image", sample.image_digest, self._dataset))
+                    macs.update(self._macs_of("subject", subject, dataset))
+            macs.update(self._macs_of("sample", sample.path, self._dataset))
+            macs.update(self._macs_of("image", sample.image_digest, self._dataset))
         listed = sorted(macs & self._macs)
         for start in range(0, len(listed), CHUNK):
             self._session.execute(
@@ -101,18 +116,18 @@ class SuppressionList:
             )
         self._macs -= macs
 
-    def _subject(self, subject: str) -> bool:
-        known = self._subjects.get(subject)
-        if known is None:
-            known = self._holds("subject", subject)
-            if not known and any(self._holds("subject", subject, other) for other in self._others):
-                known = not self._is_here(subject)
-                self.from_others |= {subject} if known else set()
-            self._subjects[subject] = known
-        return known
+    def _is_suppressed(self, subject: str) -> bool:
+        suppressed = self._subjects.get(subject)
+        if suppressed is None:
+            suppressed = self._holds("subject", subject)
+            if not suppressed and any(self._holds("subject", subject, other) for other in self._others):
+                suppressed = not self._is_present(subject)
+                self.from_others |= {subject} if suppressed else set()
+            self._subjects[subject] = suppressed
+        return suppressed
 
-    def _is_here(self, subject: str) -> bool:
-        """Say whether the dataset holds samples of a subject, none of which was erased."""
+    def _is_present(self, subject: str) -> bool:
+        """Return whether the dataset holds samples of a subject that were not erased."""
         query = (
             select(SampleRow.id)
             .join(SampleSubjectRow, SampleSubjectRow.sample_id == SampleRow.id)
@@ -124,7 +139,7 @@ class SuppressionList:
         return self._session.scalar(query) is not None
 
     def _holds(self, kind: str, value: str, dataset: str | None = None) -> bool:
-        return not self._macs.isdisjoint(self._all(kind, value, dataset or self._dataset))
+        return not self._macs.isdisjoint(self._macs_of(kind, value, dataset or self._dataset))
 
-    def _all(self, kind: str, value: str, dataset: str) -> list[str]:
+    def _macs_of(self, kind: str, value: str, dataset: str) -> list[str]:
         return [suppression_mac(self._key, kind, dataset, form) for form in forms_of(value)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalog's tables. A change here needs a migration under ``migrations/versions``."""
+"""Tables of the catalog. Every change needs a migration under ``migrations/versions``."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from sqlalchemy.types import TypeDecorator
 
 
 def now() -> datetime:
-    """The current time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Moment(TypeDecorator[datetime]):
-    """A moment: kept in UTC without a zone, which every database can, and read as one in UTC."""
+    """A column type for times: stored in UTC without a zone, which every database supports; read as UTC."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what is stored; a moment without a zone is one in UTC."""
+        """Return the stored value. A time without a zone is taken as UTC."""
         if value is None or value.tzinfo is None:
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return what was stored."""
+        """Return the stored time, in UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
-    """Parent of all tables."""
+    """Base class of all tables."""
 
     type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads the attribute)
         dict[str, Any]: JSON,
@@ -56,7 +56,7 @@ class Base(DeclarativeBase):
 
 
 class DatasetRow(Base):
-    """A named collection of samples in a folder of the user's."""
+    """A dataset: a named collection of samples in a folder of the user."""
 
     __tablename__ = "dataset"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -68,7 +68,7 @@ class DatasetRow(Base):
 
 
 class DatasetRootRow(Base):
-    """A folder in which a dataset lies or once lay. Rows are never deleted: originals may still be there."""
+    """A present or former folder of a dataset. Rows are never deleted: originals may still be there."""
 
     __tablename__ = "dataset_root"
     __table_args__ = (UniqueConstraint("dataset_id", "path"),)
@@ -79,10 +79,10 @@ class DatasetRootRow(Base):
 
 
 class VersionRow(Base):
-    """An immutable version; its rows are the samples with arrived <= number < removed.
+    """An immutable dataset version. Its rows are the samples with arrived <= number < removed.
 
-    ``root``: the Merkle root of its rows' salted commitments, once it was asked for. Where the catalog has
-    forgotten a row of the version, ``digest`` is empty: an unsalted one would let guesses be tested.
+    ``root``: Merkle root of the salted commitments of its rows, once computed. ``digest``: manifest digest;
+    empty once the catalog has forgotten a row of the version, because guesses could be tested against it.
     """
 
     __tablename__ = "version"
@@ -101,7 +101,7 @@ class VersionRow(Base):
 
 
 class SampleRow(Base):
-    """One image with its label. ``removed`` is the first version without it; ``removal`` says why."""
+    """A sample: an image with its label. ``removed``: first version without it. ``removal``: the reason."""
 
     __tablename__ = "sample"
     __table_args__ = (
@@ -130,9 +130,9 @@ class SampleRow(Base):
 
 
 class OpaqueLeaf(Base):
-    """What is left of a sample row that the catalog has forgotten: its commitment, whose salt is gone.
+    """The commitment of a forgotten sample row. Its salt was deleted with the row.
 
-    It stands in the manifests of the versions arrived <= number < removed, as the row did.
+    It replaces the row in the manifests of the versions arrived <= number < removed.
     """
 
     __tablename__ = "opaque_leaf"
@@ -146,7 +146,7 @@ class OpaqueLeaf(Base):
 
 
 class SubjectRow(Base):
-    """A data subject's pseudonymous id within one dataset."""
+    """A data subject of one dataset. ``name``: its pseudonymous id."""
 
     __tablename__ = "subject"
     __table_args__ = (UniqueConstraint("dataset_id", "name"),)
@@ -157,7 +157,7 @@ class SubjectRow(Base):
 
 
 class SampleSubjectRow(Base):
-    """A subject is in a sample; with the groups that the user's table gave for the pair."""
+    """A pair of a sample and a subject. ``groups``: values from the user's table for the pair."""
 
     __tablename__ = "sample_subject"
     __table_args__ = (Index("sample_subject_subject", "subject_id"),)
@@ -167,7 +167,7 @@ class SampleSubjectRow(Base):
 
 
 class SuppressionRow(Base):
-    """Keeps an erased person or picture from coming back: an HMAC under the workspace's own secret."""
+    """An entry of the suppression list: HMAC of an erased value under the workspace's secret."""
 
     __tablename__ = "suppression"
     __table_args__ = (Index("suppression_mac", "mac"),)
@@ -179,7 +179,7 @@ class SuppressionRow(Base):
 
 
 class PlanRow(Base):
-    """How a model's training is organised; the file holds the plan itself."""
+    """A training plan, which is stored in a file."""
 
     __tablename__ = "plan"
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -188,10 +188,9 @@ class PlanRow(Base):
 
 
 class ModelRow(Base):
-    """A named model, of which there are versions.
+    """A named model.
 
-    ``dataset_id``, ``dataset_version``, ``plan_digest``: of the erasable training that began last, whether it
-    was published or not.
+    ``dataset_id``, ``dataset_version``, ``plan_digest``: of the latest erasable training, published or not.
     """
 
     __tablename__ = "model"
@@ -205,14 +204,14 @@ class ModelRow(Base):
 
 
 class ModelVersionRow(Base):
-    """One published set of weights.
+    """A model version: a published set of weights.
 
-    ``state``: current | interim | superseded. ``composition``: for each shard the last finished stage
-    that is merged in; of an adopted model the requests that it forgot, and the epochs of a retrain.
-    ``retained_digest``: digest of the sample rows it is a function of. ``parts``: of an ensemble the digest
-    of each file, by which a file is known when the others are gone. ``judged``: verdict and audit of a result
-    that was unlearned. ``withdrawn``: the request that withdrew it, because its start, or another file with
-    the same tensors, had seen what the request erased.
+    ``state``: current | interim | superseded. ``composition``: for each shard, the last finished stage that
+    is merged in; for an adopted model, the requests that it has forgotten and the epochs of a retrain.
+    ``retained_digest``: digest of the sample rows on which the weights depend. ``parts``: for an ensemble,
+    the digest of each file, so that a single file can be recognised. ``judged``: verdict and audit of an
+    unlearned result. ``withdrawn``: the request that withdrew the version, because its start, or another file
+    with the same tensors, was trained on data that the request erased.
     """
 
     __tablename__ = "model_version"
@@ -244,10 +243,10 @@ class ModelVersionRow(Base):
 
 
 class StartRow(Base):
-    """A digest of the weights from which a plan's training, or an adopted model, began.
+    """A digest of the weights from which a plan's trainings, or an adopted model, started.
 
-    There is a row for the tensors of the start, for the same rounded to fp16, and for each earlier start that
-    the training record of the start leads to.
+    A start has one row for its tensors, one for its tensors rounded to fp16, and one for each earlier start
+    in its training record.
     """
 
     __tablename__ = "weights_start"
@@ -258,8 +257,8 @@ class StartRow(Base):
     digest: Mapped[str] = mapped_column(String(80))
 
 
-class SawRow(Base):
-    """A model version was trained on data that a request erased. Written with the erasure, never changed."""
+class TrainedOnRow(Base):
+    """A model version that was trained on data erased by a request. Written at the erasure, never changed."""
 
     __tablename__ = "model_version_saw"
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id"), primary_key=True)
@@ -267,7 +266,7 @@ class SawRow(Base):
 
 
 class CheckpointRow(Base):
-    """The full training state at the end of a stage. ``key`` is a digest of all that it depends on."""
+    """The full training state at the end of a stage. ``key``: digest of everything that it depends on."""
 
     __tablename__ = "checkpoint"
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -284,19 +283,19 @@ class CheckpointRow(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
-# The order of the queue. An index answers only what is written as the index is, so these are its words.
+# Sort order of the queue. The database uses the index only for queries with these exact expressions.
 IS_CLOSED = "(CASE WHEN state = 'closed' THEN 1 ELSE 0 END)"
 DUE_AT = "COALESCE(due, received)"
 
 
 class RequestRow(Base):
-    """One erasure request: what was asked, its legal clock, and what was done for which model.
+    """An erasure request: selection, dates, state, and the result for each model.
 
-    ``state``: see :class:`expunge.catalog.states.State`. ``selection``: counts, the models concerned, how to
-    forget; under ``asked``, until the request is closed, what was selected. ``note``: free text of the
-    officer's, which goes into no event, log or certificate. ``extension``, ``refusal``, ``recipients``: what
-    was decided and told (GDPR articles 12(3), 12(4), 19). ``key_mac``, ``body_mac``: keyed digests of the
-    idempotency key and of all that came with it.
+    ``state``: see :class:`expunge.catalog.states.State`. ``selection``: counts, the models concerned and the
+    options; until the request is closed, ``asked`` in it holds the selectors. ``note``: free text of the
+    officer, which enters no event, log or certificate. ``extension``, ``refusal``, ``recipients``: decisions
+    and notifications (GDPR articles 12(3), 12(4), 19). ``key_mac``, ``body_mac``: keyed digests of the
+    idempotency key and of the parameters that came with it.
     """
 
     __tablename__ = "request"
@@ -327,10 +326,10 @@ class RequestRow(Base):
 
 
 class RequestEventRow(Base):
-    """One transition of a request, or something noted about it (``source`` equals ``target``). Never changed.
+    """A transition of a request, or a note about it (``source`` equals ``target``).
 
-    ``detail`` is small and names nobody: versions, models, dates, ids of other requests. ``told``: the log
-    has the event; the only thing that changes.
+    ``detail``: small, without personal data: versions, models, dates, ids of other requests. ``told``: the
+    event was written to the log. No other column ever changes.
     """
 
     __tablename__ = "request_event"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads datasets and their versions from the catalog."""
+"""Read datasets and their versions from the catalog."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ BATCH = 10_000
 
 
 def get_dataset(session: Session, name: str) -> DatasetRow:
-    """Return the row of a dataset; an unknown name is an error that lists the known ones."""
+    """Return the row of a dataset.
+
+    Raises:
+        NotFound: If the name is unknown; the message lists the known ones.
+    """
     row = session.scalar(select(DatasetRow).where(DatasetRow.name == name))
     if row is None:
         known = ", ".join(session.scalars(select(DatasetRow.name).order_by(DatasetRow.name)))
@@ -41,7 +45,11 @@ def get_dataset(session: Session, name: str) -> DatasetRow:
 
 
 def get_version(session: Session, name: str, number: int | None = None) -> Version:
-    """Return a version of a dataset, the newest where no number is given."""
+    """Return a version of a dataset; by default the newest.
+
+    Raises:
+        NotFound: If the dataset or the version does not exist.
+    """
     dataset = get_dataset(session, name)
     newest = newest_number(session, dataset.id)
     wanted = newest if number is None else number
@@ -63,7 +71,7 @@ def newest_number(session: Session, dataset_id: int) -> int:
 
 
 def version_of(dataset: DatasetRow, row: VersionRow) -> Version:
-    """Return the value that the rows stand for."""
+    """Return the :class:`Version` made from a dataset row and a version row."""
     return Version(
         dataset_id=dataset.id,
         name=dataset.name,
@@ -79,12 +87,12 @@ def version_of(dataset: DatasetRow, row: VersionRow) -> Version:
 
 
 def config_as_json(config: DatasetConfig) -> dict[str, Any]:
-    """Return what the catalog stores of a configuration (its kind is a column of the dataset)."""
+    """Return a configuration as stored in the catalog. Its kind is a column of the dataset."""
     return {"names": list(config.names), "extra": config.extra}
 
 
 def config_from_json(kind: str, stored: dict[str, Any]) -> DatasetConfig:
-    """Undo ``config_as_json``."""
+    """Return the configuration that ``config_as_json`` stored."""
     return DatasetConfig(kind, tuple(stored["names"]), dict(stored["extra"]))
 
 
@@ -95,7 +103,7 @@ def list_datasets(session: Session) -> list[Version]:
 
 
 def in_version(dataset_id: int, number: int) -> ColumnElement[bool]:
-    """The condition that a sample row belongs to a version."""
+    """Return the SQL condition that a sample row belongs to a version."""
     return and_(
         SampleRow.dataset_id == dataset_id,
         SampleRow.arrived <= number,
@@ -104,12 +112,12 @@ def in_version(dataset_id: int, number: int) -> ColumnElement[bool]:
 
 
 def not_erased() -> ColumnElement[bool]:
-    """The condition that no request has ever erased a sample row."""
+    """Return the SQL condition that a sample row was not erased by a request."""
     return or_(SampleRow.removal.is_(None), SampleRow.removal != "erased")
 
 
 def iter_rows(session: Session, condition: ColumnElement[bool]) -> Iterator[tuple[int, Sample]]:
-    """Yield the id and the value of each sample row that fits, by path; in bounded memory."""
+    """Yield the id and the sample of each row that meets a condition, sorted by path, in bounded memory."""
     table = SampleRow.__table__.c
     query: Select[Any] = (
         select(
@@ -146,9 +154,9 @@ def iter_samples(
 
     Args:
         session: A session on the catalog.
-        version: Which version.
+        version: The version.
         split: Only this split.
-        without_erased: Leave out what was erased later: what an older version may still be used for.
+        without_erased: Leave out samples that were erased later.
     """
     condition = in_version(version.dataset_id, version.number)
     if split is not None:
@@ -167,21 +175,21 @@ def load_samples(
 
 
 def load_erased(session: Session, version: Version) -> list[tuple[Sample, str]]:
-    """Return the samples of a version that were erased since, each with the request that did it."""
+    """Return the samples of a version that were erased later, each with the id of the request."""
     condition = and_(in_version(version.dataset_id, version.number), SampleRow.removal == "erased")
     query = select(SampleRow.id, SampleRow.request_id).where(condition)
     requests = {row[0]: row[1] for row in session.execute(query)}
     return [(sample, requests[row_id] or "") for row_id, sample in iter_rows(session, condition)]
 
 
-def count_left(session: Session, version: Version) -> int:
-    """Return how many samples of a version no request has erased."""
+def count_retained(session: Session, version: Version) -> int:
+    """Return the number of samples of a version that were not erased."""
     condition = and_(in_version(version.dataset_id, version.number), not_erased())
     return session.scalar(select(func.count()).select_from(SampleRow).where(condition)) or 0
 
 
 def subject_risks(session: Session, version: Version) -> dict[str, float]:
-    """Return the risk of leaving of each subject in a version, where one was given."""
+    """Return the risk of withdrawal (0 to 1) of each subject of a version that has one."""
     query = (
         select(SubjectRow.name, SubjectRow.risk)
         .join(SampleSubjectRow, SampleSubjectRow.subject_id == SubjectRow.id)
@@ -209,7 +217,7 @@ def find_subject(session: Session, dataset: str | None, subject: str) -> list[st
 
 
 def summarize(session: Session, version: Version) -> dict[str, Any]:
-    """Count a version: samples by split and class, public samples, samples erased from it since."""
+    """Return counts of a version: samples by split and class, public samples, samples erased later."""
     condition = in_version(version.dataset_id, version.number)
     splits = select(SampleRow.split, func.count()).where(condition).group_by(SampleRow.split)
     classes = (

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: parse, call, print."""
+"""The command line: parse options, call the library, print results."""

@@ -16,45 +16,50 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", metavar="MODEL[@V]")
-@click.option("--request", required=True, metavar="ID", help="The request that it is judged for.")
+@click.option("--request", required=True, metavar="ID", help="The request that the audit is for.")
 @click.option(
     "--level",
     type=click.Choice(["quick", "standard", "full"]),
     default="quick",
     show_default=True,
-    help="quick: unseen people only; standard: with 1–4 references; full: 19 or more, on the model itself.",
+    help="quick: unseen people only; standard: with 1–4 references; full: 19 or more references.",
 )
 @click.option(
-    "--references", type=click.IntRange(min=0), metavar="N", help="How many to compare with. [2, full: 19]"
+    "--references", type=click.IntRange(min=0), metavar="N", help="Number of reference models. [2, full: 19]"
 )
-@click.option("--epochs", type=click.IntRange(min=1), metavar="E", help="Of a reference. [as on record]")
 @click.option(
-    "--allowed-drop", type=float, default=0.02, show_default=True, help="By how much the metric may fall."
+    "--epochs", type=click.IntRange(min=1), metavar="E", help="Epochs of a reference. [as recorded]"
 )
-@click.option("--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Trainings at once. [cores]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of references and resampling.")
+@click.option(
+    "--allowed-drop", type=float, default=0.02, show_default=True, help="Largest allowed drop of the metric."
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Parallel trainings. [number of cores]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of references and resampling.")
 @click.option(
     "--probes",
     metavar="LIST",
     default="",
-    help="What else to show, without judging it: relearn,linear,int8,onnx.",
+    help="Further figures, shown but not judged: relearn,linear,int8,onnx.",
 )
 @click.option(
     "--page",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the report with its plots as an HTML page, for people.",
+    help="Also write the report with plots as an HTML page.",
 )
 @common_options
 def audit(context: Context, model: str, request: str, probes: str, page: Path | None, **values: Any) -> int:
-    """Judge whether a model can still tell what a request erased from data that it never saw.
+    """Test whether a model still distinguishes a request's erased data from data that it never saw.
 
-    Ends with 1 unless the verdict is "pass". "no-power" means that the test could not have noticed.
+    Exit code 1 unless the verdict is "pass". "no-power" means that the test could not have detected a trace.
     """
+    from expunge.erasure.audit import audit_model
+    from expunge.erasure.audit_case import AuditOptions
     from expunge.progress import Progress
-    from expunge.steps.audits import Question, audit_model
 
-    question = Question(
+    question = AuditOptions(
         model,
         request,
         device=context.device or "cpu",

@@ -14,10 +14,10 @@ from expunge.errors import InputError
 
 
 def checkout() -> Path:
-    """Return the folder of the project in which this package lies.
+    """Return the root folder of the project's repository.
 
     Raises:
-        InputError: If the package is installed without it: the benchmarks are not part of it.
+        InputError: If the package is installed without the repository, which holds the benchmarks.
     """
     root = Path(__file__).resolve().parents[3]
     if not (root / "benchmarks" / "__main__.py").is_file():
@@ -32,23 +32,23 @@ def checkout() -> Path:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 @click.argument("suite", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--quick", is_flag=True, help="A small run, to see that it works; not for figures.")
+@click.option("--quick", is_flag=True, help="A small run to check that it works, not for figures.")
 @common_options
 def bench(context: Context, suite: str | None, arguments: tuple[str, ...], quick: bool) -> int:
-    """Measure speed and quality; without a SUITE, list them.
+    """Measure speed and quality; without a SUITE, list the suites.
 
-    Further arguments go to the suite: `expunge bench SUITE -- --help` shows its own. It needs the project's
-    repository.
+    Further arguments go to the suite: `expunge bench SUITE -- --help` shows its options. This command needs
+    the project's repository.
     """
     root = checkout()
     if context.workspace_path is not None:
         raise click.UsageError("A benchmark makes its own data, and needs no workspace.")
-    words = [*([suite] if suite else []), *arguments]
-    words += ["--quick"] if quick else []
-    words += ["--device", context.device] if context.device is not None else []
-    if suite is None and words:
+    command = [*([suite] if suite else []), *arguments]
+    command += ["--quick"] if quick else []
+    command += ["--device", context.device] if context.device is not None else []
+    if suite is None and command:
         raise click.UsageError("Which suite? Without options, `expunge bench` lists them.")
     stdout = sys.stderr.fileno() if context.json else None
-    code = processes.run("benchmarks", *words, folder=root, paths=[root], stdout=stdout).returncode
+    code = processes.run("benchmarks", *command, folder=root, paths=[root], stdout=stdout).returncode
     context.emit({"suite": suite, "exit_code": code})
     return code

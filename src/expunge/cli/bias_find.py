@@ -20,59 +20,66 @@ if TYPE_CHECKING:
     "--target",
     required=True,
     metavar="WHAT",
-    help="Whose loss is to fall: errors (all), worst-group or group=VALUE.",
+    help="Validation samples whose loss should fall: errors (all), worst-group or group=VALUE.",
 )
 @click.option(
-    "--group", "columns", multiple=True, metavar="COLUMN", help="What the groups are. Repeat: combinations."
+    "--group", "columns", multiple=True, metavar="COLUMN", help="A column of groups. Repeat for combinations."
 )
 @click.option(
     "--groups",
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A table of groups of its own (CSV), beside the table of subjects.",
+    help="A separate table of groups (CSV), beside the table of subjects.",
 )
 @click.option(
-    "--by", default="sample", show_default=True, metavar="sample|subject|COLUMN", help="What is ranked."
+    "--by", default="sample", show_default=True, metavar="sample|subject|COLUMN", help="The units to rank."
 )
-@click.option("--top", type=int, metavar="N", help="How many are named. [50 samples, or 5 of anything else]")
+@click.option("--top", type=int, metavar="N", help="Number of top units. [50 samples, or 5 of anything else]")
 @click.option(
     "--rank-by",
     "ranked_by",
     type=click.Choice(["trak", "tracin", "label-errors"]),
     default="trak",
     show_default=True,
-    help="Which estimate gives the order.",
+    help="The estimate to rank by.",
 )
-@click.option("--split", default="val", show_default=True, help="Only val: what finds never judges.")
+@click.option(
+    "--split",
+    default="val",
+    show_default=True,
+    help="Only val: data used for the search must not judge the result.",
+)
 @click.option(
     "--folds",
     type=int,
     metavar="K",
-    help="Judge labels by K models trained anew, each without a part of the people; costs K − 1 retrains.",
+    help="Judge labels by K new models, each trained without a part of the people; costs K − 1 retrains.",
 )
-@click.option("--epochs", type=int, metavar="E", help="Of each of these. [as the model's own training had]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of sketches, folds and intervals.")
+@click.option(
+    "--epochs", type=int, metavar="E", help="Epochs of each of these models. [as in the model's own training]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of sketches, folds and intervals.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write the ranking, the list to forget and a contact sheet into a new folder.",
 )
-@click.option("--names", "named", is_flag=True, help="Also print what was found; else counts alone.")
+@click.option("--names", "named", is_flag=True, help="Also print the ids found, not only counts.")
 @common_options
 def find(context: Context, out: Path | None, named: bool, **values: Any) -> int:
     """Rank the training data by the harm that it does to validation samples.
 
-    Give forget.csv in the folder of --out to `expunge forget --from`, after a look at the contact sheet.
-    Exit code 1 if nothing does harm.
+    After a look at the contact sheet, give forget.csv in the folder of --out to `expunge forget --from`. Exit
+    code 1 if nothing does harm.
     """
-    from expunge.harm.finding import Search
-    from expunge.harm.finding import find as look
+    from expunge.bias.find import find as run
+    from expunge.bias.search import Search
     from expunge.progress import Progress
 
     search = Search(device=context.device or "cpu", **values)
-    report = look(context.workspace(), search, Progress(), out, named=named)
+    report = run(context.workspace(), search, Progress(), out, named=named)
     context.emit(report, lambda: _table(report))
     return 0 if report["top"] else 1
 
@@ -86,14 +93,14 @@ def _table(report: dict[str, Any]) -> Table:
         f"{report['model']}: {report['ranked']} ranked by {report['by']}, {report['harmful']} do harm to "
         f"{target['samples']} validation samples{group} ({target['errors']} errors)"
     )
-    said = [
+    lines = [
         f"Gradients: {report['gradients']}, at {report['checkpoints']['count']} of "
         f"{report['checkpoints']['are']}.",
         *report["warnings"],
     ]
     if report["files"]:
-        said += [f"To look at: {report['files']['sheet']}", f"To forget: {report['files']['forget']}"]
-    table = Table(title=title, caption="\n".join(said), caption_justify="left")
+        lines += [f"To look at: {report['files']['sheet']}", f"To forget: {report['files']['forget']}"]
+    table = Table(title=title, caption="\n".join(lines), caption_justify="left")
     if report.get("top_items"):
         keys = list(report["top_items"][0])
         for key in keys:

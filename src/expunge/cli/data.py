@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
-@click.option("--catalog", metavar="URL", help="A PostgreSQL database for a new workspace's catalog.")
+@click.option("--catalog", metavar="URL", help="A PostgreSQL database for the catalog of a new workspace.")
 @click.option(
-    "--key", metavar="PEM", type=click.Path(path_type=Path), help="Sign with this Ed25519 key. [a new one]"
+    "--key", metavar="PEM", type=click.Path(path_type=Path), help="Sign with this Ed25519 key. [generated]"
 )
 @common_options
 def init(context: Context, folder: str, catalog: str | None, key: Path | None) -> None:
-    """Make a workspace in a folder (the current one by default), and a key to sign its certificates."""
-    from expunge.evidence import keys
+    """Make a workspace in a folder (the current one by default), and a key that signs its certificates."""
+    from expunge.evidence import key_store
     from expunge.workspace import Workspace
 
     if key is not None:
-        keys.read_private(key)  # refused before anything is made
+        key_store.read_private(key)  # raises before anything is written
     workspace = Workspace.init(folder, catalog)
-    if key is not None and keys.public_path(workspace) is None:
-        keys.install(workspace, key)
-    signer = keys.signing_key(workspace).public
-    if key is not None and signer.key_id != keys.read_private(key).public.key_id:
+    if key is not None and key_store.public_path(workspace) is None:
+        key_store.install(workspace, key)
+    signer = key_store.signing_key(workspace).public
+    if key is not None and signer.key_id != key_store.read_private(key).public.key_id:
         raise InputError(
             "The workspace has another signing key already.",
             "Its certificates would not verify under the new one alone.",
             "Change it with: expunge keys rotate --key PEM",
         )
-    public = str(keys.public_path(workspace))
+    public = str(key_store.public_path(workspace))
     context.emit(
         {"workspace": str(workspace.root), "key": signer.key_id, "public_key": public},
         lambda: f"Workspace: {workspace.root}\nPublic key, for whoever verifies certificates: {public}",
@@ -61,20 +61,26 @@ def data() -> None:
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--subjects", "table", metavar="CSV", type=click.Path(path_type=Path), help="Who is in which sample."
+    "--subjects",
+    "table",
+    metavar="CSV",
+    type=click.Path(path_type=Path),
+    help="A table of samples and their subjects.",
 )
 @click.option(
     "--subject-from-path", "regex", metavar="REGEX", help="Take the subject from each path instead."
 )
-@click.option("--public", multiple=True, metavar="FILE|GLOB", help="Samples of which no erasure is expected.")
-@click.option("--digests", metavar="FILE", type=click.Path(path_type=Path), help="Known digests (sha256sum).")
-@click.option("--full", is_flag=True, help="PATH is all there is: what is missing leaves the dataset.")
-@click.option("--new-consent", is_flag=True, help="Erased people in PATH agreed anew: take them in again.")
-@click.option("--skip-erased", is_flag=True, help="Leave out of PATH what was erased.")
 @click.option(
-    "--skip-unreadable", is_flag=True, help="Leave out of train what cannot be used; never measure on it."
+    "--public", multiple=True, metavar="FILE|GLOB", help="Samples for which no erasure is expected."
 )
-@click.option("--trust-images", is_flag=True, help="Do not decode the images to see whether they are whole.")
+@click.option("--digests", metavar="FILE", type=click.Path(path_type=Path), help="Known digests (sha256sum).")
+@click.option("--full", is_flag=True, help="PATH is complete: samples missing there leave the dataset.")
+@click.option("--new-consent", is_flag=True, help="Erased people in PATH consented again: add them.")
+@click.option("--skip-erased", is_flag=True, help="Leave out samples of PATH that were erased.")
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Leave unusable samples out of training and evaluation."
+)
+@click.option("--trust-images", is_flag=True, help="Do not decode the images to check them.")
 @common_options
 def add(
     context: Context,
@@ -92,18 +98,18 @@ def add(
 ) -> None:
     """Record a dataset, or its next version.
 
-    PATH is an Ultralytics data.yaml, or an image-classification folder (train/ val/ CLASS/ files). No file of
-    yours is changed. A dataset added again without saying whom its samples concern keeps what is known. Every
-    image is decoded once and every label read, so that no training stops at one of them.
+    PATH is an Ultralytics data.yaml, or an image-classification folder (train/ val/ CLASS/ files). Your files
+    are not changed. If a dataset is added again without subjects, the recorded subjects are kept. Every image
+    is decoded once and every label is read, so that training does not fail later.
     """
     if table is not None and regex is not None:
         raise click.UsageError("Give --subjects or --subject-from-path, not both.")
     if new_consent and skip_erased:
         raise click.UsageError("Give --new-consent or --skip-erased, not both.")
     workspace = context.workspace()
-    from expunge.adding import finish_adding, image_checks
-    from expunge.catalog.checked import checked_files
-    from expunge.catalog.datasets import add_version, summarize
+    from expunge.catalog.dataset_store import add_version, summarize
+    from expunge.catalog.file_checks import read_file_checks
+    from expunge.datasets.add import finish_adding, image_checks
     from expunge.evidence import anchor
 
     anchor.check(workspace)
@@ -112,7 +118,7 @@ def add(
         checks = image_checks(workspace, name, decode=not trust_images)
         scan = _read(context, path, table, regex, public, digests, checks, skip_unreadable)
     with workspace.session(write=True) as session:
-        before = checked_files(session, name)
+        before = read_file_checks(session, name)
         version = add_version(
             session,
             name,
@@ -129,25 +135,25 @@ def add(
     for text in counts.warnings:
         context.say(f"warning: {text}")
     if new_consent:
-        anchor.follow(workspace)
+        anchor.update_suppression(workspace)
     context.emit(result, lambda: version_table(result))
 
 
 @data.command()
 @click.argument("ref", metavar="NAME[@V]")
-@click.option("--subject", metavar="ID", help="Instead: where this subject is, and which models saw it.")
+@click.option("--subject", metavar="ID", help="Show the lineage of this subject instead.")
 @common_options
 def show(context: Context, ref: str, subject: str | None) -> None:
     """Show a version of a dataset, or the lineage of one subject: samples, versions, models, exports."""
     workspace = context.workspace()
     if subject is not None:
-        from expunge.lineage import lineage
+        from expunge.models.lineage import lineage
 
         found = lineage(workspace, ref, subject)
         context.emit(found, lambda: lineage_table(found))
         return
-    from expunge.catalog.checked import count_labels
-    from expunge.catalog.datasets import get_version, parse_ref, summarize
+    from expunge.catalog.dataset_store import get_version, parse_ref, summarize
+    from expunge.catalog.file_checks import count_labels
 
     with workspace.session() as session:
         version = get_version(session, *parse_ref(ref))
@@ -161,8 +167,8 @@ def show(context: Context, ref: str, subject: str | None) -> None:
 @click.option("--link", is_flag=True, help="Make hard links instead of copies where possible.")
 @common_options
 def export(context: Context, ref: str, out: Path, link: bool) -> None:
-    """Write a version, without anything that was erased, as a tree that plain Ultralytics trains on."""
-    from expunge.sanitized import export_data
+    """Write a version without erased samples as a folder that Ultralytics can train on."""
+    from expunge.datasets.sanitized import export_data
 
     result = export_data(context.workspace(), ref, out, link)
     context.emit(
@@ -176,22 +182,29 @@ def export(context: Context, ref: str, out: Path, link: bool) -> None:
 
 @data.command()
 @click.argument("ref", metavar="NAME[@V]")
-@click.option("--of", "subject", metavar="ID", help="Only what looks like a picture of this subject.")
+@click.option("--of", "subject", metavar="ID", help="Only pictures that look like one of this subject.")
 @click.option(
-    "--distance", type=click.IntRange(0, 64), metavar="BITS", help="By how many of 64 bits hashes differ. [3]"
+    "--distance",
+    type=click.IntRange(0, 64),
+    metavar="BITS",
+    help="Largest distance of two hashes, of 64 bits. [3]",
 )
 @click.option(
     "--similarity",
     type=click.FloatRange(0.0, 1.0),
     metavar="X",
-    help="Least correlation of two pictures. [0.9]",
+    help="Smallest correlation of two pictures. [0.9]",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="The most pairs. [10000]")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Largest number of pairs. [10000]")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the pictures."
 )
 @click.option(
-    "--decide", "table", metavar="CSV", type=click.Path(path_type=Path), help="Keep decisions: a,b,decision."
+    "--decide",
+    "table",
+    metavar="CSV",
+    type=click.Path(path_type=Path),
+    help="Record decisions: a,b,decision.",
 )
 @common_options
 def duplicates(
@@ -204,22 +217,22 @@ def duplicates(
     out: Path | None,
     table: Path | None,
 ) -> None:
-    """Find pictures that look alike and do not concern the same people.
+    """Find near-duplicate pictures of different subjects.
 
-    With --decide, keep what somebody decided on such pairs (same or different): what is the same as a sample
-    that a later request takes out is taken out with it.
+    With --decide, record decisions on such pairs (same or different). If a later request erases a sample, the
+    samples recorded as the same are erased, too.
     """
-    from expunge import duplicates as near
+    from expunge.datasets import near_duplicates
 
     workspace = context.workspace()
     if table is not None:
         if any(value is not None for value in (subject, distance, similarity, limit, out)):
-            raise click.UsageError("--decide keeps decisions and finds nothing: give it alone.")
-        kept = near.decide(workspace, ref, table)
-        context.emit(kept, lambda: f"{kept['decided']} decisions kept: {kept['same']} the same.")
+            raise click.UsageError("--decide only records decisions: give it without other options.")
+        recorded = near_duplicates.decide(workspace, ref, table)
+        context.emit(recorded, lambda: f"{recorded['decided']} decisions kept: {recorded['same']} the same.")
         return
     with _progress(context) as progress:
-        result = near.duplicates(
+        result = near_duplicates.find_duplicates(
             workspace,
             ref,
             subject=subject,
@@ -244,7 +257,7 @@ def _read(
     skip_unreadable: bool,
 ) -> Scan:
     from expunge.data.scan import read_digests, scan
-    from expunge.data.subjects import attach, read_subjects, subjects_from_regex
+    from expunge.data.subjects import attach_subjects, read_subjects, subjects_from_regex
 
     if table is not None and not table.is_file():
         raise InputError(f"There is no file {table}.", "It was given with --subjects.", "Correct the path.")
@@ -265,7 +278,7 @@ def _read(
         subjects = subjects_from_regex((sample.path for sample in found.samples), regex)
     elif subjects is not None:
         subjects = subjects.without(problem.path for problem in found.findings.left_out)
-    found = attach(found, subjects, public)
+    found = attach_subjects(found, subjects, public)
     for note in found.notes:
         context.say(f"note: {note}")
     return found
@@ -273,7 +286,7 @@ def _read(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Pause Python's garbage collector: to go through a million samples again and again takes seconds."""
+    """Pause Python's garbage collector, which takes seconds with a million samples."""
     running = gc.isenabled()
     gc.disable()
     try:
@@ -285,9 +298,9 @@ def _without_collector() -> Iterator[None]:
 
 @contextmanager
 def _progress(context: Context) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar with a time estimate, or a line now and then off a terminal."""
+    """Show a progress bar on a terminal, and occasional lines elsewhere."""
     if not sys.stderr.isatty():
-        yield _line_now_and_then()
+        yield _progress_lines()
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -297,7 +310,7 @@ def _progress(context: Context) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _line_now_and_then() -> Callable[[int, int], None]:
+def _progress_lines() -> Callable[[int, int], None]:
     from expunge.progress import Progress
 
     line, counted = Progress(), 0

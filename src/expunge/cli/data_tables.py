@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands ``data …`` show to people."""
+"""Tables that the commands ``data …`` print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = {
 
 
 def version_table(result: dict[str, Any]) -> Table:
-    """The facts of a version."""
+    """Return a table of a dataset version's properties."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -49,7 +49,7 @@ def version_table(result: dict[str, Any]) -> Table:
 
 
 def _labels(result: dict[str, Any], split: str, samples: int) -> str:
-    """Return how many samples a split has, and how many of them are labelled."""
+    """Return the number of samples in a split, by the state of their labels."""
     if result["kind"] != "yolo":
         return f"{samples:,}"
     parts = [f"{result[key].get(split, 0):,} {word}" for key, word in LABELS.items()]
@@ -57,7 +57,7 @@ def _labels(result: dict[str, Any], split: str, samples: int) -> str:
 
 
 def pairs_table(result: dict[str, Any]) -> Table | str:
-    """Pairs that look alike."""
+    """Return a table of near-duplicate pairs."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -77,7 +77,7 @@ def pairs_table(result: dict[str, Any]) -> Table | str:
 
 
 def lineage_table(found: dict[str, Any]) -> Table | str:
-    """Which models saw a subject, and where."""
+    """Return a table of the models that saw a subject, with shards and exports."""
     from rich.markup import escape
     from rich.table import Table
 

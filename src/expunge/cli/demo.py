@@ -18,23 +18,23 @@ from expunge.cli.output import Context, common_options
     default="demo",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the pictures, the workspace and the report go.",
+    help="Folder for the pictures, the workspace and the report.",
 )
 @click.option("--quick", is_flag=True, help="Fewer people and epochs: under three minutes.")
 @common_options
 def demo(context: Context, out: Path, quick: bool) -> int:
-    """Tell the whole story on real faces: train, forget a person, prove it.
+    """Run a demo on real faces: train, forget a person, verify the result.
 
-    A YOLO26 face detector learns from people of whom one withdraws. It ends with a report in HTML.
+    A YOLO26 face detector is trained on people of whom one withdraws. The demo ends with a report in HTML.
     """
     from expunge.demo.settings import FULL, QUICK
     from expunge.demo.story import Story
 
     if context.workspace_path is not None:
-        raise click.UsageError("The demo makes a workspace of its own: say where with --out.")
+        raise click.UsageError("The demo makes its own workspace: name its folder with --out.")
     given = {"--threads": context.threads, "--device": context.device}
-    options = tuple(str(word) for pair in given.items() if pair[1] is not None for word in pair)
+    options = tuple(str(part) for pair in given.items() if pair[1] is not None for part in pair)
     settings = replace(QUICK if quick else FULL, options=options)
-    result = Story(out.resolve(), settings, context.say).tell()
+    result = Story(out.resolve(), settings, context.say).run()
     context.emit(result)
     return 0 if result["equal"] else 1

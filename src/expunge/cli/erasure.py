@@ -23,20 +23,26 @@ if TYPE_CHECKING:
 @click.command()
 @erasure_options
 @click.option("--defer", is_flag=True, help="Publish the interim model now, repair later.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done and its cost; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--delete-originals", is_flag=True, help="Also delete the images and labels from your folder.")
-@click.option("--reason", metavar="TEXT", help="Why: kept with the request until it is closed.")
-@click.option("--ground", metavar="NAME", help="Why: stays on record. data-quality, consent-withdrawn, …")
+@click.option("--reason", metavar="TEXT", help="A reason, kept with the request until it is closed.")
+@click.option(
+    "--ground", metavar="NAME", help="The legal ground, kept on record: data-quality, consent-withdrawn, …"
+)
 @click.option(
     "--group",
     "columns",
     multiple=True,
     metavar="COLUMN",
-    help="Say first what is left of each group. Repeat.",
+    help="First show how much of each group is left. May be repeated.",
 )
 @click.option(
-    "--groups", "groups_file", metavar="CSV", type=click.Path(path_type=Path), help="A table of its own."
+    "--groups",
+    "groups_file",
+    metavar="CSV",
+    type=click.Path(path_type=Path),
+    help="A separate table of groups.",
 )
 @actor_option
 @common_options
@@ -60,16 +66,16 @@ def forget(
 ) -> int:
     """Make models forget a person, samples or a class.
 
-    Models that `expunge train` made forget exactly. Adopted ones are unlearned by a method, which is judged:
-    exit code 1 if the verdict is not good enough to close the request.
+    Models made by `expunge train` forget exactly. Adopted models are unlearned by a method, and an audit
+    judges the result: exit code 1 if its verdict does not allow to close the request.
     """
-    from expunge import pipeline
+    from expunge.erasure import execution
+    from expunge.erasure.method_settings import MethodSettings
+    from expunge.erasure.scope import ErasureRequest
     from expunge.progress import Progress
-    from expunge.steps.approximation import Settings
 
     workspace = context.workspace()
-    asks = sys.stdin.isatty() and not yes
-    how = Settings(
+    method_settings = MethodSettings(
         budget=budget,
         accept_no_power=accept is not None,
         hyperparameters=hyperparameters(settings),
@@ -79,52 +85,52 @@ def forget(
         level=level,
         references=references,
     )
-    ask = pipeline.Ask(listed=lines(listed), settings=how, **values)
-    left: dict[str, Any] = {}
+    request = ErasureRequest(listed=lines(listed), settings=method_settings, **values)
+    groups: dict[str, Any] = {}
     if columns:
-        from expunge.harm.fairness import removal_of
+        from expunge.bias.measure import removal_of
 
-        left = {"groups": removal_of(workspace, ask, columns, groups_file)}
+        groups = {"groups": removal_of(workspace, request, columns, groups_file)}
     if dry_run:
-        preview = pipeline.dry_run(workspace, ask) | left
+        preview = execution.dry_run(workspace, request) | groups
         context.emit(preview, lambda: _preview_table(preview))
         return 0
-    if asks:
-        ask = replace(ask, confirm=lambda preview: _confirm(preview | left))
-    elif left and left["groups"]["loses_most"]:
-        context.say(f"Note: {left['groups']['loses_most']} groups lose half or more of their training data."
+    if sys.stdin.isatty() and not yes:
+        request = replace(request, confirm=lambda preview: _confirm(preview | groups))
+    elif groups and groups["groups"]["loses_most"]:
+        context.say(f"Note: {groups['groups']['loses_most']} groups lose half or more of their training data."
                     " See --dry-run.")  # fmt: skip
-    outcome = pipeline.forget(workspace, ask, Progress(), BEGAN, actor, ground, reason)
-    context.emit(outcome, lambda: _outcome(outcome, _following(workspace, outcome)))
+    outcome = execution.forget(workspace, request, Progress(), BEGAN, actor, ground, reason)
+    context.emit(outcome, lambda: _outcome_table(outcome, _next_step(workspace, outcome)))
     return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
 
 
-def _following(workspace: Workspace, outcome: dict[str, Any]) -> str:
-    """What to do next about a request that is not closed."""
-    from expunge.queue.next_step import next_step
+def _next_step(workspace: Workspace, outcome: dict[str, Any]) -> str:
+    """Return the next step of a request; empty if the request is closed."""
+    from expunge.erasure.next_step import next_step
 
     return "" if outcome["state"] == "closed" else next_step(workspace, outcome["request"]).text
 
 
 @click.command()
 @click.argument("models", nargs=-1)
-@click.option("--due", is_flag=True, help="Only what must be done now for a request to be answered in time.")
+@click.option("--due", is_flag=True, help="Only the repairs that must start now to meet a due date.")
 @common_options
 def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
-    """Finish what deferred or interrupted erasures left: one training for all that wait."""
+    """Complete deferred or interrupted erasures, with one training per model for all that wait."""
+    from expunge.erasure.repair import repair as run
     from expunge.progress import Progress
-    from expunge.queue.repair import repair as finish
 
     workspace = context.workspace()
     if due:
-        from expunge.queue.docket import models_due
+        from expunge.erasure.status import models_due
 
         models = tuple(name for name in models_due(workspace) if not models or name in models)
     nothing: dict[str, Any] = {"models": [], "requests": []}
-    outcome = nothing if due and not models else finish(workspace, models, Progress())
+    outcome = nothing if due and not models else run(workspace, models, Progress())
     context.emit(
         outcome,
-        lambda: _models_table(outcome["models"]) if outcome["models"] else "Nothing waits for a repair.",
+        lambda: _models_table(outcome["models"]) if outcome["models"] else "No model waits for a repair.",
     )
     return 0 if all(m.get("accepted", True) for m in outcome["models"]) else 1
 
@@ -135,31 +141,31 @@ def repair(context: Context, models: tuple[str, ...], due: bool) -> int:
     "--public-key",
     metavar="PEM",
     type=click.Path(path_type=Path),
-    help="Of the signer, from a source you trust.",
+    help="The signer's public key, from a source you trust.",
 )
 @click.option("--log", metavar="FILE", type=click.Path(path_type=Path), help="A copy of the signer's log.")
 @click.option(
-    "--tree-head", metavar="FILE", type=click.Path(path_type=Path), help="Of the log, kept from before."
+    "--tree-head", metavar="FILE", type=click.Path(path_type=Path), help="An earlier tree head of the log."
 )
-@click.option("--replay", is_flag=True, help="Train again from what is retained, and compare digests.")
+@click.option("--replay", is_flag=True, help="Train again on the retained data, and compare digests.")
 @common_options
 def verify(context: Context, target: str, **options: Any) -> int:
-    """Check a certificate, a request id or MODEL@V (exit 1 if a check fails).
+    """Verify a certificate, a request id or MODEL@V (exit 1 if a check fails).
 
-    A certificate needs no workspace: the signer's public key is enough. The log shows that it was published,
-    and an earlier tree head that nothing published was taken back since.
+    A certificate needs no workspace: the signer's public key is enough. The log shows that the certificate
+    was published. An earlier tree head shows that no entry of the log was changed or removed since.
     """
-    from expunge.evidence import verify as evidence
+    from expunge.evidence import verifier
     from expunge.progress import Progress
 
-    means = evidence.Means(**options)
+    verify_options = verifier.VerifyOptions(**options)
     try:
         workspace = context.workspace()
     except InputError:
-        if context.workspace_path is not None or means.public_key is None:
+        if context.workspace_path is not None or verify_options.public_key is None:
             raise
         workspace = None
-    result = evidence.verify(workspace, target, means, Progress())
+    result = verifier.verify(workspace, target, verify_options, Progress())
     context.emit(result, lambda: _check_table(result))
     return 0 if result["valid"] else 1
 
@@ -196,22 +202,22 @@ def _preview_table(preview: dict[str, Any]) -> Table:
     return table
 
 
-def _group_lines(left: dict[str, Any]) -> list[str]:
-    """What goes of each group's training samples, and what to think of it."""
-    said = [
+def _group_lines(groups: dict[str, Any]) -> list[str]:
+    """Return a line for each group's removed training samples, and the warnings."""
+    lines = [
         f"{entry['group']}: {entry['removed']} of {entry['samples']} training samples go"
         if "share" in entry
         else f"{entry['group']}: {entry['why']}"
-        for entry in left["groups"]
+        for entry in groups["groups"]
     ]
-    return [*said, *(f"Note: {warning}" for warning in left["warnings"])]
+    return [*lines, *(f"Note: {warning}" for warning in groups["warnings"])]
 
 
 def _place(cell: dict[str, Any]) -> str:
     return f"shard {cell['shard']} stage {cell['stage']}" if cell["phase"] == "shard" else cell["phase"]
 
 
-def _outcome(outcome: dict[str, Any], following: str = "") -> Table | str:
+def _outcome_table(outcome: dict[str, Any], next_step: str = "") -> Table | str:
     from rich.markup import escape
 
     if outcome.get("next"):
@@ -230,8 +236,8 @@ def _outcome(outcome: dict[str, Any], following: str = "") -> Table | str:
         lines.append(f"{unknown} folder(s) of the dataset could not be searched for originals")
     if elsewhere:
         lines.append(f"the same pictures are retained in: {', '.join(elsewhere)}")
-    if following:
-        lines.append(f"next: {following}")
+    if next_step:
+        lines.append(f"next: {next_step}")
     table.caption = escape("\n".join(lines))
     table.caption_justify = "left"
     return table
@@ -252,10 +258,10 @@ def _models_table(models: list[dict[str, Any]]) -> Table:
             )
             continue
         cost = f"{m['cost_measured']:.1%}" if m["cost_measured"] is not None else waits
-        promise = "exact" if m["digest"] and m["verdict"] is None and m["plan"] else m["guarantee"]
+        guarantee = "exact" if m["digest"] and m["verdict"] is None and m["plan"] else m["guarantee"]
         table.add_row(
             m["model"] if m["digest"] else f"{interim['model'] if interim else m['model']} (repair waits)",
-            promise + (f" ({m['method']}: {m['verdict']})" if m["verdict"] else ""),
+            guarantee + (f" ({m['method']}: {m['verdict']})" if m["verdict"] else ""),
             (m["digest"] or (interim or {}).get("digest") or "–")[7:19],
             cost,
             _figure(m["metrics_before"]),

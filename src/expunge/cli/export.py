@@ -13,15 +13,17 @@ from expunge.cli.output import Context, common_options
 @click.command()
 @click.argument("ref", metavar="MODEL[@V]")
 @click.option("--format", "form", required=True, metavar="FORMAT", help="onnx, openvino or torchscript.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to. [in the workspace]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="The file to write. [in the workspace]"
+)
 @common_options
 def export(context: Context, ref: str, form: str, out: Path | None) -> None:
-    """Write a model in another format, and check it against the weights on real images.
+    """Export a model to another format and check it against its weights on real images.
 
-    The export is recorded: `expunge status FILE` answers for it, and it is superseded with its model. A
-    superseded version is only exported where MODEL@V names it.
+    The export is recorded: `expunge status FILE` recognises it, and it is superseded together with its model.
+    A superseded version is only exported if MODEL@V names it.
     """
-    from expunge.export import export as write
+    from expunge.models.exports import export as write
 
     result = write(context.workspace(), ref, form, out, context.say)
     context.emit(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every command shares: the options that all of them take, and how results and errors are printed."""
+"""Options that all commands share, and output of results and errors."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 DEBUG = "EXPUNGE_DEBUG"
-BEGAN = time.monotonic()  # the command's begin, before anything heavy is imported
+BEGAN = time.monotonic()  # start of the command, before slow imports
 
 
 @dataclass(frozen=True)
 class Context:
-    """The options given to a command, and the way it speaks.
+    """The common options of a command, and its output.
 
     Attributes:
-        workspace_path: ``--workspace``, if it was given.
-        device: ``--device``, if it was given.
-        threads: ``--threads``, if it was given.
-        json: Print one JSON object on standard output, and all else on standard error.
+        workspace_path: ``--workspace``, or None.
+        device: ``--device``, or None.
+        threads: ``--threads``, or None.
+        json: Print one JSON object on standard output, and everything else on standard error.
     """
 
     workspace_path: str | None = None
@@ -41,24 +41,24 @@ class Context:
     json: bool = False
 
     def workspace(self) -> Workspace:
-        """Open the workspace that the command works on."""
+        """Open and return the command's workspace."""
         from expunge.workspace import Workspace
 
         return Workspace.open(self.workspace_path)
 
     def emit(self, result: dict[str, Any], render: Callable[[], Any] | None = None) -> None:
-        """Print the result: as JSON if that was asked for, else by ``render`` (or what it returns)."""
+        """Print the result: as JSON with ``--json``, otherwise the text or table that ``render`` returns."""
         if self.json:
             print_json(result)
         elif render is not None:
-            shown = render()
-            if isinstance(shown, str):
-                click.echo(shown)
-            elif shown is not None:
-                show(shown)
+            rendered = render()
+            if isinstance(rendered, str):
+                click.echo(rendered)
+            elif rendered is not None:
+                show(rendered)
 
     def say(self, text: str) -> None:
-        """Tell a person how it is going, on standard error."""
+        """Print a message on standard error."""
         click.echo(text, err=True)
 
 
@@ -86,7 +86,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def show(renderable: Any) -> None:
-    """Print a rich table or the like on standard output."""
+    """Print a rich renderable, such as a table, on standard output."""
     from rich.console import Console
 
     Console().print(renderable)
@@ -98,11 +98,11 @@ def print_json(result: dict[str, Any]) -> None:
 
 
 def run(command: Callable[[], Any], *, as_json: bool) -> NoReturn:
-    """Run a command to its end, and end the process with the exit code that tells how it went.
+    """Run a command, print its error if it fails, and exit the process with its exit code.
 
     Args:
-        command: Does the work; may return an exit code.
-        as_json: Whether errors are printed as a JSON object.
+        command: The command; may return an exit code.
+        as_json: Print errors as a JSON object.
     """
     try:
         code = command()
@@ -119,7 +119,7 @@ def run(command: Callable[[], Any], *, as_json: bool) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         code = report({"error": "Interrupted.", "reason": "", "next": ""}, 130, as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has closed the pipe
         code = 1
     except RecursionError:
         what = {"error": "A file is nested too deep to be read.", "reason": "", "next": "Use a flatter one."}
@@ -137,7 +137,7 @@ def run(command: Callable[[], Any], *, as_json: bool) -> NoReturn:
 
 
 def report(error: dict[str, str], code: int, as_json: bool) -> int:
-    """Print an error in three lines, or as JSON, and return its exit code."""
+    """Print an error as up to three lines or as JSON; return its exit code."""
     if as_json:
         print_json(error)
     else:

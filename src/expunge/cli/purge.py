@@ -15,57 +15,58 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
-SHOWN = 200
+MOST_SHOWN = 200
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and why; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and why; change nothing.")
 @click.option(
     "--include",
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Also search this folder of yours: what Ultralytics left there, and copies. Repeat.",
+    help="Also search this folder for files of Ultralytics and copies. May be repeated.",
 )
-@click.option("--expect", metavar="PLAN", help="The plan of a dry run: delete that and nothing else.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--expect", metavar="PLAN", help="Digest of a dry run's plan: delete exactly these files.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @common_options
 def purge(context: Context, dry_run: bool, include: tuple[Path, ...], expect: str | None, yes: bool) -> int:
-    """Delete what forgotten data has left: superseded weights, checkpoints, exports, caches.
+    """Delete files that forgotten data left behind: superseded weights, checkpoints, exports, caches.
 
-    Only in the workspace, in trees and files that expunge exported, and in folders named with --include; no
-    link is followed. Your originals are never touched (that is `expunge forget --delete-originals`). Exit
-    code 1 if something could not be deleted, or had changed meanwhile.
+    Searches the workspace, folders and files that expunge exported, and folders named with --include. Links
+    are not followed. Your originals are never deleted (use `expunge forget --delete-originals`). Exit code 1
+    if a file could not be deleted, or had changed meanwhile.
     """
     from expunge.purge import run
 
     workspace = context.workspace()
     confirm = _confirm if sys.stdin.isatty() and not yes and not dry_run else None
-    ask = run.Ask(include, expect, confirm)
-    result = run.dry_run(workspace, ask) if dry_run else run.purge(workspace, ask)
-    context.emit(result, lambda: _shown(result))
+    options = run.PurgeOptions(include, expect, confirm)
+    result = run.dry_run(workspace, options) if dry_run else run.purge(workspace, options)
+    context.emit(result, lambda: _result_table(result))
     return 1 if result.get("failed") else 0
 
 
 def _confirm(preview: dict[str, Any]) -> bool:
     from rich.console import Console
 
-    Console(stderr=True).print(_shown(preview))
+    Console(stderr=True).print(_result_table(preview))
     return click.confirm("Delete this now?", err=True)
 
 
-def _shown(result: dict[str, Any]) -> Group:
+def _result_table(result: dict[str, Any]) -> Group:
+    """Return a table of the files that were or would be deleted, with notes below it."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
     done = not result["dry_run"]
-    word = "deleted" if done else "would be deleted"
+    verb = "deleted" if done else "would be deleted"
     files = [x for x in result["leftovers"] if x["kind"] != "folder"]
-    table = Table(title=f"{len(files)} files, {_size(result['bytes'])}: {word}", title_justify="left")
+    table = Table(title=f"{len(files)} files, {_size(result['bytes'])}: {verb}", title_justify="left")
     for column in ("kind", "size", "file", "why", *(("result",) if done else ())):
         table.add_column(column, overflow="fold")
-    for entry in result["leftovers"][:SHOWN]:
+    for entry in result["leftovers"][:MOST_SHOWN]:
         note = f"{entry['reason']}" + (
             f"; {entry['other_names']} other name(s) of it remain" if entry["other_names"] else ""
         )
@@ -73,7 +74,7 @@ def _shown(result: dict[str, Any]) -> Group:
         if done:
             cells.append(escape(entry["why"]) if entry["why"] else "overwritten, deleted")
         table.add_row(*cells)
-    hidden = len(result["leftovers"]) - SHOWN
+    hidden = len(result["leftovers"]) - MOST_SHOWN
     table.caption = f"… and {hidden:,} more: --json lists them all" if hidden > 0 else None
     lines = [f"left alone: {printable(x['path'])}: {x['why']}" for x in result["left"]]
     lines += [f"busy, left alone: {name}" for name in result["busy"]]
@@ -85,7 +86,7 @@ def _shown(result: dict[str, Any]) -> Group:
 
 
 def printable(path: str) -> str:
-    """Return a path as a terminal can show it: control characters and odd bytes escaped."""
+    """Return a path with control characters and undecodable bytes escaped, for a terminal."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in path
     )

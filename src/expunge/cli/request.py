@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``request``: a queue of erasure requests, with their deadlines."""
+"""The commands ``request``: the queue of erasure requests and their deadlines."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def request() -> None:
 
 @request.command("open")
 @erasure_options
-@click.option("--defer", is_flag=True, help="When it runs, publish the interim model and repair later.")
-@click.option("--delete-originals", is_flag=True, help="When it runs, delete the originals in your folder.")
-@click.option("--received", metavar="DATE", help="When the request came: YYYY-MM-DD or ISO 8601. [now]")
-@click.option("--due", metavar="DATE", help="An earlier due date than the law's.")
-@click.option("--ground", metavar="NAME", help="Of article 17(1): consent-withdrawn, objection, …")
-@click.option("--key", metavar="KEY", help="An idempotency key: the same call again is the same request.")
-@click.option("--note", metavar="TEXT", help="Kept with the request until it is closed, and nowhere else.")
+@click.option(
+    "--defer", is_flag=True, help="When the request runs, publish the interim model and repair later."
+)
+@click.option("--delete-originals", is_flag=True, help="When the request runs, delete your originals.")
+@click.option("--received", metavar="DATE", help="Date of receipt: YYYY-MM-DD or ISO 8601. [now]")
+@click.option("--due", metavar="DATE", help="An earlier due date than the legal one.")
+@click.option("--ground", metavar="NAME", help="The ground of article 17(1): consent-withdrawn, objection, …")
+@click.option("--key", metavar="KEY", help="An idempotency key: a repeated call returns the same request.")
+@click.option("--note", metavar="TEXT", help="A note, deleted when the request is closed.")
 @actor_option
 @common_options
 def open_(context: Context, /, **values: Any) -> None:
-    """Put a request in the queue; nothing is erased yet."""
-    from expunge.queue.intake import Opening, open_request
-    from expunge.steps.approximation import Settings
-    from expunge.steps.scoping import Ask
+    """Add a request to the queue; nothing is erased yet."""
+    from expunge.erasure.intake import Opening, open_request
+    from expunge.erasure.method_settings import MethodSettings
+    from expunge.erasure.scope import ErasureRequest
 
     opening = Opening(**{k: values.pop(k) for k in ("received", "key", "ground", "due", "actor", "note")})
-    how = Settings(
+    settings = MethodSettings(
         budget=values.pop("budget"),
         accept_no_power=values.pop("accept") is not None,
         hyperparameters=hyperparameters(values.pop("settings")),
@@ -56,33 +58,33 @@ def open_(context: Context, /, **values: Any) -> None:
         device=context.device or "cpu",
         threads=context.threads,
     )
-    ask = Ask(listed=lines(values.pop("listed")), settings=how, **values)
-    opened = open_request(context.workspace(), ask, opening)
+    erasure = ErasureRequest(listed=lines(values.pop("listed")), settings=settings, **values)
+    opened = open_request(context.workspace(), erasure, opening)
     context.emit(opened, lambda: _sentence(opened))
 
 
 @request.command("list")
-@click.option("--all", "every", is_flag=True, help="Closed requests as well.")
-@click.option("--no-plan", is_flag=True, help="Do not work out what waiting saves: faster on large data.")
+@click.option("--all", "every", is_flag=True, help="Include closed requests.")
+@click.option("--no-plan", is_flag=True, help="Do not compute what waiting saves: faster on large data.")
 @common_options
 def list_(context: Context, every: bool, no_plan: bool) -> None:
-    """List the queue, the most pressing first, and what waiting saves."""
-    from expunge.queue.docket import listing
+    """List the queue, the most urgent request first, and what waiting saves."""
+    from expunge.erasure.status import list_requests
 
-    found = listing(context.workspace(), every, not no_plan)
-    context.emit(found, lambda: _queue(found))
+    found = list_requests(context.workspace(), every, not no_plan)
+    context.emit(found, lambda: _queue_table(found))
 
 
 @request.command("show")
 @click.argument("request_id", metavar="REQUEST")
-@click.option("--selection", is_flag=True, help="Also what it asks for: ids and paths.")
+@click.option("--selection", is_flag=True, help="Also show the selection: ids and paths.")
 @common_options
 def show(context: Context, request_id: str, selection: bool) -> None:
     """Show a request with its dates and events."""
-    from expunge.queue.intake import show as look
+    from expunge.erasure.intake import show as show_request
 
-    found = look(context.workspace(), request_id, selection)
-    context.emit(found, lambda: _events(found))
+    found = show_request(context.workspace(), request_id, selection)
+    context.emit(found, lambda: _events_table(found))
 
 
 @request.command("approve")
@@ -91,63 +93,67 @@ def show(context: Context, request_id: str, selection: bool) -> None:
 @common_options
 def approve(context: Context, request_ids: tuple[str, ...], actor: str | None) -> None:
     """Approve requests, so that the next run executes them."""
-    from expunge.queue.intake import approve as decide
+    from expunge.erasure.intake import approve as approve_request
 
     workspace = context.workspace()
-    done = [decide(workspace, request_id, actor) for request_id in request_ids]
-    context.emit({"requests": done}, lambda: "\n".join(map(_sentence, done)))
+    approved = [approve_request(workspace, request_id, actor) for request_id in request_ids]
+    context.emit({"requests": approved}, lambda: "\n".join(map(_sentence, approved)))
 
 
 @request.command("refuse")
 @click.argument("request_id", metavar="REQUEST")
 @click.option("--reason", metavar="NAME", help="unfounded, excessive, identity, legal-claims, …")
-@click.option("--told", metavar="DATE", help="When the person was told; this closes the request.")
-@click.option("--note", metavar="TEXT", help="Kept with the request until it is closed, and nowhere else.")
+@click.option("--told", metavar="DATE", help="When the person was informed; this closes the request.")
+@click.option("--note", metavar="TEXT", help="A note, deleted when the request is closed.")
 @actor_option
 @common_options
 def refuse(context: Context, request_id: str, **values: Any) -> None:
-    """Refuse a request for a reason that the law knows; then record when the person was told."""
-    from expunge.queue.intake import refuse as decide
+    """Refuse a request for a legal reason, and later record when the person was informed."""
+    from expunge.erasure.intake import refuse as refuse_request
 
-    done = decide(context.workspace(), request_id, **values)
-    context.emit(done, lambda: _sentence(done))
+    refused = refuse_request(context.workspace(), request_id, **values)
+    context.emit(refused, lambda: _sentence(refused))
 
 
 @request.command("extend")
 @click.argument("request_id", metavar="REQUEST")
 @click.option("--reason", metavar="NAME", required=True, help="complexity or number (of requests).")
-@click.option("--told", metavar="DATE", required=True, help="When the person was told of it, with reasons.")
-@click.option("--months", type=int, metavar="N", help="By how many further months. [as many as may be]")
+@click.option(
+    "--told", metavar="DATE", required=True, help="When the person was informed of it, with reasons."
+)
+@click.option("--months", type=int, metavar="N", help="Number of further months. [the legal maximum]")
 @actor_option
 @common_options
 def extend(context: Context, request_id: str, **values: Any) -> None:
-    """Put off the due date, if the person was told within the first month."""
-    from expunge.queue.intake import extend as decide
+    """Extend the due date, if the person was informed within the first month."""
+    from expunge.erasure.intake import extend as extend_request
 
-    done = decide(context.workspace(), request_id, **values)
-    context.emit(done, lambda: _sentence(done))
+    extended = extend_request(context.workspace(), request_id, **values)
+    context.emit(extended, lambda: _sentence(extended))
 
 
 @request.command("tell")
 @click.argument("request_id", metavar="REQUEST")
-@click.option("--recipient", metavar="NAME", required=True, help="Who had received the data.")
-@click.option("--on", metavar="DATE", help="When they were told. [today]")
-@click.option("--why-not", type=click.Choice(["impossible", "disproportionate"]), help="They were not told.")
+@click.option("--recipient", metavar="NAME", required=True, help="A recipient of the data.")
+@click.option("--on", metavar="DATE", help="When they were informed. [today]")
+@click.option(
+    "--why-not", type=click.Choice(["impossible", "disproportionate"]), help="Why they were not informed."
+)
 @actor_option
 @common_options
 def tell(context: Context, request_id: str, **values: Any) -> None:
-    """Record that a recipient of the data was told of the erasure (article 19)."""
-    from expunge.queue.intake import tell as record
+    """Record that a recipient of the data was informed of the erasure (article 19)."""
+    from expunge.erasure.intake import record_recipient_notice as record
 
-    done = record(context.workspace(), request_id, **values)
-    context.emit(done, lambda: f"{request_id}: {len(done['recipients'])} recipients on record")
+    recorded = record(context.workspace(), request_id, **values)
+    context.emit(recorded, lambda: f"{request_id}: {len(recorded['recipients'])} recipients on record")
 
 
 @request.command("run")
 @click.argument("request_ids", metavar="[REQUEST…]", nargs=-1)
-@click.option("--due", is_flag=True, help="What must be executed now to be in time.")
-@click.option("--all", "every", is_flag=True, help="Everything that is approved, and every repair.")
-@click.option("--method", metavar="NAME", help="Unlearn adopted models so, not as REQUEST says.")
+@click.option("--due", is_flag=True, help="Requests that must start now to meet their due date.")
+@click.option("--all", "every", is_flag=True, help="All approved requests and all repairs.")
+@click.option("--method", metavar="NAME", help="Method for adopted models, instead of the request's.")
 @accept_option
 @budget_option
 @set_option
@@ -164,29 +170,30 @@ def run(
     settings: tuple[str, ...],
     actor: str | None,
 ) -> int:
-    """Execute requests together: one training per model for all of them (exit 1 if something is left).
+    """Execute requests together, with one training per model (exit 1 if a request is left).
 
-    Requests that a killed or failed command left unfinished are finished first. What an audit did not accept
-    is tried again only by name; --method, --accept, --budget and --set then say how.
+    Requests that a killed or failed command left unfinished are completed first. A request whose result an
+    audit did not accept is tried again only if it is named, with the given --method, --accept, --budget and
+    --set.
     """
+    from expunge.erasure.holds import MethodOverride
+    from expunge.erasure.scheduler import QueueSelection
+    from expunge.erasure.scheduler import run as execute
     from expunge.progress import Progress
-    from expunge.queue.attempts import Other
-    from expunge.queue.batch import Chosen
-    from expunge.queue.batch import run as execute
 
-    other = Other(method, hyperparameters(settings), budget, accept is not None)
-    if other and not request_ids:
-        raise InputError("For which request is that?", "Another way is chosen for one request, not for all.",
+    override = MethodOverride(method, hyperparameters(settings), budget, accept is not None)
+    if override and not request_ids:
+        raise InputError("No request was named.", "A method is chosen for one request, not for all.",
                          "Name the request.")  # fmt: skip
-    chosen = Chosen(request_ids, due, every, other)
-    ran = execute(context.workspace(), chosen, Progress(), actor, BEGAN)
-    result = ran.as_json()
-    context.emit(result, lambda: _ran(result))
+    selection = QueueSelection(request_ids, due, every, override)
+    result = execute(context.workspace(), selection, Progress(), actor, BEGAN).as_json()
+    context.emit(result, lambda: _results_table(result))
     accepted = all(m.get("accepted", True) for o in result["requests"] for m in o["models"])
     return 0 if accepted and not result["failed"] and not result["held"] else 1
 
 
 def _sentence(found: dict[str, Any]) -> str:
+    """Return a request's state and due date, with holds and the duty after a refusal, in one line."""
     if "due" not in found:
         return f"Erased already, by {found['request']}."
     text = f"{found['request']}: {found['state']}, due {found['due'][:10]}"
@@ -200,13 +207,13 @@ def _sentence(found: dict[str, Any]) -> str:
     return text
 
 
-def _queue(found: dict[str, Any]) -> Table | str:
+def _queue_table(found: dict[str, Any]) -> Table | str:
     from rich.table import Table
 
     if not found["requests"]:
         return "No request is open."
     table = Table()
-    table.add_column("request", min_width=18)  # an id that is cut off is of no use
+    table.add_column("request", min_width=18)  # never cut off a request id
     for column in ("state", "dataset", "samples"):
         table.add_column(column)
     table.add_column("due", min_width=10)
@@ -226,7 +233,7 @@ def _queue(found: dict[str, Any]) -> Table | str:
     return table
 
 
-def _events(found: dict[str, Any]) -> Table:
+def _events_table(found: dict[str, Any]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
@@ -238,14 +245,14 @@ def _events(found: dict[str, Any]) -> Table:
         table.add_row(e["at"], e["to"], e["actor"], e["reason"] or "", detail)
     captions = [f"Next: {found['next']}"] if found["next"] else []
     if "selection" in found:
-        chosen = found["selection"] or {}
-        captions.append(", ".join(f"{k}: {v}" for k, v in chosen.items() if v) or "forgotten")
+        selection = found["selection"] or {}
+        captions.append(", ".join(f"{k}: {v}" for k, v in selection.items() if v) or "forgotten")
     if captions:
         table.caption, table.caption_justify = escape("\n".join(captions)), "left"
     return table
 
 
-def _ran(result: dict[str, Any]) -> Table | str:
+def _results_table(result: dict[str, Any]) -> Table | str:
     from rich.table import Table
 
     if not result["requests"] and not result["failed"] and not result["held"]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of whoever erases, now or later, and what is read from them."""
+"""Options of the commands ``forget`` and ``request open``, and their parsing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import click
 
 from expunge.errors import InputError
-from expunge.user_files import open_text, read_text
+from expunge.storage.user_files import open_text, read_text
 
 accept_option = click.option(
     "--accept",
     type=click.Choice(["no-power"]),
-    help="Also take a result where no trace could be told even before.",
+    help="Also accept a result with this verdict: the audit could not detect a trace even before.",
 )
 budget_option = click.option(
-    "--budget", type=float, metavar="X", help="Most work of a method, in units of a retrain. [0.25]"
+    "--budget", type=float, metavar="X", help="Largest cost of a method, as a fraction of a retrain. [0.25]"
 )
 set_option = click.option(
     "--set",
@@ -41,8 +41,14 @@ _ERASURE = (
         help="Ids or paths: a line each, or the first column of a CSV file with a header.",
     ),
     click.option("--class", "class_name", metavar="NAME", help="All images of a class."),
-    click.option("--dataset", metavar="NAME", help="Where to look."),
-    click.option("--model", "models", multiple=True, metavar="MODEL", help="Only these. [all that saw it]"),
+    click.option("--dataset", metavar="NAME", help="The dataset of the subjects or samples."),
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        metavar="MODEL",
+        help="Only this model. May be repeated. [all that saw the data]",
+    ),
     click.option(
         "--method",
         default="auto",
@@ -52,39 +58,41 @@ _ERASURE = (
     accept_option,
     budget_option,
     set_option,
-    click.option("--seed", type=int, default=0, show_default=True, help="Of a method's randomness."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of a method."),
     click.option(
         "--level",
         type=click.Choice(["quick", "standard", "full"]),
         default="quick",
         show_default=True,
-        help="Of the audit that judges a method's result; see `expunge audit --help`.",
+        help="Level of the audit that judges a method's result; see `expunge audit --help`.",
     ),
     click.option(
         "--references",
         type=click.IntRange(min=0),
         metavar="N",
-        help="How many models the audit compares with. [2, full: 19]",
+        help="Number of reference models of the audit. [2, full: 19]",
     ),
 )
-actor_option = click.option("--actor", metavar="NAME", help="Who acts. [the user of the operating system]")
+actor_option = click.option(
+    "--actor", metavar="NAME", help="Name for the record. [the user of the operating system]"
+)
 
 
 def erasure_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what is to be erased, where, and how."""
+    """Add the options that select the data to erase, the models and the method."""
     for option in reversed(_ERASURE):
         command = option(command)
     return command
 
 
 def lines(path: Path | None) -> tuple[str, ...]:
-    """Return the ids or paths of a list: its lines, or the first column of a CSV file.
+    """Return the ids or paths in a list file: its lines, or the first column of a CSV file.
 
-    A CSV file has a header of several columns of which the first is ``sample`` or ``subject``, as
-    ``expunge bias find --out`` writes it.
+    A CSV file has a header with several columns, of which the first is ``sample`` or ``subject``, as in the
+    ``forget.csv`` that ``expunge bias find --out`` writes.
 
     Raises:
-        InputError: If it cannot be read, is empty, or is a ranking of everything.
+        InputError: If the file cannot be read, is empty, or is the ranking of all samples.
     """
     if path is None:
         return ()
@@ -120,10 +128,10 @@ def _first_column(path: Path) -> tuple[str, ...]:
 
 
 def hyperparameters(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Return ``KEY=VALUE`` pairs as a mapping.
+    """Return ``KEY=VALUE`` pairs as a mapping with parsed values.
 
     Raises:
-        InputError: If one is no pair.
+        InputError: If a pair has no "=".
     """
     from expunge.exact.planner import parse_value
 

@@ -25,16 +25,16 @@ NEEDED = ("argon2", "fastapi", "python_multipart", "uvicorn")
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Pictures of datasets below this folder may be shown to officers.",
+    help="Officers may see pictures of datasets below this folder. May be repeated.",
 )
 @click.option(
     "--behind-tls",
     metavar="HOST",
-    help="A TLS terminator in front of this passes requests for HOST on; needed to listen elsewhere than on"
-    " this machine alone.",
+    help="A TLS proxy forwards requests for HOST to this server; required to listen on other addresses than"
+    " localhost.",
 )
 @click.option(
-    "--link-for", metavar="NAME", help="Also print a one-time link by which NAME chooses a new password."
+    "--link-for", metavar="NAME", help="Also print a one-time link with which NAME sets a new password."
 )
 @common_options
 def serve(
@@ -45,10 +45,10 @@ def serve(
     behind_tls: str | None,
     link_for: str | None,
 ) -> None:
-    """Serve the officer's desk: the queue, each request's story, the evidence, and a REST API.
+    """Serve the officer's desk: web pages for the queue, requests and evidence, and a REST API.
 
-    The first time it prints a link, good for ten minutes, by which the first admin chooses a password. It
-    listens on this machine alone, unless there is an account and --behind-tls says that TLS is in front.
+    At first start it prints a link, valid for ten minutes, with which the first admin sets a password. It
+    listens on this machine only, unless there is an account and --behind-tls is given.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:

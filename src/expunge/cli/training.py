@@ -39,7 +39,11 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_options(context: Context, values: dict[str, Any]) -> Options:
-    """Return the options as a value."""
+    """Return the training options.
+
+    Raises:
+        InputError: If the device is not the CPU, or no weights were given.
+    """
     from expunge.exact.planner import Options
 
     if context.device not in (None, "cpu"):
@@ -48,11 +52,11 @@ def read_options(context: Context, values: dict[str, Any]) -> Options:
             "That equal inputs give equal bytes is shown for the CPU only.",
             "Leave out --device.",
         )
-    named = values.pop("weights")  # a known name that is no file here is fetched, since it was asked for
-    weights = named or DEFAULT_WEIGHTS
-    if named is None and not Path(weights).is_file():
+    given = values.pop("weights")  # a known name is downloaded only if it was given explicitly
+    weights = given or DEFAULT_WEIGHTS
+    if given is None and not Path(weights).is_file():
         raise InputError(
-            "Nothing says which weights to start from.",
+            "No weights to start from were given.",
             f"{DEFAULT_WEIGHTS} is not in this folder.",
             f"Give --weights {DEFAULT_WEIGHTS} to fetch it, or --weights yolo26n.yaml to start from nothing.",
         )
@@ -63,16 +67,22 @@ def read_options(context: Context, values: dict[str, Any]) -> Options:
 @click.command()
 @click.argument("ref", metavar="NAME[@V]")
 @training_options
-@click.option("--requests", type=click.IntRange(1), default=1, show_default=True, help="That wait together.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the plan here.")
+@click.option(
+    "--requests",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Subjects erased together, for the prediction.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the plan to this file.")
 @common_options
 def plan(context: Context, ref: str, requests: int, out: Path | None, **values: Any) -> None:
-    """Organise a training so that it can forget; predict what that costs."""
-    from expunge import training
+    """Plan an erasable training and predict what erasures cost."""
+    from expunge.models import training
 
-    made, summary = training.plan(context.workspace(), ref, read_options(context, values), requests)
+    training_plan, summary = training.plan(context.workspace(), ref, read_options(context, values), requests)
     if out is not None:
-        made.save(out)
+        training_plan.save(out)
         summary["plan"] = str(out)
     context.emit(summary, lambda: _price_table(summary))
 
@@ -86,8 +96,8 @@ def plan(context: Context, ref: str, requests: int, out: Path | None, **values: 
 @training_options
 @common_options
 def train(context: Context, ref: str, name: str, from_plan: Path | None, **values: Any) -> None:
-    """Train a model in an erasable way."""
-    from expunge import training
+    """Train an erasable model."""
+    from expunge.models import training
     from expunge.progress import Progress
 
     workspace, options = context.workspace(), None
@@ -108,15 +118,17 @@ def train(context: Context, ref: str, name: str, from_plan: Path | None, **value
 
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--data", "ref", required=True, metavar="NAME[@V]", help="What it was trained on.")
+@click.option("--data", "ref", required=True, metavar="NAME[@V]", help="The dataset it was trained on.")
 @click.option("--name", required=True, help="The model's name.")
 @click.option(
-    "--unsafe-trust", is_flag=True, help="Run what the file's pickle says: you vouch for this file."
+    "--unsafe-trust",
+    is_flag=True,
+    help="Unpickle the file although that may run code; only for a file that you trust.",
 )
 @common_options
 def adopt(context: Context, weights: Path, ref: str, name: str, unsafe_trust: bool) -> None:
-    """Take in a model that was trained elsewhere, so that erasures know what it saw."""
-    from expunge import training
+    """Record a model that was trained elsewhere and its training data, so that erasures include it."""
+    from expunge.models import training
 
     workspace = context.workspace()
     published = training.adopt(
@@ -130,14 +142,14 @@ def adopt(context: Context, weights: Path, ref: str, name: str, unsafe_trust: bo
 @click.argument("model", required=False)
 @common_options
 def models(context: Context, model: str | None) -> None:
-    """List models and their versions; with MODEL also what each version has seen."""
+    """List models and their versions; with MODEL also the data that each version was trained on."""
     workspace = context.workspace()
     if model is None:
-        rows = workspace.query(_LIST)  # plain SQL: answers before the database layer is imported
+        rows = workspace.query(_LIST)  # plain SQL, since importing SQLAlchemy is slow
         for row in rows:
             row["weights"] = str(workspace.root / row["weights"])
     else:
-        from expunge import training
+        from expunge.models import training
 
         rows = training.describe(workspace, model)
         for row in rows:
@@ -149,12 +161,12 @@ def models(context: Context, model: str | None) -> None:
 @click.argument("weights", type=click.Path(path_type=Path))
 @common_options
 def status(context: Context, weights: Path) -> int:
-    """Say whether weights are current, interim, superseded or unknown (exit 1 if superseded)."""
-    from expunge import training
+    """Show whether weights are current, interim, superseded or unknown (exit 1 if superseded)."""
+    from expunge.models import training
 
     result = training.status(context.workspace(), weights)
-    said = result["model"] or result["reason"]
-    context.emit(result, lambda: f"{result['status']}" + (f": {said}" if said else ""))
+    detail = result["model"] or result["reason"]
+    context.emit(result, lambda: f"{result['status']}" + (f": {detail}" if detail else ""))
     return 1 if result["status"] == "superseded" else 0
 
 
@@ -189,7 +201,7 @@ def _price_table(summary: dict[str, Any]) -> Table:
     table.add_column("what")
     table.add_column("predicted", justify="right")
     table.add_row("forgetting one subject", f"{summary['cost_one']:.1%} of a retrain")
-    table.add_row("the dearest subject", f"{summary['cost_worst']:.1%} of a retrain")
+    table.add_row("forgetting the most expensive subject", f"{summary['cost_worst']:.1%} of a retrain")
     if summary["requests"] > 1:
         together = f"{summary['cost_several']:.1%} of a retrain"
         table.add_row(f"{summary['requests']} subjects together", together)

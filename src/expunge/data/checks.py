@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads one sample after the other, and finds all that a training would stumble over."""
+"""Read the samples of a dataset and find those that cannot be trained on."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from expunge.data.decoding import BadPicture, check_picture, decode_picture
+from expunge.data.decoding import BadImage, check_image, decode_image
 from expunge.data.findings import DUPLICATE_ROWS, Findings, Problem
-from expunge.data.label_places import LabelPlaces
+from expunge.data.label_files import LabelFiles
 from expunge.data.labels import BadLabel, decode_label, parse_label
 from expunge.data.listing import ListedFile, Listing, is_image
 from expunge.data.types import DatasetConfig, Sample
 from expunge.errors import InputError
-from expunge.user_files import read_bytes
+from expunge.storage.user_files import read_bytes
 
 
 @dataclass(frozen=True)
 class ImageChecks:
-    """How far images are checked.
+    """Options for checking images.
 
     Attributes:
         decode: Decode the pixels of every image.
-        known_good: Returns which images were decoded before, by :func:`image_key`.
+        known_good: Returns the :func:`image_key` of every image that was decoded before.
     """
 
     decode: bool = True
@@ -33,15 +33,15 @@ class ImageChecks:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A sample as it was read.
+class SampleReading:
+    """The result of reading one sample.
 
     Attributes:
-        sample: None where there is no file to identify it by.
-        problem: Why it cannot be trained on.
-        undecoded: Nothing says that its pixels can be decoded.
-        counts: As of :class:`Findings`.
-        empty_label: The digest of a label file without a row.
+        sample: The sample, or None if its image file cannot be read.
+        problem: Why the sample cannot be trained on, if it cannot.
+        undecoded: The pixels were not decoded, now or before.
+        counts: Counts by name, as in :class:`Findings`.
+        empty_label: Digest of the label file if it has no row, else empty.
     """
 
     sample: Sample | None
@@ -53,7 +53,7 @@ class Reading:
 
 @dataclass
 class ReadingTotals:
-    """Adds up readings."""
+    """Sums of the readings of a dataset."""
 
     samples: list[Sample] = field(default_factory=list)
     refused: list[Problem] = field(default_factory=list)
@@ -64,8 +64,14 @@ class ReadingTotals:
     empty_labels: set[str] = field(default_factory=set)
     done: int = 0
 
-    def add(self, reading: Reading, skip_unreadable: bool, strict: bool) -> None:
-        """Take in a reading; what cannot be used is refused, left out, or kept outside of train."""
+    def add(self, reading: SampleReading, skip_unreadable: bool, strict: bool) -> None:
+        """Add a reading. An unusable sample is refused, left out, or kept in val or test as a problem.
+
+        Args:
+            reading: The reading.
+            skip_unreadable: Leave unusable samples out of train instead of refusing them.
+            strict: Refuse unusable samples of val and test as well.
+        """
         self.done += 1
         for name, count in reading.counts:
             self.counts[name] = self.counts.get(name, 0) + count
@@ -85,7 +91,7 @@ class ReadingTotals:
             self.empty_labels.add(reading.empty_label)
 
     def findings(self) -> Findings:
-        """Return what was found besides the samples."""
+        """Return the findings besides the samples."""
         return Findings(
             tuple(self.problems),
             tuple(self.left_out),
@@ -100,56 +106,56 @@ class SampleReader:
 
     Args:
         listing: The dataset's files.
-        digests: SHA-256 by path relative to the root; a file with one is not opened at all.
-        checks: How far images are checked.
+        digests: SHA-256 by path relative to the root. A file with a digest is not opened.
+        checks: Options for checking images.
 
     Raises:
-        InputError: If the dataset's ``kpt_shape`` cannot be understood.
+        InputError: If the dataset's ``kpt_shape`` is malformed.
     """
 
     def __init__(self, listing: Listing, digests: dict[str, str], checks: ImageChecks) -> None:
         self._root, self._config = str(listing.root), listing.config
         self._digests, self._checks = digests, checks
-        of_boxes = listing.config.kind == "yolo"
-        self._labels = LabelPlaces(listing.root, listing.folders) if of_boxes else None
+        has_label_files = listing.config.kind == "yolo"
+        self._labels = LabelFiles(listing.root, listing.folders) if has_label_files else None
         self._keypoint_values = keypoint_values(listing.config) if self._labels else 0
 
     @cached_property
     def known_good(self) -> Container[str]:
-        """The images that were decoded before."""
+        """The keys of the images that were decoded before."""
         return self._checks.known_good()
 
-    def read(self, file: ListedFile) -> Reading:
-        """Read a sample. Several threads may do so at once."""
+    def read(self, file: ListedFile) -> SampleReading:
+        """Read one sample. This method is thread-safe."""
         counts: list[tuple[str, int]] = []
         digest, undecoded, problem = self._digests.get(file.path), True, None
         if digest is None:
             try:
                 content = read_bytes(f"{self._root}/{file.path}")
             except OSError as error:
-                return Reading(None, Problem(file.path, file.split, file.path, _reason(error), True))
+                return SampleReading(None, Problem(file.path, file.split, file.path, _reason(error), True))
             digest = hashlib.sha256(content).hexdigest()
             undecoded = False
             if image_key(digest, file.path) not in self.known_good:
                 undecoded = not self._checks.decode
                 try:
-                    rewritten = check_picture(content, file.path)
+                    rewritten = check_image(content, file.path)
                     if self._checks.decode:
-                        decode_picture(content, file.path, self._config.kind)
+                        decode_image(content, file.path, self._config.kind)
                     counts += [("jpeg-end", 1)] if rewritten else []
-                except BadPicture as error:
+                except BadImage as error:
                     problem = Problem(file.path, file.split, file.path, str(error), True)
         label = empty = ""
         if self._labels is not None:
-            label, empty, of_label, more = self._read_label(file, self._labels)
-            problem, counts = problem or of_label, counts + more
+            label, empty, label_problem, label_counts = self._read_label(file, self._labels)
+            problem, counts = problem or label_problem, counts + label_counts
         sample = Sample(file.path, file.split, digest, label, file.class_name)
-        return Reading(sample, problem, undecoded, tuple(counts), empty)
+        return SampleReading(sample, problem, undecoded, tuple(counts), empty)
 
     def _read_label(
-        self, file: ListedFile, places: LabelPlaces
+        self, file: ListedFile, places: LabelFiles
     ) -> tuple[str, str, Problem | None, list[tuple[str, int]]]:
-        """Return a label's digest, its digest if it has no row, what is wrong with it, and counts."""
+        """Return the label's digest, its digest if the file has no row, its problem if any, and counts."""
         plain = places.plain(file.path)
         if self._digests and (digest := self._digests.get(self._relative(plain))) is not None:
             return digest, "", None, []
@@ -166,7 +172,7 @@ class SampleReader:
             content = read_bytes(found[0])
             digest = hashlib.sha256(content).hexdigest()
             if any(read_bytes(other) != content for other in found[1:]):
-                raise BadLabel(None, f"{found[1]} says something else, and Ultralytics may read that one.")
+                raise BadLabel(None, f"{found[1]} differs from it, and Ultralytics may read that one.")
             rows = parse_label(decode_label(content), len(self._config.names), self._keypoint_values)
         except (OSError, BadLabel) as error:
             line = f", line {error.line}" if isinstance(error, BadLabel) and error.line else ""
@@ -182,12 +188,12 @@ class SampleReader:
 
 
 def image_key(digest: str, path: str) -> str:
-    """Return by what an image that can be decoded is known again: its bytes, and the suffix of its name."""
+    """Return the key of an image for decoding checks: the digest of its bytes and its file suffix."""
     return f"{digest}.{path.rpartition('.')[2].lower()}"
 
 
 def keypoint_values(config: DatasetConfig) -> int:
-    """Return how many numbers follow the box in the rows of a pose data set; 0 in others.
+    """Return the number of keypoint values in each label row of a pose dataset; 0 for other datasets.
 
     Raises:
         InputError: If ``kpt_shape`` is not a pair of numbers.
@@ -206,15 +212,15 @@ def keypoint_values(config: DatasetConfig) -> int:
 
 
 def count_hidden(listing: Listing) -> int:
-    """Return how many hidden images a classification folder holds: Ultralytics would read them."""
-    found = 0
+    """Return the number of hidden images in a classification folder. Ultralytics would read them."""
+    count = 0
     for split in sorted({file.path.partition("/")[0] for file in listing.files}):
         for folder, names, files in os.walk(listing.root / split):
             inside = os.path.relpath(folder, listing.root)
             hidden = any(part.startswith(".") for part in inside.split(os.sep))
-            found += sum((hidden or name.startswith(".")) and is_image(name) for name in files)
+            count += sum((hidden or name.startswith(".")) and is_image(name) for name in files)
             names.sort()
-    return found
+    return count
 
 
 def _reason(error: OSError) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page that shows pictures side by side; it holds them, and needs no other file."""
+"""Self-contained HTML pages that show images side by side."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from expunge.data.thumbnail import Box, thumbnail
-from expunge.exact.checkpoint import write_atomically
+from expunge.storage.files import write_atomically
 
 SIDE = 220
-MOST = 300
+MAX_PAIRS = 300
 STYLE = (
     "body{font:15px system-ui,sans-serif;margin:2rem auto;max-width:60rem;color:#222;background:#fafafa}"
     "table{border-collapse:collapse}td{padding:.6rem;vertical-align:top;border-top:1px solid #ddd}"
@@ -22,20 +22,20 @@ STYLE = (
 
 
 def write_sheet(path: Path, label: str, root: Path, pairs: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page of near-duplicates, readable for its owner alone.
+    """Write the page of near-duplicates. Only its owner can read the file.
 
     Args:
-        path: Where to.
-        label: The dataset version.
+        path: File to write.
+        label: Label of the dataset version.
         root: The dataset's folder.
-        pairs: As ``data duplicates --json`` lists them; the first 300 are shown.
+        pairs: Pairs as listed by ``data duplicates --json``; the first 300 are shown.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
-    shown = pairs[:MOST]
+    shown = pairs[:MAX_PAIRS]
     rows = "".join(_row(root, number, pair) for number, pair in enumerate(shown, 1))
-    more = f" Of {len(pairs)} pairs the first {MOST} are shown." if len(pairs) > MOST else ""
+    more = f" Of {len(pairs)} pairs the first {MAX_PAIRS} are shown." if len(pairs) > MAX_PAIRS else ""
     write_page(
         path,
         f"Near-duplicates in {label}",
@@ -46,16 +46,16 @@ def write_sheet(path: Path, label: str, root: Path, pairs: Sequence[Mapping[str,
 
 
 def write_page(path: Path, title: str, introduction: str, rows: str) -> None:
-    """Write a page with a table, readable for its owner alone.
+    """Write a page with a table. Only its owner can read the file.
 
     Args:
-        path: Where to.
-        title: Plain text.
-        introduction: HTML.
-        rows: HTML: the table's rows.
+        path: File to write.
+        title: Title, plain text.
+        introduction: First paragraph, HTML.
+        rows: Rows of the table, HTML.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: If the file cannot be written.
     """
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -67,17 +67,17 @@ def write_page(path: Path, title: str, introduction: str, rows: str) -> None:
     path.chmod(0o600)
 
 
-def picture_of(path: Path, boxes: Sequence[tuple[Box, str]] = ()) -> str:
-    """Return an image element with a small picture, or the words that it cannot be read.
+def image_element(path: Path, boxes: Sequence[tuple[Box, str]] = ()) -> str:
+    """Return an HTML image element with a thumbnail, or a note that the image cannot be read.
 
     Args:
-        path: The picture.
-        boxes: Frames to draw, xyxy in shares of the upright picture's sides, each with a colour.
+        path: The image.
+        boxes: Boxes to draw, each with a colour; xyxy, as fractions of the upright image's width and height.
     """
-    picture = thumbnail(path, SIDE, boxes)
-    if picture is None:
+    jpeg = thumbnail(path, SIDE, boxes)
+    if jpeg is None:
         return "<em>cannot be read</em>"
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(picture).decode()}">'
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
 
 
 def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
@@ -89,5 +89,5 @@ def _row(root: Path, number: int, pair: Mapping[str, Any]) -> str:
 
 
 def _cell(root: Path, path: str, subjects: Sequence[str]) -> str:
-    who = ", ".join(subjects) or "nobody"
-    return f"<td>{picture_of(root / path)}<small>{escape(path)}<br>{escape(who)}</small></td>"
+    names = ", ".join(subjects) or "nobody"
+    return f"<td>{image_element(root / path)}<small>{escape(path)}<br>{escape(names)}</small></td>"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decodes pictures with the pixels that Ultralytics trains on, and refuses those that it leaves out."""
+"""Decode images to the same pixels as Ultralytics, and refuse images that Ultralytics would leave out."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ if TYPE_CHECKING:
 MIN_SIDE = 10  # pixels
 FORMATS = IMAGE_SUFFIXES | {"jpeg2000"}
 TIFF = (".tif", ".tiff")
-BY_PILLOW = (".avif", ".heic", ".heif")  # turned upright by their orientation
+BY_PILLOW = (".avif", ".heic", ".heif")  # decoded by Pillow, which applies the EXIF orientation
 JPEG_END = b"\xff\xd9"
 
 
-class BadPicture(ValueError):
-    """A picture that Ultralytics leaves out; the message is the reason, as a sentence."""
+class BadImage(ValueError):
+    """An image that Ultralytics would leave out. The message is the reason, as a sentence."""
 
 
-def check_picture(content: bytes, name: str) -> bool:
-    """Check a picture's header as Ultralytics does before a training; the pixels are not decoded.
+def check_image(content: bytes, name: str) -> bool:
+    """Check an image's header as Ultralytics does before training. The pixels are not decoded.
+
+    Args:
+        content: The file's bytes.
+        name: The file's name or path.
 
     Returns:
-        Whether it is a JPEG that Ultralytics would write anew, since it does not end where it should.
+        True if it is a JPEG without a proper end marker, which Ultralytics would rewrite.
 
     Raises:
         BadPicture: If Ultralytics would leave it out.
@@ -45,25 +49,25 @@ def check_picture(content: bytes, name: str) -> bool:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content)) as image:
                 image.verify()
-                form, (width, height) = image.format or "", image.size
-    except Exception as error:  # whatever Pillow's decoders raise, also as Ultralytics patches it
-        raise BadPicture(f"It is not an image that can be decoded ({type(error).__name__}).") from error
+                file_format, (width, height) = image.format or "", image.size
+    except Exception as error:  # Pillow's decoders raise many types, also as patched by Ultralytics
+        raise BadImage(f"It is not an image that can be decoded ({type(error).__name__}).") from error
     if min(width, height) < MIN_SIDE:
-        raise BadPicture(f"It has {width}x{height} pixels; each side needs at least {MIN_SIDE}.")
-    if form.lower() not in FORMATS:
-        raise BadPicture(f"Its content is {form}, a format that Ultralytics does not read.")
-    if form == "TIFF" and name.lower().endswith(BY_PILLOW):  # its orientation would depend on Pillow's way in
-        raise BadPicture("It is a TIFF file under another suffix: rename it.")
-    return form.lower() == "jpeg" and content[-2:] != JPEG_END
+        raise BadImage(f"It has {width}x{height} pixels; each side needs at least {MIN_SIDE}.")
+    if file_format.lower() not in FORMATS:
+        raise BadImage(f"Its content is {file_format}, a format that Ultralytics does not read.")
+    if file_format == "TIFF" and name.lower().endswith(BY_PILLOW):  # decoders disagree about its orientation
+        raise BadImage("It is a TIFF file under another suffix: rename it.")
+    return file_format.lower() == "jpeg" and content[-2:] != JPEG_END
 
 
-def decode_picture(content: bytes, name: str, kind: str = "yolo") -> NDArray[np.uint8]:
-    """Decode a picture as Ultralytics does: by its suffix, 8 bits a channel, upright.
+def decode_image(content: bytes, name: str, kind: str = "yolo") -> NDArray[np.uint8]:
+    """Decode an image as Ultralytics does: by its suffix, 8 bits per channel, upright.
 
     Args:
         content: The file's bytes.
         name: The file's name or path.
-        kind: ``yolo`` or ``folders``; Ultralytics reads TIFF for detection in another way.
+        kind: ``yolo`` or ``folders``. Ultralytics reads TIFF files differently for detection.
 
     Returns:
         Array (H, W, 3) uint8, BGR.
@@ -84,17 +88,17 @@ def decode_picture(content: bytes, name: str, kind: str = "yolo") -> NDArray[np.
         if image is None and content:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:
-        raise BadPicture("It cannot be decoded: it is damaged, cut off, or of a kind that is not read.")
+        raise BadImage("It cannot be decoded: it is damaged, truncated, or of an unsupported format.")
     if image.dtype == np.uint16:
         image = (image // 256).astype(np.uint8)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise BadPicture(f"Its pixels are {image.dtype} in the shape {image.shape}; 8 bits of 3 are read.")
+        raise BadImage(f"Its pixels are {image.dtype} of shape {image.shape}; only 3 x 8 bits are supported.")
     return image
 
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep OpenCV from printing what is wrong with a picture: it is reported once, with the others."""
+    """Silence OpenCV's messages about damaged images, which are reported later together."""
     from cv2.utils import logging
 
     level = logging.getLogLevel()
@@ -106,7 +110,7 @@ def quiet_decoders() -> Iterator[None]:
 
 
 def _colour_tiff(data: NDArray[np.uint8]) -> NDArray[Any] | None:
-    """Return the first page of a colour TIFF without alpha; None where it is grey."""
+    """Return the first page of a colour TIFF without alpha, or None if it is greyscale."""
     import cv2
 
     found, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
@@ -136,6 +140,6 @@ def _register(name: str) -> None:
 
 @cache
 def _register_heif() -> None:
-    """Let Pillow read HEIF where its plugin is installed."""
+    """Register the HEIF plugin with Pillow, if it is installed."""
     with suppress(ImportError):
         importlib.import_module("pi_heif").register_heif_opener()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Near-duplicates of people's pictures under another subject, or under none.
+"""Find near-duplicate images that are assigned to different subjects, or to none.
 
-Two stages: perceptual hashes find candidates (every pair within the distance, see ``hamming``), and the
-correlation of the pictures themselves, in grey at 64×64, confirms or rejects each.
+The search has two stages. Perceptual hashes give candidates: every pair within a Hamming distance (see
+``hamming``). The correlation of the two images, in greyscale at 64×64, confirms or rejects each candidate.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.data import hamming
-from expunge.data.hashes import Hashing
-from expunge.data.phash import NotAPicture, grey, similarity
+from expunge.data.hashes import ImageHashes
+from expunge.data.phash import NotAnImage, grey, similarity
 from expunge.data.types import Sample
-from expunge.user_files import read_bytes
+from expunge.storage.user_files import read_bytes
 
 DISTANCE = 3
 SIMILARITY = 0.9
 LIMIT = 10_000
 SIDE = 64
-KEPT = 4096  # pictures at 64×64 held while candidates are confirmed: 128 MiB
+CACHE_SIZE = 4096  # images at 64×64 held while candidates are confirmed: 64 MiB
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samples that look alike and do not concern the same people.
+    """Two samples that look alike and have different subjects.
 
     Attributes:
-        a, b: The samples, as indices; of a query for one subject, ``a`` is the subject's.
-        distance: Bits by which their hashes differ.
-        similarity: Correlation of the pictures, −1 to 1 (1 where the bytes are equal).
-        flipped: Whether one was mirrored to compare them.
+        a, b: Indices of the samples. In a search for one subject, ``a`` belongs to the subject.
+        distance: Hamming distance of the hashes, in bits.
+        similarity: Correlation of the images, −1 to 1 (1 if the bytes are equal).
+        flipped: Whether one image was mirrored for the comparison.
         identical: Whether the bytes are equal.
     """
 
@@ -50,40 +50,46 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The pairs, and how many candidates were looked at; ``truncated``: more remain than the limit."""
+class DuplicateSearch:
+    """The result of a search.
+
+    Attributes:
+        pairs: The confirmed pairs.
+        candidates: Number of candidates compared.
+        truncated: Whether there are more pairs than the limit.
+    """
 
     pairs: tuple[Pair, ...]
     candidates: int
     truncated: bool
 
 
-def find(
+def find_duplicates(
     root: Path,
     samples: Sequence[Sample],
-    hashing: Hashing,
+    hashing: ImageHashes,
     *,
     subject: str | None = None,
     distance: int = DISTANCE,
     threshold: float = SIMILARITY,
     limit: int = LIMIT,
-) -> Found:
-    """Find pairs that look alike and whose subjects differ.
+) -> DuplicateSearch:
+    """Return pairs of samples that look alike and have different subjects, most similar first.
 
     Args:
         root: The dataset's folder.
-        samples: Its samples.
-        hashing: Their hashes.
-        subject: Only pairs of one subject's pictures with pictures that this subject is not in.
-        distance: Bits by which hashes may differ: at most 7, or anything where a subject is given.
-        threshold: The least correlation.
-        limit: The most pairs.
+        samples: The dataset's samples.
+        hashing: Hashes of the samples.
+        subject: Only pairs of a sample of this subject and a sample without it.
+        distance: Largest Hamming distance in bits: at most 7, or unlimited if a subject is given.
+        threshold: Smallest correlation.
+        limit: Largest number of pairs.
     """
-    use = np.flatnonzero(hashing.known & ~hashing.rows["flat"])
+    usable = np.flatnonzero(hashing.known & ~hashing.rows["flat"])
     pictures = _Pictures(root, samples)
     pairs: dict[tuple[int, int], Pair] = {}
     candidates = 0
-    for a, b, bits, flipped in _candidates(samples, hashing, use, subject, distance):
+    for a, b, bits, flipped in _candidates(samples, hashing, usable, subject, distance):
         candidates += 1
         if (a, b) in pairs and not flipped:
             continue
@@ -99,11 +105,11 @@ def find(
     ordered = sorted(
         pairs.values(), key=lambda p: (-p.similarity, p.distance, samples[p.a].path, samples[p.b].path)
     )
-    return Found(tuple(ordered[:limit]), candidates, len(pairs) > limit)
+    return DuplicateSearch(tuple(ordered[:limit]), candidates, len(pairs) > limit)
 
 
 def as_json(pair: Pair, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return a pair as ``data duplicates --json`` lists it."""
+    """Return a pair as listed by ``data duplicates --json``."""
     a, b = samples[pair.a], samples[pair.b]
     return {
         "a": a.path,
@@ -119,53 +125,60 @@ def as_json(pair: Pair, samples: Sequence[Sample]) -> dict[str, Any]:
 
 def _candidates(
     samples: Sequence[Sample],
-    hashing: Hashing,
-    use: NDArray[np.int64],
+    hashing: ImageHashes,
+    usable: NDArray[np.int64],
     subject: str | None,
     distance: int,
 ) -> Iterator[tuple[int, int, int, bool]]:
-    """Yield (a, b, bits, flipped) whose subjects differ; b may show the same people as a nowhere else."""
-    values = np.ascontiguousarray(hashing.rows["value"][use])
-    mirrored = np.ascontiguousarray(hashing.rows["mirrored"][use])
+    """Yield candidate pairs (a, b, distance in bits, flipped) of samples with different subjects."""
+    values = np.ascontiguousarray(hashing.rows["value"][usable])
+    mirrored = np.ascontiguousarray(hashing.rows["mirrored"][usable])
     if subject is not None:
-        mine = [int(k) for k in range(len(use)) if subject in samples[int(use[k])].subjects]
-        for k in mine:
-            a = int(use[k])
+        of_subject = [int(k) for k in range(len(usable)) if subject in samples[int(usable[k])].subjects]
+        for k in of_subject:
+            a = int(usable[k])
             for wanted, flipped in ((int(values[k]), False), (int(mirrored[k]), True)):
                 for other in hamming.near(values, wanted, distance):
-                    b = int(use[other])
+                    b = int(usable[other])
                     if subject not in samples[b].subjects:
                         yield a, b, (wanted ^ int(values[other])).bit_count(), flipped
         return
     for flipped, against in ((False, None), (True, mirrored)):
         for first, second, bits in hamming.near_pairs(values, distance, against):
-            for i, j, d in zip(use[first].tolist(), use[second].tolist(), bits.tolist(), strict=True):
+            for i, j, d in zip(usable[first].tolist(), usable[second].tolist(), bits.tolist(), strict=True):
                 if samples[i].subjects != samples[j].subjects:
                     yield i, j, d, flipped
 
 
 class _Pictures:
-    """Pictures in grey, the last ones kept."""
+    """Greyscale images of samples, with a cache of the most recently used."""
 
     def __init__(self, root: Path, samples: Sequence[Sample]) -> None:
         self._root, self._samples = root, samples
-        self._kept: OrderedDict[int, NDArray[np.float32] | None] = OrderedDict()
+        self._cache: OrderedDict[int, NDArray[np.float32] | None] = OrderedDict()
 
     def compare(self, a: int, b: int, flipped: bool) -> float:
-        """Return the correlation of two pictures, the second mirrored or not; 0 if one cannot be read."""
-        one, two = self._load(a), self._load(b)
-        if one is None or two is None:
+        """Return the correlation of two images; 0 if one cannot be read.
+
+        Args:
+            a: Index of the first sample.
+            b: Index of the second sample.
+            flipped: Mirror the second image.
+        """
+        first, second = self._load(a), self._load(b)
+        if first is None or second is None:
             return 0.0
-        return similarity(one.astype(np.float64), (two[:, ::-1] if flipped else two).astype(np.float64))
+        second = second[:, ::-1] if flipped else second
+        return similarity(first.astype(np.float64), second.astype(np.float64))
 
     def _load(self, index: int) -> NDArray[np.float32] | None:
-        if index not in self._kept:
+        if index not in self._cache:
             try:
                 data = read_bytes(self._root / self._samples[index].path)
-                self._kept[index] = grey(data, SIDE).astype(np.float32)
-            except (OSError, NotAPicture):
-                self._kept[index] = None
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(index)
-        return self._kept[index]
+                self._cache[index] = grey(data, SIDE).astype(np.float32)
+            except (OSError, NotAnImage):
+                self._cache[index] = None
+            if len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(index)
+        return self._cache[index]

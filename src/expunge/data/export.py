@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a sanitized copy of a dataset version, which plain Ultralytics can train on."""
+"""Write a sanitized copy of a dataset version, on which plain Ultralytics can train."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ import yaml
 from expunge.data.types import SPLITS, VAL_IN_TRAIN, Sample, Version
 from expunge.data.yolo import label_file
 from expunge.errors import InputError, StorageError
-from expunge.user_files import open_file
+from expunge.storage.user_files import open_file
 
 CHUNK_BYTES = 1 << 20
-MARKER = ".expunge-export"  # by it a later purge knows the tree again
+MARKER = ".expunge-export"  # hidden file by which a later purge recognises the export
 
 
 def export_version(
     version: Version, samples: Iterable[Sample], out: Path, link: bool = False, marker: str | None = None
 ) -> Path:
-    """Write a version's samples below a new folder, with a data.yaml of its own (or class folders).
+    """Write samples of a version into a new folder, with its own data.yaml or class folders.
 
-    Only the files of the given samples appear in it, each verified against its digest while it is copied; no
-    label cache and no other file comes along. The folder appears when all is written, or not at all.
+    The folder holds only the files of the given samples, each verified against its digest while it is copied.
+    Label caches and other files are not copied. The folder appears complete or not at all.
 
     Args:
-        version: Which version.
-        samples: Its samples.
-        out: The folder to make; it must not exist, or be empty.
-        link: Make hard links instead of copies, where the file system can.
-        marker: What to write into a hidden file of the tree.
+        version: The version.
+        samples: The samples to export.
+        out: The folder to write. It must not exist or must be empty.
+        link: Make hard links instead of copies if the file system supports them.
+        marker: Text for a hidden marker file in the export.
 
     Returns:
-        What to give to ``yolo train data=…``: the data.yaml, or the folder for classification.
+        The value for ``yolo train data=…``: the data.yaml, or the folder for classification.
+
+    Raises:
+        InputError: If the folder is not suitable, or a source file is missing or changed.
+        StorageError: If the export cannot be written.
     """
     out = Path(os.path.abspath(out))
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
@@ -80,36 +84,36 @@ def _place(version: Version, sample: Sample, work: Path, out: Path, link: bool) 
     if not label.is_relative_to(out):
         raise InputError(
             f"The export cannot go to {out}.",
-            "A folder above it is called 'images', so Ultralytics would look for labels outside of it.",
-            "Choose a folder that is not below one called 'images'.",
+            "A folder above it is named 'images', so Ultralytics would look for labels outside of it.",
+            "Choose a folder that is not below one named 'images'.",
         )
     target = work / label.relative_to(out)
-    if not target.exists():  # two images of one name and different suffix share a label
+    if not target.exists():  # images with the same name and different suffixes share a label
         _copy(label_file(version.root, sample.path), target, sample.label_digest, link)
 
 
 def _copy(source: Path, target: Path, digest: str, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        file = open_file(source)  # closed below; only this may be the reader's fault
+        file = open_file(source)  # closed below; later errors concern the target, not the source
     except OSError as error:
         raise InputError(
             f"{source} cannot be read.",
             error.strerror or str(error),
             "Restore the file, or record the folder as it is now with: expunge data add … --full",
         ) from error
-    found = hashlib.sha256()
+    copied = hashlib.sha256()
     linked = link and _link(source, target)
     with file:
         if linked:
             while chunk := file.read(CHUNK_BYTES):
-                found.update(chunk)
+                copied.update(chunk)
         else:
             with open(target, "xb") as copy:
                 while chunk := file.read(CHUNK_BYTES):
-                    found.update(chunk)
+                    copied.update(chunk)
                     copy.write(chunk)
-    if found.hexdigest() != digest:
+    if copied.hexdigest() != digest:
         raise InputError(
             f"{source} has changed since it was added.",
             "Its bytes are not those that the version recorded.",
@@ -126,7 +130,7 @@ def _link(source: Path, target: Path) -> bool:
 
 
 def _make_class_folders(version: Version, splits: dict[str, list[str]], work: Path) -> None:
-    """Make a folder for every class in every split, so that class indices stay when a class is empty."""
+    """Create a folder for every class in every split, so that empty classes keep their indices."""
     folders = {split: paths[0].split("/")[0] for split, paths in splits.items() if paths}
     folders.setdefault("train", "train")
     if len(folders) == 1:
@@ -137,7 +141,7 @@ def _make_class_folders(version: Version, splits: dict[str, list[str]], work: Pa
 
 
 def _write_yaml(version: Version, splits: dict[str, list[str]], work: Path) -> None:
-    # Without 'path', Ultralytics starts at the folder of the YAML, from wherever it is run.
+    # Without 'path', Ultralytics resolves paths from the folder of the YAML, whatever the current folder.
     data: dict[str, Any] = {}
     folders = {split: common_folder(paths) for split, paths in splits.items()}
     for split, paths in splits.items():
@@ -162,10 +166,10 @@ def _write_yaml(version: Version, splits: dict[str, list[str]], work: Path) -> N
 
 
 def common_folder(paths: list[str]) -> str:
-    """Return the folder that holds all the paths, or nothing where only a list can name them."""
+    """Return the folder that holds all paths, or an empty string if they must be listed in a file."""
     folders = {path.rpartition("/")[0] for path in paths}
     if not folders or "" in folders or any(f"/{path}".find("/.") >= 0 for path in paths):
-        return ""  # Ultralytics does not look into hidden folders
+        return ""  # Ultralytics skips hidden folders
     return os.path.commonpath(folders)
 
 
@@ -173,9 +177,9 @@ def _write_list(target: Path, paths: list[str]) -> None:
     for path in paths:
         if path.splitlines() != [path] or path != path.strip():
             raise InputError(
-                f"{path!r} cannot stand in a list of images.",
-                "Its name holds a line break, or starts or ends with a blank.",
-                "Rename the file and add the dataset anew.",
+                f"{path!r} cannot be written in a list of images.",
+                "Its name contains a line break, or starts or ends with a space.",
+                "Rename the file and add the dataset again.",
             )
     target.write_text("".join(f"./{path}\n" for path in paths), encoding="utf-8")
 
@@ -191,5 +195,5 @@ def _storage_error(out: Path, error: OSError) -> StorageError:
     return StorageError(
         f"The export to {out} was not written.",
         "The disk is full." if full else (error.strerror or str(error)),
-        "Make room, or choose another folder; nothing was left behind.",
+        "Free some space, or choose another folder. Nothing was left behind.",
     )

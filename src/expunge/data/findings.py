@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the reading of a dataset found: files that cannot be used, and what Ultralytics reads otherwise."""
+"""Findings of a scan: files that cannot be used, and files that Ultralytics reads differently."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from expunge.errors import InputError
 
-LISTED = 20  # in a message; a file has the rest
-NAMED = 5  # in its first line
+MAX_LISTED = 20  # problems listed in a message; a file lists all
+MAX_NAMED = 5  # files named in its first line
 PREFIX = "expunge-unreadable-"
 
 
@@ -23,10 +23,10 @@ class Problem:
 
     Attributes:
         path: The sample's path.
-        split: Its split.
-        place: The image, or the label file with the line.
-        reason: What is wrong, as a sentence.
-        of_image: Whether the image is meant, and not its label.
+        split: The sample's split.
+        place: The affected image, or the label file and line.
+        reason: The reason, as a sentence.
+        of_image: Whether the problem is in the image and not in its label.
     """
 
     path: str
@@ -40,14 +40,14 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A kind of file that Ultralytics reads in another way than expunge does.
+class ReaderDifference:
+    """A kind of file that expunge and Ultralytics read differently.
 
     Attributes:
-        name: A short name.
-        ours: What expunge does.
-        theirs: What Ultralytics does.
-        reason: Why the difference stays.
+        name: Short name.
+        ours: How expunge treats the files.
+        theirs: How Ultralytics treats them.
+        reason: Why expunge differs.
     """
 
     name: str
@@ -56,23 +56,23 @@ class Difference:
     reason: str
 
 
-# docs/data.md lists the same ones.
+# docs/data.md lists the same differences.
 DIFFERENCES = {
     difference.name: difference
     for difference in (
-        Difference(
+        ReaderDifference(
             "jpeg-end",
             "JPEG files with bytes behind their end are read as they are",
             "Ultralytics decodes them and writes them anew",
             "no file of yours is changed",
         ),
-        Difference(
+        ReaderDifference(
             "label-beside-link",
             "label files beside a linked folder of images are read",
             "Ultralytics looks only beside the folder that the link leads to, where none is",
             "labels that are there are not lost",
         ),
-        Difference(
+        ReaderDifference(
             "hidden",
             "hidden images and class folders (names that begin with a dot) are left out",
             "Ultralytics reads them in a classification folder",
@@ -80,19 +80,19 @@ DIFFERENCES = {
         ),
     )
 }
-DUPLICATE_ROWS = "duplicate-rows"  # dropped by both
+DUPLICATE_ROWS = "duplicate-rows"  # dropped by expunge and by Ultralytics
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found besides the samples.
+    """Findings of a scan besides the samples.
 
     Attributes:
-        problems: Samples of val and test that stay in the dataset, and cannot be used.
-        left_out: Samples that are not taken into the dataset.
-        counts: Files by the name of a difference; rows for duplicates.
+        problems: Unusable samples of val and test, which stay in the dataset.
+        left_out: Unusable samples that are not added to the dataset.
+        counts: Number of files for each difference; number of rows for ``DUPLICATE_ROWS``.
         empty_labels: Digests of label files without a row.
-        undecoded: Images whose pixels were not decoded, although nothing says that they can be.
+        undecoded: Number of images whose pixels were never decoded.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -102,7 +102,7 @@ class Findings:
     undecoded: int = 0
 
     def warnings(self) -> Iterator[str]:
-        """Yield what a person should know of it."""
+        """Yield the findings as warnings for the user."""
         if self.left_out:
             yield describe(f"{len(self.left_out)} samples were left out", self.left_out)
         if self.problems:
@@ -114,47 +114,51 @@ class Findings:
             if number := self.counts.get(name):
                 yield f"{difference.ours} ({number}). {difference.theirs}; here {difference.reason}."
         if rows := self.counts.get(DUPLICATE_ROWS):
-            yield f"{rows} label rows are there twice in their file; each counts once, as in Ultralytics."
+            yield f"{rows} label rows are duplicates within their file; each counts once, as in Ultralytics."
         if self.undecoded:
-            yield f"{self.undecoded} images were not decoded: damaged ones are found when they are used."
+            yield f"{self.undecoded} images were not decoded: damaged ones are only found when they are used."
 
 
 def describe(what: str, problems: Sequence[Problem]) -> str:
-    """Return a sentence with the first problems below it; where there are more, a file lists all of them."""
-    return "\n".join((f"{what}:", *_first(problems)))
+    """Return a heading followed by the first problems. If there are more, a file lists all of them."""
+    return "\n".join((f"{what}:", *_first_lines(problems)))
 
 
-def refuse(problems: Sequence[Problem], total: int) -> None:
-    """Raise an error for samples that cannot be used, if there are any.
+def refuse_unusable(problems: Sequence[Problem], total: int) -> None:
+    """Raise an error if there are unusable samples.
+
+    Args:
+        problems: The unusable samples.
+        total: Number of all samples.
 
     Raises:
-        InputError: With the first ones, their number, and a file that lists all of them.
+        InputError: If there are problems; the message lists the first ones and a file with all of them.
     """
     if not problems:
         return
     kind = "images cannot be read" if all(p.of_image for p in problems) else "samples cannot be used"
-    named = ", ".join(p.place for p in problems[:NAMED])
+    named = ", ".join(p.place for p in problems[:MAX_NAMED])
     raise InputError(
-        f"{len(problems)} of {total} {kind}: {named}{' …' if len(problems) > NAMED else ''}",
-        "\n".join(_first(problems)),
+        f"{len(problems)} of {total} {kind}: {named}{' …' if len(problems) > MAX_NAMED else ''}",
+        "\n".join(_first_lines(problems)),
         "Repair or remove these files, or add the rest with: expunge data add … --skip-unreadable."
         " That keeps those of val and test for erasures, and measures without them. Nothing was changed.",
     )
 
 
-def _first(problems: Sequence[Problem]) -> Iterator[str]:
-    yield from (str(problem) for problem in problems[:LISTED])
-    if len(problems) > LISTED:
-        handle, file = tempfile.mkstemp(prefix=PREFIX, suffix=".txt")  # for its owner alone
+def _first_lines(problems: Sequence[Problem]) -> Iterator[str]:
+    yield from (str(problem) for problem in problems[:MAX_LISTED])
+    if len(problems) > MAX_LISTED:
+        handle, file = tempfile.mkstemp(prefix=PREFIX, suffix=".txt")  # readable by its owner only
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.writelines(f"{problem}\n" for problem in problems)
-        yield f"… and {len(problems) - LISTED} more. All of them: {file}"
+        yield f"… and {len(problems) - MAX_LISTED} more. All of them: {file}"
 
 
 def delete_lists() -> None:
-    """Delete the files in which unusable files were listed: they hold paths."""
+    """Delete the temporary lists of unusable files, because they hold paths."""
     for file in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.txt"):
-        with contextlib.suppress(OSError):  # another user's
+        with contextlib.suppress(OSError):  # a list of another user
             file.unlink()
 
 

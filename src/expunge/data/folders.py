@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an image-classification folder: a folder per split, in it a folder per class."""
+"""List an image-classification folder: one folder per split, with one folder per class."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from expunge.data.listing import ListedFile, Listing, checked_name, merge_files, walk_images
+from expunge.data.listing import NOT_HELD_OUT, ListedFile, Listing, checked_name, merge_files, walk_images
 from expunge.data.types import DatasetConfig
 from expunge.errors import InputError
 
-# Ultralytics takes the first of these that exists.
+# As in Ultralytics, the first existing folder is used.
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
-OF_DETECTION = {"images", "labels"}
-NOT_HELD_OUT = "No image is held out of the training: figures of quality cannot be held-out ones."
+DETECTION_FOLDERS = {"images", "labels"}
 
 
 def list_folders(path: Path) -> Listing:
-    """List the images below PATH/{train,val,test}/CLASS. The classes are those of all splits, sorted.
+    """Return the images below PATH/{train,val,test}/CLASS. The classes are those of all splits, sorted.
 
-    A folder of classes without splits is all ``train``: Ultralytics would copy it and divide the copy.
+    In a folder of classes without splits, all images are ``train``. Ultralytics would split a copy instead.
+
+    Raises:
+        InputError: If the folder has another layout, or no image to train on.
     """
     root = Path(os.path.abspath(path))
     splits = {
@@ -28,11 +30,11 @@ def list_folders(path: Path) -> Listing:
         if (folder := next((name for name in names if (root / name).is_dir()), None)) is not None
     }
     notes: list[str] = []
-    if not splits and len(classes := _classes(root)) > 1 and not OF_DETECTION & set(classes):
+    if not splits and len(classes := _classes(root)) > 1 and not DETECTION_FOLDERS & set(classes):
         splits = {"train": "."}
         notes.append(f"{root.name} has no 'train': all images of its {len(classes)} classes count as train.")
         if Path(f"{root}_split").is_dir():
-            notes.append(f"Ultralytics divided it: for a model trained on that, give {root.name}_split.")
+            notes.append(f"Ultralytics made a split copy: for a model trained on it, give {root.name}_split.")
     if "train" not in splits:
         raise InputError(
             f"{root} is not an image-classification folder.",
@@ -74,6 +76,6 @@ def _folders(base: str) -> list[str]:
 
 
 def _classes(root: Path) -> list[str]:
-    """Return the folders that hold images."""
+    """Return the names of the folders that hold images."""
     folders = [name for name in _folders(str(root)) if not name.startswith(".")]
     return [name for name in folders if next(walk_images(str(root / name)), None) is not None]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Perceptual hashes of a dataset's pictures, kept in one file by the digest of each picture's bytes.
+"""Perceptual hashes of a dataset's images, cached in one file by the digest of each image's bytes.
 
-The file is personal data: it holds digests and hashes of people's pictures. What was erased is taken out by
-``keep_only``, and `expunge purge` deletes a file in which some of it is left.
+The file is personal data: it holds digests and hashes of images of people. ``keep_only`` removes erased
+images from it, and `expunge purge` deletes a file that still holds erased images.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.data.phash import NotAPicture, hash_picture
+from expunge.data.phash import NotAnImage, hash_picture
 from expunge.data.types import Sample
-from expunge.exact.checkpoint import write_atomically
-from expunge.user_files import read_bytes
+from expunge.storage.files import write_atomically
+from expunge.storage.user_files import read_bytes
 
 ROW = np.dtype([("digest", "S32"), ("value", "<u8"), ("mirrored", "<u8"), ("flat", "?")])
 BATCH = 512
 
 
 @dataclass(frozen=True)
-class Hashing:
-    """The hashes of some samples.
+class ImageHashes:
+    """Hashes of samples.
 
     Attributes:
-        rows: (N,) of dtype ``ROW``, in the order of the samples; without a hash the digest is empty.
-        computed: How many were not known before.
-        unreadable: How many files cannot be read or decoded.
-        changed: How many files are not those of the manifest any more.
+        rows: (N,) of dtype ``ROW``, in the order of the samples. The digest is empty if there is no hash.
+        computed: Number of hashes that were not in the cache.
+        unreadable: Number of files that cannot be read or decoded.
+        changed: Number of files that no longer match the manifest.
     """
 
     rows: NDArray[np.void]
@@ -44,7 +44,7 @@ class Hashing:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """(N,) which samples have a hash."""
+        """Mask (N,) of the samples that have a hash."""
         return np.asarray(self.rows["digest"] != b"")
 
 
@@ -55,42 +55,42 @@ def hash_samples(
     *,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> Hashing:
-    """Hash the pictures of samples; what the cache knows is not read again, and what is new is added to it.
+) -> ImageHashes:
+    """Return the hashes of samples. Cached images are not read again; new hashes are added to the cache.
 
     Args:
         root: The dataset's folder.
-        samples: Which.
-        cache: The file of hashes; made where it is missing.
-        threads: How many pictures to decode at once.
-        progress: Called with how many are done, of how many.
+        samples: The samples.
+        cache: The cache file. It is created if missing.
+        threads: Number of images to decode at once.
+        progress: Called with the number of images done and the number of all images.
     """
     rows, found = _look_up(read(cache), samples)
     missing: dict[str, list[int]] = {}
     for index in np.flatnonzero(~found).tolist():
         missing.setdefault(samples[index].image_digest, []).append(index)
     counts = {"computed": 0, "unreadable": 0, "changed": 0}
-    todo = list(missing.items())
+    pending = list(missing.items())
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(todo), BATCH):
-            part = todo[start : start + BATCH]
+        for start in range(0, len(pending), BATCH):
+            part = pending[start : start + BATCH]
             paths = [root / samples[indices[0]].path for _, indices in part]
-            made = pool.map(_hash, paths, [digest for digest, _ in part])
-            for (_, indices), (row, what) in zip(part, made, strict=True):
-                counts[what] += 1
+            hashed = pool.map(_hash, paths, [digest for digest, _ in part])
+            for (_, indices), (row, outcome) in zip(part, hashed, strict=True):
+                counts[outcome] += 1
                 if row is not None:
                     for index in indices:
                         rows[index] = row
             if progress is not None:
-                progress(min(start + BATCH, len(todo)), len(todo))
+                progress(min(start + BATCH, len(pending)), len(pending))
     if counts["computed"]:
         new = [index for indices in missing.values() for index in indices[:1] if rows[index]["digest"]]
         write(cache, np.concatenate([read(cache), rows[new]]))
-    return Hashing(rows, **counts)
+    return ImageHashes(rows, **counts)
 
 
 def keep_only(cache: Path, digests: Collection[bytes]) -> int:
-    """Take out of a cache what is not among the given digests (raw); returns how many rows that were."""
+    """Remove the rows whose raw digest is not among the given ones; return the number removed."""
     rows = read(cache)
     if not len(rows):
         return 0
@@ -103,7 +103,7 @@ def keep_only(cache: Path, digests: Collection[bytes]) -> int:
 
 
 def read(cache: Path) -> NDArray[np.void]:
-    """Return the rows of a cache: none where it is missing, or not what was written to it."""
+    """Return the rows of a cache; no rows if the file is missing or damaged."""
     try:
         rows = np.load(io.BytesIO(cache.read_bytes()), allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -112,7 +112,7 @@ def read(cache: Path) -> NDArray[np.void]:
 
 
 def write(cache: Path, rows: NDArray[np.void]) -> None:
-    """Write a cache, each digest once."""
+    """Write rows to a cache, one per digest."""
     _, first = np.unique(rows["digest"], return_index=True)
     buffer = io.BytesIO()
     np.save(buffer, rows[first], allow_pickle=False)
@@ -131,12 +131,12 @@ def wipe(cache: Path) -> None:
 def _look_up(
     known: NDArray[np.void], samples: Sequence[Sample]
 ) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
-    """Return the known row of each sample (else an empty one), and which samples have one."""
+    """Return the cached row of each sample (N,), empty if there is none, and a mask (N,) of those found."""
     rows, found = np.zeros(len(samples), ROW), np.zeros(len(samples), bool)
     if len(known):
         wanted = np.fromiter((bytes.fromhex(s.image_digest) for s in samples), "S32", len(samples))
         places = np.minimum(np.searchsorted(known["digest"], wanted), len(known) - 1)
-        found = known["digest"][places] == wanted  # numpy takes zero bytes at the end as none, on both sides
+        found = known["digest"][places] == wanted  # numpy strips trailing zero bytes on both sides
         rows[found] = known[places[found]]
     return rows, found
 
@@ -150,6 +150,6 @@ def _hash(path: Path, digest: str) -> tuple[tuple[bytes, int, int, bool] | None,
         return None, "changed"
     try:
         found = hash_picture(data)
-    except NotAPicture:
+    except NotAnImage:
         return None, "unreadable"
     return (bytes.fromhex(digest), found.value, found.mirrored, found.flat), "computed"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads label files row by row, with the results of Ultralytics' own reader; no file changes another."""
+"""Parse label files with the same results as Ultralytics' reader, each file independently of the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from expunge.errors import InputError
 
 BOX_COLUMNS = 5
-MOST, LEAST = float(np.float32(1.01)), float(np.float32(-0.01))  # Ultralytics' tolerance of 1 %
+LOWEST, HIGHEST = float(np.float32(-0.01)), float(np.float32(1.01))  # Ultralytics' tolerance of 1 %
 Row = tuple[int, list[str]]  # line number, fields
 
 
@@ -22,7 +22,7 @@ class LabelRows:
 
     Attributes:
         boxes: Array (N, 5): class, x, y, width, height; xywh, normalised to 0–1.
-        duplicates: Rows that were dropped because the same one is there already.
+        duplicates: Number of duplicate rows dropped.
     """
 
     boxes: NDArray[np.float32]
@@ -33,8 +33,8 @@ class BadLabel(ValueError):
     """A label file that Ultralytics would not use.
 
     Attributes:
-        line: Number of the row, or None if the file as a whole is meant.
-        reason: What is wrong, as a sentence.
+        line: Line number, or None if the error concerns the whole file.
+        reason: The reason, as a sentence.
     """
 
     def __init__(self, line: int | None, reason: str) -> None:
@@ -43,9 +43,9 @@ class BadLabel(ValueError):
 
 
 def label_path(image: str) -> str:
-    """Return the label file that belongs to an image path (POSIX, relative or absolute).
+    """Return the path of the label file of an image (POSIX path, relative or absolute).
 
-    Ultralytics' rule: the last folder ``images`` becomes ``labels``, the suffix ``.txt``.
+    As in Ultralytics, the last folder ``images`` becomes ``labels`` and the suffix becomes ``.txt``.
     """
     before, found, after = f"/{image}".rpartition("/images/")
     moved = f"{before}/labels/{after}" if found else f"/{image}"
@@ -67,16 +67,16 @@ def decode_label(content: bytes) -> str:
 def parse_label(text: str, classes: int, keypoint_values: int = 0) -> LabelRows:
     """Return the boxes of a label file as Ultralytics reads it for detection.
 
-    A file holds boxes, or polygons (segments, oriented boxes), whose enclosing boxes are taken. Numbers are
-    32-bit floats. Duplicates are dropped; the others are then sorted, as Ultralytics sorts them.
+    A file holds boxes or polygons (segments, oriented boxes). Polygons are replaced by their enclosing boxes.
+    Numbers are 32-bit floats. Duplicates are dropped, and the other rows are then sorted, as in Ultralytics.
 
     Args:
-        text: The file's content.
+        text: Content of the file.
         classes: Number of classes.
-        keypoint_values: Numbers that follow the box in a pose data set's rows (points times dimensions).
+        keypoint_values: Number of keypoint values after the box in pose datasets (points times dimensions).
 
     Raises:
-        BadLabel: If Ultralytics would leave out the image for it.
+        BadLabel: If Ultralytics would leave out the image because of this file.
     """
     rows = [(n, fields) for n, line in enumerate(text.splitlines(), 1) if (fields := line.split())]
     if not rows:
@@ -96,13 +96,13 @@ def parse_label(text: str, classes: int, keypoint_values: int = 0) -> LabelRows:
 
 
 def read_boxes(text: str, classes: int, where: str, keypoint_values: int = 0) -> NDArray[np.float32]:
-    """Return the boxes of one label file, as :func:`parse_label` does.
+    """Return the boxes of a label file, as :func:`parse_label` does.
 
     Args:
-        text: The file's content.
+        text: Content of the file.
         classes: Number of classes.
-        where: The file's relative path, for messages.
-        keypoint_values: Numbers that follow the box in a pose data set's rows (points times dimensions).
+        where: Relative path of the file, for error messages.
+        keypoint_values: Number of keypoint values after the box in pose datasets (points times dimensions).
 
     Returns:
         Array (N, 5): class, x, y, width, height; xywh, normalised to 0–1.
@@ -116,7 +116,7 @@ def read_boxes(text: str, classes: int, where: str, keypoint_values: int = 0) ->
         line = f"Line {error.line} of {where}" if error.line else where
         raise InputError(
             f"{line} is not a label row.",
-            f"The reason: {error.reason}",
+            error.reason,
             "Correct the file and add the data again.",
         ) from error
 
@@ -169,14 +169,14 @@ def _check_values(boxes: NDArray[np.float32], rows: Sequence[Row], classes: int)
         if not 0 <= index < classes or index != int(index):  # the first is true for NaN
             reason = f"{fields[0]!r} is not a class; classes are whole numbers from 0 to {classes - 1}."
             raise BadLabel(number, reason)
-        if not all(LEAST <= value <= MOST for value in place):
+        if not all(LOWEST <= value <= HIGHEST for value in place):
             raise BadLabel(number, "Its coordinates are not fractions of the image's size, from 0 to 1.")
         if min(place[2:]) < 0:
             raise BadLabel(number, "Its width or height is negative.")
 
 
 def _distinct(boxes: NDArray[np.float32], polygons: Sequence[NDArray[np.float32]]) -> NDArray[np.intp]:
-    """Return the positions of the rows that are kept: all of them, or sorted where some are duplicates."""
+    """Return the positions of the distinct rows, in sorted order if polygons or boxes repeat."""
     _, kept = np.unique(boxes, axis=0, return_index=True)
     if len(kept) < len(boxes) and polygons:  # distinct polygons may share a class and a box
         keys = [c.tobytes() + p.tobytes() for c, p in zip(boxes[:, 0], polygons, strict=True)]

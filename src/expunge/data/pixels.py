@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of decoded pictures, by which a copy is known whatever file format it has."""
+"""Digests of decoded images, by which copies are recognised in any file format."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 
 
 def pixel_digest(picture: NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of a decoded picture, hex.
+    """Return the SHA-256 (hex) of the shape and pixels of a decoded image.
 
     Args:
-        picture: (H, W, 3), BGR as Ultralytics decodes it.
+        picture: (H, W, 3) uint8, BGR, as decoded by Ultralytics.
     """
     digest = hashlib.sha256(repr(picture.shape).encode())
     digest.update(np.ascontiguousarray(picture).data)
     return digest.hexdigest()
 
 
-def readings(array: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pictures that an array may hold: BGR or RGB, channels last or first.
+def image_layouts(array: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images (H, W, 3) that an array may stand for: BGR or RGB, channels last or first.
 
     Args:
-        array: What a ``.npy`` file holds: (H, W, 3), (3, H, W), (H, W) or (H, W, 1) of uint8.
+        array: Content of a ``.npy`` file: (H, W, 3), (3, H, W), (H, W) or (H, W, 1) of uint8. Other arrays
+            yield nothing.
     """
     if array.dtype != np.uint8:
         return

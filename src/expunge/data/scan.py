@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds out what is on disk: picks the reader, hashes the files, checks that they can be trained on."""
+"""Scan a dataset on disk: choose the reader, hash the files, check that they can be trained on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
-from expunge.data.checks import ImageChecks, Reading, ReadingTotals, SampleReader, count_hidden
+from expunge.data.checks import ImageChecks, ReadingTotals, SampleReader, SampleReading, count_hidden
 from expunge.data.decoding import quiet_decoders
-from expunge.data.findings import refuse
+from expunge.data.findings import refuse_unusable
 from expunge.data.folders import list_folders
 from expunge.data.listing import Listing
 from expunge.data.types import Scan
 from expunge.data.yolo import list_yolo
 from expunge.errors import InputError
-from expunge.user_files import open_text
+from expunge.storage.user_files import open_text
 
-Progress = Callable[[int, int], None]  # files done, files in all
+Progress = Callable[[int, int], None]  # files done, total files
 
 BATCH = 256
 DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{64}) [ *](.+)")
@@ -37,21 +37,21 @@ def scan(
     skip_unreadable: bool = False,
     strict: bool = False,
 ) -> Scan:
-    """Read a dataset: a ``data.yaml``, a folder with one, or an image-classification folder.
+    """Return the samples of a dataset: a ``data.yaml``, a folder with one, or a classification folder.
 
-    Images of val and test that cannot be used are kept, and are in the findings, unless ``strict``.
+    Unusable samples of val and test are kept and reported in the findings, unless ``strict``.
 
     Args:
         path: The file or folder.
-        digests: SHA-256 by path relative to the root; a file with one is not opened at all.
-        progress: Called now and then with the files done and the files in all.
-        threads: Threads that read.
-        checks: How far images are checked; None: all of them are decoded.
-        skip_unreadable: Leave out of train what cannot be used.
-        strict: Refuse unusable images of val and test as well.
+        digests: SHA-256 by path relative to the root. A file with a digest is not opened.
+        progress: Called after each batch with the number of files done and of all files.
+        threads: Number of reader threads.
+        checks: Options for checking images. Default: decode all of them.
+        skip_unreadable: Leave unusable samples out of train.
+        strict: Refuse unusable samples of val and test as well.
 
     Raises:
-        InputError: If something cannot be used: all such files at once.
+        InputError: If samples cannot be used. The message lists all of them together.
     """
     listing = _list(Path(path))
     known = digests or {}
@@ -62,16 +62,16 @@ def scan(
     with quiet, ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         files = iter(listing.files)
         while batch := list(islice(files, BATCH)):
-            if all(file.path in known for file in batch):  # no work for the threads
-                results: Iterable[Reading] = (reader.read(file) for file in batch)
+            if all(file.path in known for file in batch):  # nothing to read in threads
+                results: Iterable[SampleReading] = (reader.read(file) for file in batch)
             else:
-                _ = reader.known_good  # read once, before the threads ask for it
+                _ = reader.known_good  # compute the cached property before the threads start
                 results = pool.map(reader.read, batch)
             for reading in results:
                 totals.add(reading, skip_unreadable, strict)
             if progress is not None:
                 progress(totals.done, len(listing.files))
-    refuse(totals.refused, totals.done)
+    refuse_unusable(totals.refused, totals.done)
     if listing.config.kind == "folders" and (hidden := count_hidden(listing)):
         totals.counts["hidden"] = hidden
     return Scan(
@@ -84,7 +84,11 @@ def scan(
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Read a file in the format of ``sha256sum``: digest, two characters, path relative to the root."""
+    """Return the digests in a file written by ``sha256sum``, by path relative to the root.
+
+    Raises:
+        InputError: If the file cannot be read or a line is malformed.
+    """
     digests: dict[str, str] = {}
     try:
         with open_text(path) as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says whom each sample concerns: from a table, or from the paths themselves."""
+"""Assign subjects to samples, from a table or from their paths."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from pathlib import Path
 from expunge.data.types import Sample, Scan, SubjectTable
 from expunge.data.unicode_names import SampleNames
 from expunge.errors import InputError
-from expunge.user_files import open_text, read_text
+from expunge.storage.user_files import open_text, read_text
 
-SHOWN = 5
+MAX_NAMED = 5
 
 
 def read_subjects(path: Path) -> SubjectTable:
-    """Read a CSV file with the header ``sample,subject[,risk][,group…]``: one row for each pair."""
+    """Return the content of a CSV file with the header ``sample,subject[,risk][,group…]``, one row per pair.
+
+    Raises:
+        InputError: If the file cannot be read, is malformed, or has no row.
+    """
     table, shared = SubjectTable(), dict[tuple[str, ...], tuple[str, ...]]()
     try:
         with open_text(path) as file:
@@ -58,15 +62,22 @@ def read_subjects(path: Path) -> SubjectTable:
         raise InputError(
             f"{path} names no subject.",
             "It has a header, and no rows.",
-            "Add a row for each pair, or leave it out.",
+            "Add a row for each pair, or omit the file.",
         )
     return table
 
 
 def subjects_from_regex(paths: Iterable[str], regex: str) -> SubjectTable:
-    """Take the subject from each path: the expression's first group, or all that it matches.
+    """Return the subjects found in paths by a regular expression.
 
-    A path that does not match has no subject.
+    The subject is the first group of the match, or the whole match. Paths without a match have no subject.
+
+    Args:
+        paths: Paths relative to the root.
+        regex: The regular expression; it may match anywhere in the path.
+
+    Raises:
+        InputError: If the expression is invalid or matches no path.
     """
     try:
         pattern = re.compile(regex)
@@ -83,19 +94,23 @@ def subjects_from_regex(paths: Iterable[str], regex: str) -> SubjectTable:
     if not table.subjects:
         raise InputError(
             f"{regex!r} finds a subject in no path.",
-            "It is searched for in each path relative to the root.",
+            "It is applied to each path relative to the root.",
             "Correct --subject-from-path.",
         )
     return table
 
 
-def attach(scan: Scan, table: SubjectTable | None, public: Sequence[str] = ()) -> Scan:
-    """Return the scan with subjects, risks, groups and the mark of what is public.
+def attach_subjects(scan: Scan, table: SubjectTable | None, public: Sequence[str] = ()) -> Scan:
+    """Return the scan with subjects, risks, groups and public marks.
 
     Args:
-        scan: What is on disk.
-        table: Who is in which sample; None if nothing is said about it.
-        public: Globs over relative paths, or names of files that list relative paths, one a line.
+        scan: The scan.
+        table: The subjects of the samples, or None if there is no table.
+        public: Globs over relative paths, or files that list relative paths, one per line.
+
+    Raises:
+        InputError: If the table or a list names unknown samples, a glob matches none, or a public sample
+            shows a subject that is not public.
     """
     names = SampleNames([sample.path for sample in scan.samples])
     is_public = _matcher(scan, public, names)
@@ -107,7 +122,7 @@ def attach(scan: Scan, table: SubjectTable | None, public: Sequence[str] = ()) -
         subjects = known.get(sample.path, ())
         seen += sample.path in known
         mark = is_public(sample.path)
-        if subjects or mark:  # not ``replace``, which takes a million samples several seconds more
+        if subjects or mark:  # ``replace`` would take several seconds longer for a million samples
             sample = Sample(
                 sample.path, sample.split, sample.image_digest, sample.label_digest, sample.class_name,
                 subjects, mark, sample.arrived,
@@ -157,7 +172,7 @@ def _add_groups(table: SubjectTable, where: str, pair: tuple[str, str], given: d
     for name, value in given.items():
         if known.setdefault(name, value) != value:
             raise InputError(
-                f"{where}: the same pair a second time, with another {name!r}.",
+                f"{where}: the pair occurs again, with another {name!r}.",
                 "A pair of a sample and a subject has one value in each column.",
                 "Correct one of the rows.",
             )
@@ -184,7 +199,7 @@ def _matcher(scan: Scan, public: Sequence[str], names: SampleNames) -> Callable[
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
-    """Compile a glob: as fnmatch, where ``*`` stands for slashes too, and ``**/`` for no folder as well."""
+    """Compile a glob as fnmatch does. ``*`` also matches slashes, and ``**/`` also matches no folder."""
     parts = glob.removeprefix("./").split("**/")
     inner = [re.fullmatch(r"\(\?s:(.*)\)\\[zZ]", fnmatch.translate(part), re.DOTALL) for part in parts]
     return re.compile("(?:.*/)?".join(match.group(1) for match in inner if match), re.DOTALL)
@@ -195,7 +210,7 @@ def _lines(path: Path) -> list[str]:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} cannot be read.", str(error), "Give a file of paths, one a line, in UTF-8."
+            f"{path} cannot be read.", str(error), "Give a file of paths, one per line, in UTF-8."
         ) from error
     return [line.removeprefix("./") for line in text.splitlines() if line.strip()]
 
@@ -203,9 +218,9 @@ def _lines(path: Path) -> list[str]:
 def _refuse_unknown(what: str, unknown: Iterator[str], scan: Scan) -> None:
     names = sorted(set(unknown))
     if names:
-        shown = ", ".join(repr(name) for name in names[:SHOWN])
+        first = ", ".join(repr(name) for name in names[:MAX_NAMED])
         raise InputError(
-            f"{what} {len(names)} samples that do not exist: {shown}{' …' if len(names) > SHOWN else ''}",
+            f"{what} {len(names)} samples that do not exist: {first}{' …' if len(names) > MAX_NAMED else ''}",
             f"Paths are relative to the root {scan.root}.",
             "Correct the paths, or remove the rows.",
         )

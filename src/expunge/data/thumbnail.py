@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small copies of pictures, for sheets, reports and pages."""
+"""Thumbnails of images, for contact sheets, reports and pages."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from expunge.user_files import open_file
+from expunge.storage.user_files import open_file
 
 Box = tuple[float, float, float, float]
-MOST_PIXELS = 100_000_000  # a picture that is larger is not opened: it would take the memory of the machine
+MAX_PIXELS = 100_000_000  # larger images are not decoded, to bound memory
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Return width and height of a picture in pixels, as it is shown: turned by what its metadata says.
+    """Return (width, height) of an image in pixels, after applying its EXIF orientation.
 
     Raises:
-        Exception: Whatever Pillow raises, if it cannot be read.
+        Exception: Any exception of Pillow, if the image cannot be read.
     """
     with open_file(path) as file, Image.open(file) as picture:
         return (ImageOps.exif_transpose(picture) or picture).size
 
 
 def thumbnail(path: Path, side: int, boxes: Sequence[tuple[Box, str]] = ()) -> bytes | None:
-    """Return a picture as a JPEG of at most ``side`` pixels, upright, without metadata; None: unreadable.
+    """Return a thumbnail of an image (JPEG, upright, without metadata), or None if it cannot be read.
 
     Args:
-        path: The picture.
-        side: Of the square into which it fits, in pixels.
-        boxes: Frames to draw, xyxy in shares of the upright picture's sides, each with a colour.
+        path: The image.
+        side: Largest width and height of the thumbnail, in pixels.
+        boxes: Boxes to draw, each with a colour; xyxy, as fractions of the upright image's width and height.
     """
     try:
         with open_file(path) as file, Image.open(file) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > MAX_PIXELS:
                 return None
             picture.draft("RGB", (side, side))
             small = (ImageOps.exif_transpose(picture) or picture).convert("RGB")
@@ -47,6 +47,6 @@ def thumbnail(path: Path, side: int, boxes: Sequence[tuple[Box, str]] = ()) -> b
                 pen.rectangle(frame, outline=colour, width=2)
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=85)
-    except Exception:  # whatever Pillow's decoders raise
+    except Exception:  # Pillow's decoders raise many types
         return None
     return buffer.getvalue()

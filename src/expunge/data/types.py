@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that pass between the readers, the catalog and the trainers."""
+"""Value types shared by the dataset readers, the catalog and the trainers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Sample:
     """One image with its label, as a row of a dataset version.
 
     Attributes:
-        path: POSIX path relative to the dataset root: the sample's identity.
+        path: POSIX path relative to the dataset root; identifies the sample.
         split: ``train``, ``val`` or ``test``.
         image_digest: SHA-256 of the image file's bytes, hex.
-        label_digest: SHA-256 of the label file's bytes, hex; empty where there is no label file.
+        label_digest: SHA-256 of the label file's bytes, hex; empty if there is no label file.
         class_name: The class folder for image classification, else None.
         subjects: Pseudonymous ids, sorted; empty if the sample concerns nobody.
-        public: No erasure is expected (synthetic, licensed, signed for good).
+        public: No erasure is expected (synthetic, licensed, or consent given permanently).
         arrived: Number of the dataset version in which the sample arrived.
     """
 
@@ -41,15 +41,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class DatasetConfig:
-    """What labels mean.
+    """Configuration of a dataset: its layout and its classes.
 
     Attributes:
-        kind: ``yolo`` (label files beside images) or ``folders`` (a folder per class).
+        kind: ``yolo`` (label files beside images) or ``folders`` (one folder per class).
         names: Class names; the position is the class index in the label files.
-        extra: ``kpt_shape``, ``flip_idx``, ``channels`` where the data set has them; ``val_in_train`` where
-            every file of ``val`` is one of ``train``.
-        class_map: For a model: its index for each class, None for a class whose labels it never saw; without
-            it, classes are matched by name.
+        extra: ``kpt_shape``, ``flip_idx``, ``kpt_names`` and ``channels`` if the dataset sets them;
+            ``val_in_train`` if every file of ``val`` is also in ``train``.
+        class_map: The model's class index for each class, or None for a class that the model was not trained
+            on. Without a map, classes are matched by name.
     """
 
     kind: str
@@ -59,15 +59,22 @@ class DatasetConfig:
 
     @property
     def val_in_train(self) -> bool:
-        """Whether every file of ``val`` is one of ``train``, so that nothing is held out there."""
+        """Whether every file of ``val`` is also in ``train``, so that ``val`` is not held out."""
         return bool(self.extra.get(VAL_IN_TRAIN))
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A data set as found on disk: its root, its configuration and its samples sorted by path.
+    """A dataset as found on disk.
 
-    ``notes`` say what was left out or taken in a certain way.
+    Attributes:
+        root: Folder of the dataset.
+        config: Configuration of the dataset.
+        samples: Samples, sorted by path.
+        risks: Risk of withdrawal (0 to 1) by subject.
+        groups: Values of the group columns by (path, subject).
+        notes: Notes on files that were left out or interpreted.
+        findings: Unusable files and differences from Ultralytics.
     """
 
     root: Path
@@ -80,30 +87,39 @@ class Scan:
 
     def without_problems(self) -> Scan:
         """Return the scan without the samples of val and test that cannot be read."""
-        gone = {problem.path for problem in self.findings.problems}
-        return replace(self, samples=tuple(s for s in self.samples if s.path not in gone)) if gone else self
+        unusable = {problem.path for problem in self.findings.problems}
+        if not unusable:
+            return self
+        return replace(self, samples=tuple(s for s in self.samples if s.path not in unusable))
 
 
 @dataclass
 class SubjectTable:
-    """Which subjects are in which sample, and what is known about them."""
+    """The user's table of subjects.
+
+    Attributes:
+        subjects: Subjects by path.
+        risks: Risk of withdrawal (0 to 1) by subject.
+        groups: Values of the group columns by (path, subject).
+    """
 
     subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
     risks: dict[str, float] = field(default_factory=dict)
     groups: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
     def without(self, paths: Iterable[str]) -> SubjectTable:
-        """Return the table without some samples."""
-        gone = set(paths)
-        if not gone:
+        """Return the table without the given samples."""
+        removed = set(paths)
+        if not removed:
             return self
-        subjects = {path: who for path, who in self.subjects.items() if path not in gone}
-        return SubjectTable(subjects, self.risks, {k: v for k, v in self.groups.items() if k[0] not in gone})
+        subjects = {path: names for path, names in self.subjects.items() if path not in removed}
+        groups = {pair: values for pair, values in self.groups.items() if pair[0] not in removed}
+        return SubjectTable(subjects, self.risks, groups)
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An immutable version of a dataset as the catalog knows it (its rows are asked for apart)."""
+    """An immutable dataset version, without its rows."""
 
     dataset_id: int
     name: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds names that are equal but for Unicode normalisation, which file systems and editors change."""
+"""Match names that differ only in Unicode normalisation, which file systems and editors may change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from expunge.errors import InputError
 
 
 def forms_of(name: str) -> tuple[str, ...]:
-    """Return a name as it stands, and its other normal forms."""
+    """Return a name unchanged, followed by its NFC and NFD forms if they differ."""
     if name.isascii():
         return (name,)
     return tuple(
@@ -22,10 +22,10 @@ def forms_of(name: str) -> tuple[str, ...]:
 
 
 class SampleNames:
-    """The paths of a data set's samples, to be found under another normal form or with backslashes too.
+    """The paths of a dataset's samples, matched also in another normal form or with backslashes.
 
     Args:
-        paths: The paths.
+        paths: Paths of the samples.
     """
 
     def __init__(self, paths: Collection[str]) -> None:
@@ -33,19 +33,19 @@ class SampleNames:
         self._matched: set[str] = set()
 
     def __contains__(self, path: str) -> bool:
-        """Say whether there is a sample of exactly this path."""
+        """Return whether a sample has exactly this path."""
         return path in self._paths
 
     def find(self, path: str) -> str:
-        """Return the sample's path that a given path means, or the given path where there is none.
+        """Return the sample's path that matches a given path, or the given path if none matches.
 
         Raises:
-            InputError: If two samples differ from it only by normalisation.
+            InputError: If several samples match in another normal form.
         """
         if path in self._paths:
             return path
-        if (turned := path.replace("\\", "/")) in self._paths:  # as Windows writes it
-            return turned
+        if (with_slashes := path.replace("\\", "/")) in self._paths:  # a path written on Windows
+            return with_slashes
         if path.isascii():
             return path
         found = self._by_form.get(unicodedata.normalize("NFC", path), [])
@@ -53,7 +53,7 @@ class SampleNames:
             raise InputError(
                 f"{path!r} could mean {len(found)} samples.",
                 "Their names look the same and differ in Unicode normalisation (NFC, NFD).",
-                "Rename one of the files, or write the name exactly as the file has it.",
+                "Rename one of the files, or write the name exactly as that of the file.",
             )
         if not found:
             return path
@@ -61,20 +61,20 @@ class SampleNames:
         return found[0]
 
     def renamed(self, table: SubjectTable) -> SubjectTable:
-        """Return a table with the paths that the data set has."""
+        """Return a table whose paths are replaced by the matching paths of the dataset."""
         if all(path in self._paths for path in table.subjects):
             return table
         subjects: dict[str, tuple[str, ...]] = {}
-        for path, who in table.subjects.items():
-            own = self.find(path)
-            subjects[own] = tuple(sorted({*subjects.get(own, ()), *who}))
+        for path, names in table.subjects.items():
+            match = self.find(path)
+            subjects[match] = tuple(sorted({*subjects.get(match, ()), *names}))
         groups: dict[tuple[str, str], dict[str, str]] = {}
         for (path, subject), values in table.groups.items():
             groups.setdefault((self.find(path), subject), {}).update(values)
         return replace(table, subjects=subjects, groups=groups)
 
     def notes(self) -> list[str]:
-        """Return a note where names were matched under another normal form."""
+        """Return a note if names were matched in another normal form."""
         if not self._matched:
             return []
         count = len(self._matched)

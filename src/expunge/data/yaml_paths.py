@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resolves the folders and lists of a ``data.yaml`` as Ultralytics does, and notes what is left out."""
+"""Resolve the folders and lists of a ``data.yaml`` as Ultralytics does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from expunge.data.listing import is_image, walk_images
 from expunge.errors import InputError
-from expunge.user_files import read_text
+from expunge.storage.user_files import read_text
 
 UP = "../"
 
@@ -21,9 +21,9 @@ class SplitImages:
     """The images of a split.
 
     Attributes:
-        places: The folders and lists that exist.
-        images: Absolute paths.
-        notes: What was left out.
+        places: Absolute paths of the existing folders and lists.
+        images: Absolute paths of the images.
+        notes: Notes on entries that were left out or interpreted.
     """
 
     places: tuple[str, ...] = ()
@@ -32,10 +32,10 @@ class SplitImages:
 
 
 def find_root(yaml_path: Path, data: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the dataset's root, and a note where ``path`` could have meant another folder.
+    """Return the dataset's root, and a note if ``path`` was ambiguous.
 
-    A relative ``path`` starts at the folder of the YAML or, as in Ultralytics, at the current folder;
-    whichever of the two holds the train split.
+    A relative ``path`` starts at the folder of the YAML or, as in Ultralytics, at the current folder. The one
+    that holds the train split is used.
 
     Raises:
         InputError: If there is no such folder, or both hold a train split.
@@ -49,7 +49,7 @@ def find_root(yaml_path: Path, data: dict[str, Any]) -> tuple[str, str | None]:
     starts = {os.path.realpath(start): start for start in (own, os.getcwd())}.values()
     found: dict[str, str] = {}
     for start in starts:
-        root = resolve(start, value)
+        root = resolve_entry(start, value)
         if root is not None and os.path.isdir(root):
             found.setdefault(os.path.realpath(root), root)
     if not found:
@@ -71,13 +71,13 @@ def find_root(yaml_path: Path, data: dict[str, Any]) -> tuple[str, str | None]:
     root = holding[0] if holding else next(iter(found.values()))
     if os.path.isabs(value) or len(starts) == 1:
         return root, None
-    return root, f"'path: {value}' in {yaml_path.name} was taken as {root}."
+    return root, f"'path: {value}' in {yaml_path.name} was resolved to {root}."
 
 
-def resolve(start: str, entry: str) -> str | None:
-    """Return where an entry leads from a folder, if something is there.
+def resolve_entry(start: str, entry: str) -> str | None:
+    """Return the absolute path of an entry relative to a folder, or None if it does not exist.
 
-    A leading ``../`` may be one too many (Ultralytics' own allowance for exports of labelling services), and
+    A superfluous leading ``../`` is dropped, as in Ultralytics (exports of labelling services have it), and
     backslashes may separate folders.
     """
     for text in dict.fromkeys((entry, entry.replace("\\", "/"))):
@@ -89,10 +89,10 @@ def resolve(start: str, entry: str) -> str | None:
 
 
 def entries_of(yaml_path: Path, split: str, value: Any) -> list[str]:
-    """Return the entries of a split: folders and lists.
+    """Return the entries of a split: paths of folders and lists.
 
     Raises:
-        InputError: If one is not text.
+        InputError: If an entry is not text.
     """
     entries = value if isinstance(value, list) else [value]
     for entry in entries:
@@ -104,14 +104,14 @@ def entries_of(yaml_path: Path, split: str, value: Any) -> list[str]:
 
 
 def find_images(yaml_path: Path, root: str, split: str, value: Any) -> SplitImages:
-    """Return the images of a split. Only what is trained on must be there.
+    """Return the images of a split. Missing entries of ``val`` and ``test`` are noted and left out.
 
     Raises:
         InputError: If a folder or list of ``train`` does not exist, or a file cannot be read.
     """
     places, images, notes = list[str](), list[str](), list[str]()
     for entry in entries_of(yaml_path, split, value):
-        place = resolve(root, entry)
+        place = resolve_entry(root, entry)
         if place is None:
             missing = os.path.normpath(os.path.join(root, entry))
             if split == "train":
@@ -142,11 +142,11 @@ def find_images(yaml_path: Path, root: str, split: str, value: Any) -> SplitImag
 
 def _holds(root: str, train: Any) -> bool:
     entries = train if isinstance(train, list) else [train]
-    return any(isinstance(entry, str) and resolve(root, entry) is not None for entry in entries)
+    return any(isinstance(entry, str) and resolve_entry(root, entry) is not None for entry in entries)
 
 
 def _listed(text_file: str, root: str, split: str) -> tuple[list[str], list[str]]:
-    """Return the images that a list names, and notes on lines that lead to none."""
+    """Return the images named in a list file, and notes on lines that were skipped or interpreted."""
     try:
         lines = read_text(text_file).strip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -165,10 +165,10 @@ def _listed(text_file: str, root: str, split: str) -> tuple[list[str], list[str]
             here, twin = os.path.abspath(line), _same_name(place, listings)
             if twin is not None:
                 place = twin
-            elif not line.startswith("./") and os.path.lexists(here):  # as Ultralytics reads it
+            elif not line.startswith("./") and os.path.lexists(here):  # as Ultralytics does
                 place, from_here = here, from_here + 1
-            elif (turned := resolve(folder if line.startswith("./") else root, line)) is not None:
-                place = turned
+            elif (resolved := resolve_entry(folder if line.startswith("./") else root, line)) is not None:
+                place = resolved
             else:
                 absent += 1
                 continue
@@ -184,7 +184,7 @@ def _listed(text_file: str, root: str, split: str) -> tuple[list[str], list[str]
 
 
 def _same_name(place: str, listings: dict[str, dict[str, list[str]]]) -> str | None:
-    """Return the only file whose name is the same but for Unicode normalisation."""
+    """Return the only existing path that differs from this one in Unicode normalisation, or None."""
     folder, name = os.path.split(place)
     if name.isascii():
         return None

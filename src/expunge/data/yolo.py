@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an Ultralytics ``data.yaml`` by Ultralytics' own rules, and without Ultralytics."""
+"""Read an Ultralytics ``data.yaml`` by the rules of Ultralytics, without importing it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from expunge.data.label_places import find_label
-from expunge.data.listing import ListedFile, Listing, checked_name, merge_files
+from expunge.data.label_files import find_label
+from expunge.data.listing import NOT_HELD_OUT, ListedFile, Listing, checked_name, merge_files
 from expunge.data.types import SPLITS, VAL_IN_TRAIN, DatasetConfig
 from expunge.data.yaml_paths import SplitImages, find_images, find_root
 from expunge.errors import InputError
-from expunge.user_files import TooComplex, read_bytes, read_text
-from expunge.user_yaml import parse_yaml
+from expunge.storage.user_files import TooComplex, read_bytes, read_text
+from expunge.storage.user_yaml import parse_yaml
 
 EXTRA_KEYS = ("kpt_shape", "flip_idx", "kpt_names", "channels")
 MAX_CLASSES = 100_000
@@ -24,12 +24,15 @@ UNPRINTABLE = re.compile(r"[^\x09\x0A\x0D\x20-\x7E\x85\xA0-\uD7FF\uE000-\uFFFD\U
 
 
 def list_yolo(yaml_path: Path) -> Listing:
-    """List the images of a ``data.yaml``. ``download:`` in it is ignored.
+    """Return the images of a ``data.yaml``. ``download:`` in it is ignored.
 
-    ``path`` is absolute, or relative to the YAML's folder or to the current one; without it, the YAML's
-    folder is the root. Each split is a folder, a list of folders, or a text file of image paths (``./`` is
-    relative to the text file, other relative paths to the root). A ``val`` or ``test`` that is not there is
-    left out with a note.
+    ``path`` is absolute, or relative to the YAML's folder or to the current folder. Without ``path``, the
+    YAML's folder is the root. Each split is a folder, a list of folders, or a text file of image paths (paths
+    with ``./`` are relative to the text file, other relative paths to the root). A missing ``val`` or
+    ``test`` is left out with a note.
+
+    Raises:
+        InputError: If the file is malformed, or there are no images to train on.
     """
     yaml_path = Path(os.path.abspath(yaml_path))
     data = _load(yaml_path)
@@ -50,8 +53,8 @@ def list_yolo(yaml_path: Path) -> Listing:
         if value:
             splits[split] = find_images(yaml_path, root, split, value)
             notes += splits[split].notes
-    if wide := _wider_root(root, splits):
-        root = wide
+    if wider := _wider_root(root, splits):
+        root = wider
         notes.append(f"Images lie outside the root; paths are relative to {root}.")
     files = [
         ListedFile(_relative(yaml_path, root, path), split, None)
@@ -61,7 +64,7 @@ def list_yolo(yaml_path: Path) -> Listing:
     files, repeated = merge_files(files)
     held_out = {file.split for file in files} - {"train"}
     if not held_out:
-        notes.append("No image is held out of the training: figures of quality cannot be held-out ones.")
+        notes.append(NOT_HELD_OUT)
         if "val" in splits and splits["val"].images:
             extra = {**extra, VAL_IN_TRAIN: True}
     return Listing(
@@ -74,7 +77,7 @@ def list_yolo(yaml_path: Path) -> Listing:
 
 
 def _wider_root(root: str, splits: dict[str, SplitImages]) -> str | None:
-    """Return the folder that holds all images where the root does not, if there is one below ``/``."""
+    """Return the folder that holds all images if the root does not; None if it does, or only ``/`` would."""
     prefixes = os.path.join(root, ""), os.path.join(os.path.realpath(root), "")
     images = [path for found in splits.values() for path in found.images]
     if all(path.startswith(prefixes) for path in images):
@@ -91,18 +94,22 @@ def _relative(yaml_path: Path, root: str, path: str) -> str:
             return checked_name(path[len(prefix) :].replace(os.sep, "/"))
     raise InputError(
         f"{path} lies outside the dataset's root {root}.",
-        "A sample is known by its path relative to the root, and the images share no folder.",
+        "A sample is identified by its path relative to the root, and the images share no folder.",
         f"Put the images below one folder, and set 'path' in {yaml_path.name} to it.",
     )
 
 
 def label_file(root: Path, path: str) -> Path:
-    """Return where an image's label is; the folder ``images`` may lie above the root, as in Ultralytics."""
+    """Return the path of an image's label. As in Ultralytics, the folder ``images`` may be above the root."""
     return find_label(root, path)
 
 
 def label_classes(path: Path) -> set[int]:
-    """Return the class indices in a label file."""
+    """Return the class indices in a label file.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
     try:
         content = read_bytes(path)
     except OSError as error:
@@ -176,14 +183,14 @@ def _names(yaml_path: Path, data: dict[str, Any]) -> tuple[str, ...]:
     if len(set(ordered)) != len(ordered):
         raise InputError(
             f"Two classes in {yaml_path} have the same name.",
-            "Classes are told apart by their names.",
+            "Classes are distinguished by their names.",
             "Rename one.",
         )
     return ordered
 
 
 def _count(value: Any) -> int | None:
-    """Return the number of classes as Ultralytics reads it: a whole number, also as text."""
+    """Return ``nc`` as Ultralytics reads it (a whole number, possibly as text), or None."""
     try:
         number = float(value)
         return int(number) if number == int(number) else None
@@ -196,11 +203,15 @@ def _extra(yaml_path: Path, data: dict[str, Any]) -> dict[str, Any]:
     try:
         return {key: _plain(value) for key, value in extra.items()}
     except TypeError as error:
-        raise InputError(f"{yaml_path} cannot be understood.", str(error), "Correct the file.") from error
+        raise InputError(f"{yaml_path} has an invalid value.", str(error), "Correct the file.") from error
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON will give it back."""
+    """Return a value in JSON types, as it will be read back from the catalog.
+
+    Raises:
+        TypeError: If it contains another type.
+    """
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: a face detector that forgets a person, told on real faces and ending in a report."""
+"""The demo: train a face detector on real faces, forget a person, verify it, and write a report."""

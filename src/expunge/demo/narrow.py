@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A narrower YOLO26, for a demo in a hurry: the architecture that Ultralytics ships, with another width."""
+"""A narrower YOLO26 for the quick demo: the architecture of Ultralytics with a smaller width multiple."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from expunge.errors import InputError
 
 NAME = "yolo26n-narrow.yaml"
 WIDTH = 0.125
-"""Width multiple; that of YOLO26n is 0.25."""
+"""Width multiple; YOLO26n has 0.25."""
 
 
 def write(folder: Path) -> str:

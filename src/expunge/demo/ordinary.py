@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ordinary training that the erasable one is compared with."""
+"""The ordinary training with which the erasable training is compared."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from expunge.demo.settings import Settings
 
 if TYPE_CHECKING:
-    from expunge.exact.plan import Plan
+    from expunge.training.plan import Plan
 
 
 def train_ordinary(
     data_yaml: Path, out: Path, weights: Path, plan: Plan, settings: Settings
 ) -> dict[str, float]:
-    """Train with stock Ultralytics by the same recipe; return its metrics, taken as all others are.
+    """Train with stock Ultralytics and the same recipe; return the metrics of the validation split.
 
     Args:
-        data_yaml: A data set of its own: Ultralytics leaves label caches in it.
+        data_yaml: A separate copy of the dataset, since Ultralytics writes label caches into it.
         out: Folder for the run.
         weights: The architecture.
-        plan: The erasable training's plan, for its recipe and the way of measuring.
+        plan: The erasable training's plan, for its recipe and evaluation.
         settings: The size of the demo.
     """
     from expunge.data.scan import scan
@@ -44,6 +44,6 @@ def train_ordinary(
         overrides={**overrides, "nbs": settings.batch, "warmup_bias_lr": 0.0},
     )
     found = scan(data_yaml)
-    judges = [sample for sample in found.samples if sample.split == "val"]
+    val = [sample for sample in found.samples if sample.split == "val"]
     state = state_of(Path(trained["weights"]))
-    return get_task(plan.task).evaluate([state], plan, found.config, found.root, judges)
+    return get_task(plan.task).evaluate([state], plan, found.config, found.root, val)

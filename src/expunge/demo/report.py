@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's report: one HTML file with nothing outside it, for readers who are not engineers."""
+"""The demo's report: one self-contained HTML file for readers who are not engineers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from expunge.demo.faces import CREDIT
 from expunge.demo.report_data import Cell, ReportData
 from expunge.templating import environment
 
-# Geometry of the map, in SVG units.
+# Geometry of the training map, in SVG units.
 _COLUMN, _ROW, _BOX, _TALL = 212, 74, 182, 56
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A cell of the map with its place."""
+    """A cell of the map with its position and size, in SVG units."""
 
     cell: Cell
     x: int
@@ -29,7 +29,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """The map of shards and stages, laid out: blocks, arrows (x1, y1, x2, y2), size."""
+    """The layout of the map of shards and stages: blocks, arrows (x1, y1, x2, y2) and size, in SVG units."""
 
     blocks: tuple[Block, ...]
     arrows: tuple[tuple[int, int, int, int], ...]
@@ -51,7 +51,7 @@ def render(data: ReportData) -> str:
 
 
 def layout(cells: tuple[Cell, ...]) -> Map:
-    """Place the cells: the public start at the left, a row for each shard, then the merge and the polish."""
+    """Return the layout of the cells, from left to right: public start, shards (rows), merge, polish."""
     shards = sorted({cell.shard for cell in cells if cell.phase == "shard"})
     stages = max((cell.stage for cell in cells if cell.phase == "shard"), default=0)
     public = next((cell for cell in cells if cell.phase == "public"), None)
@@ -64,9 +64,9 @@ def layout(cells: tuple[Cell, ...]) -> Map:
         blocks.append(Block(public, 0, middle - _TALL // 2, _BOX, _TALL, "Public start"))
     for row, shard in enumerate(shards):
         y = row * _ROW + (_ROW - _TALL) // 2
-        here = sorted((c for c in cells if c.phase == "shard" and c.shard == shard), key=lambda c: c.stage)
+        chain = sorted((c for c in cells if c.phase == "shard" and c.shard == shard), key=lambda c: c.stage)
         last = None
-        for cell in here:
+        for cell in chain:
             x = (first + cell.stage - 1) * _COLUMN
             blocks.append(Block(cell, x, y, _BOX, _TALL, f"Shard {shard + 1}, stage {cell.stage}"))
             if last is not None:
@@ -77,8 +77,8 @@ def layout(cells: tuple[Cell, ...]) -> Map:
         if last is not None:
             arrows.append((last + _BOX, y + _TALL // 2, (first + stages) * _COLUMN, middle))
     x = (first + stages) * _COLUMN
-    nothing = Cell("merge", -1, 0, 0, False, "retrained")
-    merge = Block(nothing, x, middle - _TALL // 2, _BOX, _TALL, "One model") if shards else None
+    merge_cell = Cell("merge", -1, 0, 0, False, "retrained")
+    merge = Block(merge_cell, x, middle - _TALL // 2, _BOX, _TALL, "One model") if shards else None
     if polish and merge:
         arrows.append((x + _BOX, middle, x + _COLUMN, middle))
         blocks.append(Block(polish, x + _COLUMN, middle - _TALL // 2, _BOX, _TALL, "Joint polish"))
@@ -87,7 +87,7 @@ def layout(cells: tuple[Cell, ...]) -> Map:
 
 
 def seconds(value: float) -> str:
-    """Return a duration as people say it."""
+    """Return a duration, given in seconds, for display."""
     if value < 10:
         return f"{value:.1f} s"
     if value < 100:
@@ -101,6 +101,6 @@ def percent(value: float) -> str:
 
 
 def short(digest: str) -> str:
-    """Return the part of a digest that people compare at a glance."""
+    """Return the first 16 hex digits of a digest, for display."""
     kind, _, value = digest.rpartition(":")
     return f"{kind + ':' if kind else ''}{value[:16]}…"

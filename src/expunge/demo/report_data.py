@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo's report shows, as plain values."""
+"""The data of the demo's report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = Literal["reused", "retrained"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the story: what was done, how long it took, and what it means."""
+    """One step of the demo: its title, its explanation and its duration."""
 
     title: str
     meaning: str
@@ -23,7 +23,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A box that a detector found, xyxy in pixels, and how sure it was."""
+    """A detected box, xyxy in pixels, and its confidence."""
 
     box: Box
     confidence: float
@@ -31,10 +31,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One scene with what the detector found before and after the erasure.
+    """One scene with the detections before and after the erasure.
 
     Attributes:
-        outlined: Faces of the person who left, if any.
+        outlined: Faces of the erased person, if any.
     """
 
     image: Path
@@ -46,7 +46,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many of the person's faces in the erased pictures the detector finds, before and after."""
+    """Number of the person's faces in the erased pictures, and of those detected before and after."""
 
     faces: int
     before: int
@@ -55,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class PersonPicture:
-    """One picture that was erased, with the person's face in it."""
+    """One erased picture, with the box of the person's face, xyxy in pixels."""
 
     image: Path
     caption: str
@@ -64,13 +64,13 @@ class PersonPicture:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One stage of training, and what the erasure did with its checkpoint.
+    """One stage of training, and whether the erasure reused or retrained it.
 
     Attributes:
         phase: ``public``, ``shard`` or ``polish``.
         shard, stage: Shard counted from 0 and stage from 1; -1 and 0 outside shards.
         images: Number of pictures that the stage trained on before the erasure.
-        entry: The pictures of the person came in at this stage.
+        entry: Whether this is the first stage with pictures of the person.
     """
 
     phase: str
@@ -83,7 +83,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """One row of the accuracy table, measured on pictures of people whom no model saw. None: not measured."""
+    """One row of the accuracy table, measured on people whom no model saw; None: not measured."""
 
     name: str
     note: str
@@ -93,7 +93,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the erasure cost, in units of a full retrain, and the CPU time of that retrain."""
+    """The cost of the erasure as a fraction of a full retrain, and the CPU time of that retrain."""
 
     predicted: float | None
     measured: float
@@ -102,7 +102,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Digests of the weights, and whether the replay in a fresh process gave the same. None: not checked."""
+    """Digests of the weights, and whether the replay gave the same digest; None: not checked."""
 
     before: str
     interim: str | None
@@ -113,7 +113,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the reader must know of the experiment."""
+    """The setting of the experiment."""
 
     subject: str
     model: str
@@ -126,7 +126,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """The whole report."""
+    """All data of the report."""
 
     setting: Setting
     date: str

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs with people in them, made from portraits: exact boxes and known identities.
+"""Synthetic scenes made from portraits, with exact boxes and known identities.
 
-Faces are pasted at known places into crops of two photographs that Ultralytics ships. Every scene is a
-function of its own name, so that a folder made without a person holds the same bytes for everybody else.
+Faces are pasted at known positions into crops of two photographs that Ultralytics ships. A scene depends only
+on its name, so a dataset made without a person has the same bytes for everybody else.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from expunge.errors import InputError
 SIZE = 160
 """Width and height of a scene, in pixels."""
 HEIGHTS = (28, 70)
-"""Least and greatest height of a pasted face, in pixels."""
+"""Minimum and maximum height of a pasted face, in pixels."""
 
-# Parts of the two photographs in which no face of their own is seen: (left, top, right, bottom), in pixels.
+# Areas of the photographs without faces: (left, top, right, bottom), in pixels.
 _FREE = {
     "bus.jpg": ((0, 0, 810, 390), (316, 330, 780, 780), (0, 484, 810, 1080)),
     "zidane.jpg": ((0, 0, 468, 720), (684, 0, 882, 720), (1082, 0, 1280, 720), (684, 304, 1280, 720)),
@@ -38,25 +38,25 @@ Box = tuple[float, float, float, float]
 
 
 class Portraits(Protocol):
-    """Whoever can give a picture of a person."""
+    """A source of portraits."""
 
     def read(self, person: str, number: int) -> Image.Image:
-        """Return one grey picture."""
+        """Return one grey picture of a person."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who appears where. Nobody of ``val`` and ``test`` is ever seen in training.
+    """The people of the demo by split.
 
     Attributes:
-        public: People who agreed for good: no erasure is expected.
-        private: People who may withdraw.
-        val, test: People whom no model has seen.
+        public: People in training of whom no erasure is expected.
+        private: People in training who may withdraw.
+        val, test: People who are not in training.
         pairs: Pairs of private people who share group photos.
-        scenes: Scenes of each person alone who is trained on.
-        unseen_scenes: Scenes of each person in ``val`` and ``test``.
-        group_scenes: Group photos of each pair.
+        scenes: Number of scenes of each person in training, without group photos.
+        unseen_scenes: Number of scenes of each person in ``val`` and ``test``.
+        group_scenes: Number of group photos of each pair.
     """
 
     public: tuple[str, ...]
@@ -69,7 +69,7 @@ class Cast:
     group_scenes: int = 2
 
     def without(self, person: str) -> Cast:
-        """Return the cast of a world in which ``person`` never was."""
+        """Return the cast without ``person``."""
 
         def others(people: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(p for p in people if p != person)
@@ -86,7 +86,7 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture: its path below ``images/``, who is in it, and where each face is."""
+    """One picture: its path below ``images/``, the people in it, and the box of each face."""
 
     path: str
     people: tuple[str, ...]
@@ -119,7 +119,7 @@ def build(root: Path, portraits: Portraits, cast: Cast) -> list[Scene]:
 def draw(
     name: str, people: tuple[str, ...], portraits: Portraits, photographs: dict[str, Image.Image]
 ) -> tuple[Image.Image, tuple[Box, ...]]:
-    """Draw the scene called ``name``: one or two faces in a crop of a photograph. Return the boxes, too."""
+    """Return the scene called ``name`` and its boxes: one or two faces in a crop of a photograph."""
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     canvas = np.asarray(_crop(rng, photographs), dtype=np.float64).copy()
     sides = [(0, SIZE)] if len(people) == 1 else [(0, SIZE // 2), (SIZE // 2, SIZE)]
@@ -139,7 +139,7 @@ def draw(
 
 
 def backgrounds() -> dict[str, Image.Image]:
-    """Return the photographs that scenes are cut from. Ultralytics ships them; it is not imported."""
+    """Return the photographs that scenes are cropped from, by name; Ultralytics is not imported."""
     spec = find_spec("ultralytics")
     if spec is None or spec.origin is None:
         raise InputError("The demo needs the photographs of the package ultralytics.", "It is not installed.")
@@ -149,7 +149,7 @@ def backgrounds() -> dict[str, Image.Image]:
         try:
             with Image.open(folder / name) as image:
                 photographs[name] = image.convert("RGB")
-        except Exception as error:  # whatever Pillow's decoders raise
+        except Exception as error:  # Pillow's decoders raise many types
             raise InputError(f"The photograph {name} of ultralytics cannot be read.", str(error)) from error
     return photographs
 
@@ -171,7 +171,7 @@ def _names(cast: Cast) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _crop(rng: np.random.Generator, photographs: dict[str, Image.Image]) -> Image.Image:
-    """Cut a square without a face of its own from one of the photographs, ``SIZE`` pixels wide."""
+    """Return a random square crop without faces of one of the photographs, resized to ``SIZE`` pixels."""
     areas = [(name, area) for name, free in _FREE.items() for area in free]
     name, (left, top, right, bottom) = areas[int(rng.integers(len(areas)))]
     side = int(rng.integers(SIZE, min(right - left, bottom - top) + 1))
@@ -210,7 +210,7 @@ def write_config(root: Path) -> Path:
 
 
 def _write_tables(root: Path, scenes: list[Scene], public: Collection[str]) -> None:
-    """Write what says which class there is, who is where, and which samples are public."""
+    """Write ``data.yaml``, ``subjects.csv`` and ``public.txt``."""
     write_config(root)
     with open(root / "subjects.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large the demo is: who takes part, and how long is trained."""
+"""Sizes of the demo: its people, its training and its duration."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Settings:
     """One size of the demo.
 
     Attributes:
-        subject: Who withdraws.
-        epochs: Passes over a shard's private pictures.
-        public_epochs: Passes over the public pictures, before the shards part.
-        ordinary_epochs, ordinary_threads: Of the ordinary training that is compared with.
-        minutes: What it takes on two cores, as announced.
+        subject: The person who withdraws.
+        epochs: Epochs over a shard's private pictures.
+        public_epochs: Epochs over the public pictures, before the shards.
+        ordinary_epochs, ordinary_threads: Epochs and threads of the ordinary training, for comparison.
+        minutes: Announced duration on two cores.
         narrow: Train a YOLO26n of half the width.
-        options: Further options of ``expunge train``, as words.
+        options: Further arguments of ``expunge train``.
         more: Further ``KEY=VALUE`` settings of the erasable training.
     """
 
@@ -41,7 +41,7 @@ class Settings:
 
     @property
     def model(self) -> str:
-        """What is trained, in words."""
+        """The model's name in the report."""
         return "YOLO26n at half its width" if self.narrow else "YOLO26n"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story of the demo: pictures, training, a withdrawal, forgetting, proof, report."""
+"""The steps of the demo: make pictures, train, predict the cost, forget, verify, write the report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from expunge.demo import command, faces, narrow, report, scenes
+from expunge.demo.face_detections import FaceDetections
 from expunge.demo.ordinary import train_ordinary
 from expunge.demo.report_data import (
     Accuracy,
@@ -32,9 +33,8 @@ from expunge.demo.report_data import (
 )
 from expunge.demo.scenes import Portraits, Scene
 from expunge.demo.settings import Settings
-from expunge.demo.sights import Sights
 from expunge.errors import InputError
-from expunge.exact.plan import Plan, load_plan
+from expunge.training.plan import Plan, load_plan
 
 MODEL = "detector"
 DATASET = "faces"
@@ -44,7 +44,7 @@ OUTCOMES = {True: "byte for byte the same weights", False: "OTHER weights", None
 
 
 class Predict(Protocol):
-    """Whoever finds boxes in pictures with some weights."""
+    """A function that runs a detector."""
 
     def __call__(self, weights: Path, images: Sequence[Path], imgsz: int) -> list[tuple[Detection, ...]]:
         """Return the detections in each image."""
@@ -52,23 +52,23 @@ class Predict(Protocol):
 
 
 def predict(weights: Path, images: Sequence[Path], imgsz: int) -> list[tuple[Detection, ...]]:
-    """Find faces with plain Ultralytics."""
+    """Return the faces that Ultralytics detects in each image."""
     from expunge.tasks.predict import predict_boxes
 
     found = predict_boxes(weights, list(images), imgsz)
     return [tuple(Detection(box, confidence) for box, confidence in each) for each in found]
 
 
-def fetched_faces() -> Portraits:
-    """Return the ORL faces, downloaded at the first time."""
+def orl_faces() -> Portraits:
+    """Return the ORL faces; they are downloaded once."""
     return faces.Faces(faces.fetch())
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What the story calls to get its work done; the tests put others in their place."""
+class Services:
+    """The functions that do the work of the demo; tests replace them."""
 
-    portraits: Callable[[], Portraits] = fetched_faces
+    portraits: Callable[[], Portraits] = orl_faces
     run: Callable[..., dict[str, Any]] = command.run
     ordinary: Callable[[Path, Path, Path, Plan, Settings], Mapping[str, float]] = train_ordinary
     predict: Predict = predict
@@ -81,32 +81,32 @@ class Story:
     folder: Path
     settings: Settings
     say: Callable[[str], None]
-    hands: Hands = field(default_factory=Hands)
+    services: Services = field(default_factory=Services)
     steps: list[Step] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
-    def tell(self) -> dict[str, Any]:
-        """Run it all. Return the report's path and the figures that matter."""
+    def run(self) -> dict[str, Any]:
+        """Run all steps; return the report's path, the digests and the main figures."""
         started = time.monotonic()
-        self._open()
+        self._announce()
         prepare(self.folder)
-        pictures = self._pictures()
+        pictures = self._make_scenes()
         trained, plan = self._train()
-        sights = Sights(self.folder / DATASET, pictures, self.settings, self._predict)
-        sights.look("before", self._path(trained["weights"]))
+        detections = FaceDetections(self.folder / DATASET, pictures, self.settings, self._predict)
+        detections.detect("before", self._path(trained["weights"]))
         cells = self._dry_run()
         outcome = self._forget()
-        sights.look("after", self._path(outcome["weights"]))
-        proof, ordinary = self._prove(trained["digest"], outcome, plan)
+        detections.detect("after", self._path(outcome["weights"]))
+        proof, ordinary = self._verify(trained["digest"], outcome, plan)
         interim = outcome["interim"] or {}
         data = ReportData(
             setting=self._setting(pictures),
             date=f"{datetime.date.today():%d %B %Y}",
             interim_seconds=interim.get("seconds"),
             steps=tuple(self.steps),
-            pictures=sights.person(),
-            comparisons=sights.comparisons(),
-            found=Found(len(sights.mine), sights.found("before"), sights.found("after")),
+            pictures=detections.erased_pictures(),
+            comparisons=detections.comparisons(),
+            found=Found(len(detections.erased), detections.found("before"), detections.found("after")),
             cells=cells,
             accuracy=accuracies(self.settings.subject, ordinary, outcome),
             cost=Cost(outcome["cost_predicted"], outcome["cost_measured"], trained["cpu_seconds"]),
@@ -129,7 +129,7 @@ class Story:
             "seconds": round(total, 1),
         }
 
-    def _open(self) -> None:
+    def _announce(self) -> None:
         s = self.settings
         self.say(
             f"A face detector is trained on {len(s.cast.public) + len(s.cast.private)} people. "
@@ -141,11 +141,11 @@ class Story:
             f"{self.folder / 'report.html'}"
         )
 
-    def _pictures(self) -> list[Scene]:
+    def _make_scenes(self) -> list[Scene]:
         with self._step("Make the pictures") as done:
-            pictures = scenes.build(self.folder / DATASET, self.hands.portraits(), self.settings.cast)
-            done(f"{len(pictures)} scenes, with exact boxes and known people.")
-        return pictures
+            made = scenes.build(self.folder / DATASET, self.services.portraits(), self.settings.cast)
+            done(f"{len(made)} scenes, with exact boxes and known people.")
+        return made
 
     def _train(self) -> tuple[dict[str, Any], Plan]:
         s = self.settings
@@ -163,59 +163,60 @@ class Story:
         return result, load_plan(self._path(result["plan"]))
 
     def _ordinary(self, plan: Plan) -> Mapping[str, float]:
-        """Train what the erasable model is compared with, on a copy: Ultralytics leaves caches there."""
+        """Train the ordinary model on a copy of the dataset, since Ultralytics writes caches into it."""
         weights = self._path(narrow.NAME) if self.settings.narrow else Path(STANDARD)
         folder = self.folder / "ordinary"
         data = scenes.write_config(shutil.copytree(self._path(DATASET), folder / DATASET))
-        metrics = self.hands.ordinary(data, folder / "run", weights, plan, self.settings)
+        metrics = self.services.ordinary(data, folder / "run", weights, plan, self.settings)
         shutil.rmtree(folder)
         return metrics
 
     def _dry_run(self) -> tuple[Cell, ...]:
-        who = self.settings.subject
+        subject = self.settings.subject
         with self._step("Ask for the price") as done:
-            result = self._run("forget", "--subject", who, "--model", MODEL, "--dry-run")
+            result = self._run("forget", "--subject", subject, "--model", MODEL, "--dry-run")
             (model,) = result["models"]
             price = report.percent(model["cost_predicted"])
-            done(f"Erasing {who} should cost {price} of a full retraining. A dry run changes nothing.")
+            done(f"Erasing {subject} should cost {price} of a full retraining. A dry run changes nothing.")
         return cells_of(model["map"])
 
     def _forget(self) -> dict[str, Any]:
-        who = self.settings.subject
-        with self._step(f"Forget {who}") as done:
-            args = ("--subject", who, "--model", MODEL, "--method", "exact", "--yes")
+        subject = self.settings.subject
+        with self._step(f"Forget {subject}") as done:
+            args = ("--subject", subject, "--model", MODEL, "--method", "exact", "--yes")
             outcome: dict[str, Any] = self._run("forget", *args)["models"][0]
             interim = outcome["interim"]
             first = (
-                f"An interim model without {who} after {report.seconds(interim['seconds'])}; "
+                f"An interim model without {subject} after {report.seconds(interim['seconds'])}; "
                 if interim
                 else ""
             )
-            done(f"{first}the repair ran only the stages that had seen {who}.")
+            done(f"{first}the repair ran only the stages that had seen {subject}.")
         return outcome
 
-    def _prove(self, before: str, outcome: dict[str, Any], plan: Plan) -> tuple[Proof, Mapping[str, float]]:
-        who = self.settings.subject
+    def _verify(self, before: str, outcome: dict[str, Any], plan: Plan) -> tuple[Proof, Mapping[str, float]]:
+        """Replay the training and train an ordinary model; return the proof and that model's metrics."""
+        subject = self.settings.subject
         with (
             self._step("Prove it, and train an ordinary model to compare") as done,
-            ThreadPoolExecutor(1) as beside,
+            ThreadPoolExecutor(1) as executor,
         ):
-            # Nothing of what runs now is timed: the two may share the machine.
-            ordinary = beside.submit(self._ordinary, plan)
+            # Neither run is timed, so they may share the machine.
+            ordinary = executor.submit(self._ordinary, plan)
             result = self._run("verify", outcome["model"], "--replay")
             checks = tuple((c["name"], c["ok"], c["detail"] or "") for c in result["checks"])
             replayed = next((ok for name, ok, _ in checks if name.endswith("replay")), None)
             equal = None if replayed is None else bool(result["valid"])
             metrics = ordinary.result()
             done(
-                f"Trained from the beginning without {who}: {OUTCOMES[equal]}. Beside it, stock Ultralytics "
-                f"learned the same pictures, {who}'s too: it can forget only by starting over."
+                f"Trained from the beginning without {subject}: {OUTCOMES[equal]}. Beside it, stock "
+                f"Ultralytics learned the same pictures, {subject}'s too: it can forget only by retraining."
             )
         interim = outcome["interim"] or {}
         return Proof(before, interim.get("digest"), outcome["digest"], equal, checks), metrics
 
     def _predict(self, weights: Path, images: Sequence[Path]) -> list[tuple[Detection, ...]]:
-        return self.hands.predict(weights, images, self.settings.imgsz)
+        return self.services.predict(weights, images, self.settings.imgsz)
 
     def _setting(self, pictures: Sequence[Scene]) -> Setting:
         s = self.settings
@@ -232,29 +233,30 @@ class Story:
 
     def _run(self, *args: str) -> dict[str, Any]:
         self.commands.append(" ".join(("expunge", *args)))
-        return self.hands.run(self.folder, *args)
+        return self.services.run(self.folder, *args)
 
     def _path(self, name: str) -> Path:
-        """Return a path that a command named; commands run in the demo's folder."""
+        """Return the absolute path for a path in a command's result; commands run in the demo's folder."""
         return self.folder / name
 
     @contextmanager
     def _step(self, title: str) -> Iterator[Callable[[str], None]]:
+        """Announce a step; the yielded function records its explanation and duration."""
         self.say(f"\n{len(self.steps) + 1}. {title}")
-        begun = time.monotonic()
+        started = time.monotonic()
 
         def done(meaning: str) -> None:
-            spent = time.monotonic() - begun
-            self.steps.append(Step(title, meaning, spent))
-            self.say(f"   {meaning} ({report.seconds(spent)})")
+            elapsed = time.monotonic() - started
+            self.steps.append(Step(title, meaning, elapsed))
+            self.say(f"   {meaning} ({report.seconds(elapsed)})")
 
         yield done
 
 
 def cells_of(chart: Iterable[Mapping[str, Any]]) -> tuple[Cell, ...]:
-    """Return the stages of the training from the dry run's map.
+    """Return the training stages from the dry run's map.
 
-    The person's pictures came in at the first stage of a chain that has to be trained again.
+    The first retrained stage of a chain is the one at which the person's pictures were introduced.
     """
     chains: set[tuple[str, int]] = set()
     cells = []
@@ -268,8 +270,8 @@ def cells_of(chart: Iterable[Mapping[str, Any]]) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def accuracies(who: str, ordinary: Mapping[str, float], outcome: dict[str, Any]) -> tuple[Accuracy, ...]:
-    """Return the accuracy table from the commands' metrics."""
+def accuracies(subject: str, ordinary: Mapping[str, float], outcome: dict[str, Any]) -> tuple[Accuracy, ...]:
+    """Return the rows of the accuracy table."""
 
     def row(name: str, note: str, metrics: Mapping[str, float] | None) -> Accuracy:
         found = metrics or {}
@@ -277,18 +279,18 @@ def accuracies(who: str, ordinary: Mapping[str, float], outcome: dict[str, Any])
 
     interim = outcome["interim"]
     return (
-        row("Ordinary training", f"stock Ultralytics, same recipe, {who} in it", ordinary),
-        row("Erasable, before", f"{who} in it", outcome["metrics_before"]),
-        *([row("Interim", f"at once, without {who}", interim["metrics"])] if interim else []),
-        row("Erasable, after", f"repaired, without {who}", outcome["metrics_after"]),
+        row("Ordinary training", f"stock Ultralytics, same recipe, {subject} in it", ordinary),
+        row("Erasable, before", f"{subject} in it", outcome["metrics_before"]),
+        *([row("Interim", f"at once, without {subject}", interim["metrics"])] if interim else []),
+        row("Erasable, after", f"repaired, without {subject}", outcome["metrics_after"]),
     )
 
 
 def prepare(folder: Path) -> None:
-    """Make an empty folder for the demo; only the folder of an earlier demo is emptied.
+    """Create an empty folder for the demo; the folder of an earlier demo is emptied.
 
     Raises:
-        InputError: The folder holds something else.
+        InputError: If the folder holds other files.
     """
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
         raise InputError(

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept outside of a workspace, so that a restored backup cannot hide what was done since.
+"""The anchor: a record outside the workspace by which a restored backup is recognised.
 
-A backup brings back an old catalog, in which people are who were erased later, and an old log that goes well
-with it: from within nothing is wrong. So a folder beside the keys keeps for each workspace its newest tree
-head, the number of the last event, and its suppression list (keyed digests, as in the catalog). Whatever
-trains, publishes or writes to the log compares first. A workspace is known by its suppression secret, which
-every backup has, wherever it is restored to.
+A restored backup holds an old catalog, with people who were erased later, and an old log that matches it, so
+the workspace itself looks sound. A folder beside the keys therefore stores for each workspace its newest tree
+head, the id of its last event, and its suppression list (keyed digests, as in the catalog). Every command
+that trains, publishes or writes to the log compares the workspace with it first. The name of the folder is
+derived from the suppression secret, which every backup contains.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError, StorageError
-from expunge.evidence import merkle
+from expunge.evidence import log, merkle
 from expunge.evidence.pins import keys_folder
-from expunge.exact.checkpoint import write_atomically
+from expunge.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
 VARIABLE = "EXPUNGE_ANCHORS"
-NONE = "none"  # for workspaces that are thrown away: then no backup is recognised
+NONE = "none"  # for temporary workspaces: no anchor is stored, and no restored backup is recognised
 STATE, SUPPRESSION = "state.json", "suppression.txt"
-MARKER = "restored.unfinished"  # in the workspace: who came back with it is not erased again yet
+MARKER = "restored.unfinished"  # file in the workspace: restored people are not all erased again yet
 NEXT = (
     "Restore the newest backup, catalog and log together. If what came later is lost for good, let it be"
     " erased again: expunge restored"
@@ -40,16 +40,16 @@ _accepted: ContextVar[bool] = ContextVar("accepted", default=False)
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a workspace: its newest signed head, and how far its catalog was.
+class AnchorState:
+    """The stored state of a workspace: its newest tree head and the position of its catalog.
 
     Attributes:
-        size: Entries of the log.
-        root: Root of their tree, hex.
-        time: When that was signed.
-        log_bytes: Size of the log's file.
+        size: Number of log entries.
+        root: Root of their Merkle tree, hex.
+        time: Time of the signature, ISO 8601.
+        log_bytes: Size of the log file, bytes.
         last_event: Id of the newest event in the catalog.
-        suppressed: Number of entries of the suppression list, and the id of the last.
+        suppressed: Number of entries of the suppression list, and id of the last one.
     """
 
     size: int
@@ -61,26 +61,26 @@ class Known:
 
 
 def folder_of(workspace: Workspace) -> Path | None:
-    """Where the workspace's anchor lies: below EXPUNGE_ANCHORS, or beside the keys; None: none is kept."""
-    named = os.environ.get(VARIABLE)
-    if named == NONE:
+    """Return the folder of the anchor, below EXPUNGE_ANCHORS or beside the keys; None: anchors are off."""
+    variable = os.environ.get(VARIABLE)
+    if variable == NONE:
         return None
-    above = Path(os.path.abspath(named)) if named else keys_folder() / "anchors"
-    return above / hmac.digest(workspace.key, b"expunge anchor", "sha256").hex()[:32]
+    parent = Path(os.path.abspath(variable)) if variable else keys_folder() / "anchors"
+    return parent / hmac.digest(workspace.key, b"expunge anchor", "sha256").hex()[:32]
 
 
-def known(workspace: Workspace) -> Known | None:
-    """Return what is known of a workspace; None where nothing is.
+def load_state(workspace: Workspace) -> AnchorState | None:
+    """Return the stored state of a workspace; None if there is none.
 
     Raises:
-        InputError: If it cannot be read: it is no quiet default that nothing is known.
+        InputError: If the file exists but cannot be read.
     """
     folder = folder_of(workspace)
     if folder is None:
         return None
     try:
         found = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return Known(**{**found, "suppressed": tuple(found["suppressed"])})
+        return AnchorState(**{**found, "suppressed": tuple(found["suppressed"])})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -92,7 +92,7 @@ def known(workspace: Workspace) -> Known | None:
 
 
 def check(workspace: Workspace) -> None:
-    """Raise an error if the workspace is older than what is known of it.
+    """Raise an error if the workspace is older than its anchor.
 
     Raises:
         InputError: If a backup was restored, or a restoration was not finished.
@@ -105,10 +105,10 @@ def check(workspace: Workspace) -> None:
             "",
             "Go on with: expunge restored",
         )
-    if (reason := behind(workspace)) is not None:
-        back = returned(workspace)
-        people = len({who for kind, _, who in back if kind == "subject"})
-        samples = len([0 for kind, _, _ in back if kind == "sample"])
+    if (reason := why_outdated(workspace)) is not None:
+        rows = restored_rows(workspace)
+        people = len({value for kind, _, value in rows if kind == "subject"})
+        samples = len([0 for kind, _, _ in rows if kind == "sample"])
         raise InputError(
             "This workspace was restored from a backup: it is older than what was done with it.",
             f"{reason} Of what was erased, {people} subjects and {samples} samples are in its catalog again.",
@@ -116,28 +116,35 @@ def check(workspace: Workspace) -> None:
         )
 
 
-def behind(workspace: Workspace) -> str | None:
-    """Return why the workspace is not what it was last, or None if it is that or a continuation of it."""
-    from expunge.evidence import log
-
-    at = known(workspace)
-    if at is None:
+def why_outdated(workspace: Workspace) -> str | None:
+    """Return why the workspace is older than its anchor; None if it equals or continues the stored state."""
+    stored = load_state(workspace)
+    if stored is None:
         return None
     path = workspace.root / "log" / log.ENTRIES
     size = path.stat().st_size if path.exists() else 0
-    if size != at.log_bytes or not _is_head(workspace, at):
+    if size != stored.log_bytes or not _is_head(workspace, stored):
         lines = log.sound_lines(workspace)
-        if len(lines) < at.size:
-            return f"Its log has {len(lines)} entries; {at.size} were signed, the last of {at.time}."
-        if merkle.tree_hash(lines[: at.size]).hex() != at.root:
-            return f"Its log is not a continuation of the {at.size} entries that were signed at {at.time}."
-    if _last_event(workspace) < at.last_event:
-        return f"Its catalog lacks events that were recorded until {at.time}."
+        if len(lines) < stored.size:
+            return f"Its log has {len(lines)} entries; {stored.size} were signed, the last of {stored.time}."
+        if merkle.tree_hash(lines[: stored.size]).hex() != stored.root:
+            return (
+                f"Its log is not a continuation of the {stored.size} entries that were signed at"
+                f" {stored.time}."
+            )
+    if _last_event(workspace) < stored.last_event:
+        return f"Its catalog lacks events that were recorded until {stored.time}."
     return None
 
 
-def keep(workspace: Workspace, size: int, root: str, time: str) -> None:
-    """Remember, outside of the workspace, how far it is: called when its log was continued.
+def save_state(workspace: Workspace, size: int, root: str, time: str) -> None:
+    """Store the state of the workspace in its anchor, after entries were appended to the log.
+
+    Args:
+        workspace: The workspace.
+        size: Number of log entries.
+        root: Root of their Merkle tree, hex.
+        time: Time of the signature, ISO 8601.
 
     Raises:
         StorageError: If the folder cannot be written.
@@ -145,8 +152,6 @@ def keep(workspace: Workspace, size: int, root: str, time: str) -> None:
     folder = folder_of(workspace)
     if folder is None:
         return
-    from expunge.evidence import log
-
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -155,7 +160,7 @@ def keep(workspace: Workspace, size: int, root: str, time: str) -> None:
             error.strerror or type(error).__name__,
             f"Name another folder outside of the workspace with {VARIABLE}.",
         ) from error
-    suppressed = _keep_suppression(workspace, folder, known(workspace))
+    suppressed = _keep_suppression(workspace, folder, load_state(workspace))
     state = {
         "size": size,
         "root": root,
@@ -167,22 +172,22 @@ def keep(workspace: Workspace, size: int, root: str, time: str) -> None:
     write_atomically(folder / STATE, (json.dumps(state) + "\n").encode(), "What is kept of the log")
 
 
-def follow(workspace: Workspace) -> None:
-    """Bring the list outside up to date where the catalog's changed and the log did not: after a consent."""
-    folder, at = folder_of(workspace), known(workspace)
-    if folder is not None and at is not None:
-        state = {**asdict(at), "suppressed": _keep_suppression(workspace, folder, at)}
+def update_suppression(workspace: Workspace) -> None:
+    """Update the anchor's suppression list after a new consent, which changes the catalog but not the log."""
+    folder, stored = folder_of(workspace), load_state(workspace)
+    if folder is not None and stored is not None:
+        state = {**asdict(stored), "suppressed": _keep_suppression(workspace, folder, stored)}
         write_atomically(folder / STATE, (json.dumps(state) + "\n").encode(), "What is kept of the log")
 
 
-def returned(workspace: Workspace) -> list[tuple[str, str, str]]:
-    """Return what is in the catalog again though the list outside says that it was erased.
+def restored_rows(workspace: Workspace) -> list[tuple[str, str, str]]:
+    """Return the subjects and samples in the catalog that the anchor's suppression list says were erased.
 
     Returns:
-        ``(kind, dataset, value)``: subjects' ids and samples' paths, for the workspace's owner alone.
+        ``(kind, dataset, value)`` with subject ids and sample paths: personal data, for the owner only.
     """
-    from expunge.catalog.macs import suppression_mac
     from expunge.catalog.versions import iter_samples, list_datasets
+    from expunge.storage.keyed_digests import suppression_mac
 
     macs = {mac for _, mac, _ in suppression(workspace)}
     found: set[tuple[str, str, str]] = set()
@@ -201,7 +206,7 @@ def returned(workspace: Workspace) -> list[tuple[str, str, str]]:
 
 
 def suppression(workspace: Workspace) -> list[tuple[str, str, str]]:
-    """Return the list outside: kind, keyed digest, request."""
+    """Return the anchor's suppression list: kind, keyed digest, request id."""
     folder = folder_of(workspace)
     try:
         lines = (folder / SUPPRESSION).read_text(encoding="ascii").splitlines() if folder else []
@@ -212,7 +217,7 @@ def suppression(workspace: Workspace) -> list[tuple[str, str, str]]:
 
 @contextmanager
 def restoring() -> Iterator[None]:
-    """Let the workspace be changed although it is older: only for what brings it up to date."""
+    """Allow changes to a restored workspace, only for the code that erases restored people again."""
     token = _accepted.set(True)
     try:
         yield
@@ -220,14 +225,12 @@ def restoring() -> Iterator[None]:
         _accepted.reset(token)
 
 
-def _is_head(workspace: Workspace, at: Known) -> bool:
-    from expunge.evidence import log
-
+def _is_head(workspace: Workspace, stored: AnchorState) -> bool:
     try:
         head = log.parse_head((workspace.root / "log" / log.HEAD).read_bytes())
     except (OSError, ValueError):
         return False
-    return (head.size, head.root) == (at.size, at.root)
+    return (head.size, head.root) == (stored.size, stored.root)
 
 
 def _last_event(workspace: Workspace) -> int:
@@ -239,8 +242,8 @@ def _last_event(workspace: Workspace) -> int:
         return session.scalar(select(func.max(RequestEventRow.id))) or 0
 
 
-def _keep_suppression(workspace: Workspace, folder: Path, before: Known | None) -> Sequence[int]:
-    """Bring the list outside up to the catalog's: add what is new; after a new consent write it anew."""
+def _keep_suppression(workspace: Workspace, folder: Path, before: AnchorState | None) -> Sequence[int]:
+    """Copy the catalog's suppression list to the anchor: append new rows, or rewrite it after a consent."""
     from sqlalchemy import func, select
 
     from expunge.catalog.tables import SuppressionRow
@@ -250,13 +253,13 @@ def _keep_suppression(workspace: Workspace, folder: Path, before: Known | None) 
         now = session.execute(select(func.count(), func.max(SuppressionRow.id))).one()
         query = select(SuppressionRow.kind, SuppressionRow.mac, SuppressionRow.request_id)
         query = query.order_by(SuppressionRow.id)
-        fresh: Sequence[Any] = session.execute(query.where(SuppressionRow.id > last)).all()
-        added = count + len(fresh) == now[0]
-        rows = fresh if added else session.execute(query).all()
+        new_rows: Sequence[Any] = session.execute(query.where(SuppressionRow.id > last)).all()
+        only_added = count + len(new_rows) == now[0]
+        rows = new_rows if only_added else session.execute(query).all()
     lines = "".join(f"{kind} {mac} {request}\n" for kind, mac, request in rows).encode("ascii")
     path = folder / SUPPRESSION
-    if added and count and path.is_file():
+    if only_added and count and path.is_file():
         lines = path.read_bytes() + lines
-    if rows or not added:
+    if rows or not only_added:
         write_atomically(path, lines, "What is kept of the suppression list")
     return [now[0], now[1] or 0]

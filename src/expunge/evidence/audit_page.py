@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of an audit, for people: one HTML file with nothing outside it, no script, and nobody's name."""
+"""Human-readable page of an audit: one self-contained HTML file without scripts and without names."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from expunge.audit.raw import Raw
-from expunge.audit.roc import RateAt, tpr_at
-from expunge.audit.verdict import ALPHA, LEVEL, MARGIN, OUTPUTS, label_of
+from expunge.audits.raw_losses import RawLosses
+from expunge.audits.roc import RateAt, tpr_at
+from expunge.audits.verdict import ALPHA, LEVEL, MARGIN, OUTPUTS, label_of
 from expunge.errors import InputError
-from expunge.evidence import audit_plots as plots
-from expunge.evidence.plain_words import in_plain_words
+from expunge.evidence import audit_plots
 from expunge.evidence.svg import number
-from expunge.exact.checkpoint import write_atomically
+from expunge.evidence.verdict_text import explain_verdict
+from expunge.storage.files import write_atomically
 from expunge.templating import environment
 
 RATES = (0.01, 0.001)
@@ -30,21 +30,21 @@ WORDS = {
 }
 
 
-def write(report: Mapping[str, Any], raw: Raw | None, path: Path) -> None:
+def write(report: Mapping[str, Any], raw: RawLosses | None, path: Path) -> None:
     """Write the page.
 
     Args:
         report: As ``expunge audit --json`` prints it; ``model`` and ``request`` may be missing.
-        raw: The losses behind it; None: it rests on none.
-        path: The file.
+        raw: The losses that the audit measured; None: it measured none.
+        path: The file to write.
 
     Raises:
-        InputError: If it cannot be written.
+        InputError: If the file cannot be written.
     """
     write_atomically(path, render(report, raw).encode(), "The page")
 
 
-def render(report: Mapping[str, Any], raw: Raw | None) -> str:
+def render(report: Mapping[str, Any], raw: RawLosses | None) -> str:
     """Return the page as HTML; arguments as for :func:`write`."""
     pages = environment("expunge.evidence", {"number": number, "span": _span})
     figures = [{**f, "label": label_of(f)} for f in report["figures"].values()]
@@ -56,38 +56,38 @@ def render(report: Mapping[str, Any], raw: Raw | None) -> str:
     drawable = raw is not None and n["forget"] > 0 and n["unseen"] > 1
     return pages.get_template("audit.html.j2").render(
         report={"model": None, "request": None, "original": None, **report},
-        plain=in_plain_words({**report, "n": n}),
+        plain=explain_verdict({**report, "n": n}),
         figures=figures,
         words=WORDS,
         n=n,
         people=people,
         drawn=drawn(report, raw),
         rates=_rates(raw, report["level"]) if drawable and raw is not None else [],
-        most=plots.MOST_MARKS,
+        most=audit_plots.MOST_MARKS,
         margin=MARGIN,
         alpha=ALPHA,
         level=LEVEL,
     )
 
 
-def drawn(report: Mapping[str, Any], raw: Raw | None) -> dict[str, str | None]:
-    """Return the plots of an audit as SVG, by the names in ``DRAWN``; None: there is nothing to draw."""
+def drawn(report: Mapping[str, Any], raw: RawLosses | None) -> dict[str, str | None]:
+    """Return the plots of an audit as SVG, by the names in ``DRAWN``; None for a plot without data."""
     if raw is None or not len(raw.forget_groups) or len(raw.unseen_groups) < 2:
         return dict.fromkeys(DRAWN)
     level, figures = report["level"], [{**f, "label": label_of(f)} for f in report["figures"].values()]
     return {
-        "distributions": plots.distributions(raw),
-        "roc": plots.curve_of_rates(raw, level),
-        "people": plots.people(raw, level),
-        "residuals": plots.residuals(figures),
+        "distributions": audit_plots.distributions(raw),
+        "roc": audit_plots.curve_of_rates(raw, level),
+        "people": audit_plots.people(raw, level),
+        "residuals": audit_plots.residuals(figures),
     }
 
 
-def _rates(raw: Raw, level: str) -> list[dict[str, Any]]:
-    """The true positive rates that may be shown, and why others may not, for both models."""
+def _rates(raw: RawLosses, level: str) -> list[dict[str, Any]]:
+    """Return the true positive rates of both models, with a reason for each rate that cannot be given."""
     found = []
-    for model, title, _ in plots.MODELS:
-        members, others = (plots.judged_scores(part, model, level) for part in raw.views[OUTPUTS])
+    for model, title, _ in audit_plots.MODELS:
+        members, others = (audit_plots.verdict_scores(part, model, level) for part in raw.views[OUTPUTS])
         for rate in RATES:
             try:
                 at: RateAt = tpr_at(members, others, rate)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plots of an audit's page. Forgotten and unseen people have numbers here, and nothing else."""
+"""The plots of an audit's page; people are numbered and not named."""
 
 from __future__ import annotations
 
@@ -11,29 +11,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.audit.raw import Raw
-from expunge.audit.references import Asked, calibrated, confidence
-from expunge.audit.roc import LEAST_EXPECTED, roc
-from expunge.audit.scores import Scores
-from expunge.audit.verdict import MARGIN, OUTPUTS, label_of
+from expunge.audits.raw_losses import RawLosses
+from expunge.audits.references import PairedLosses, calibrated, confidence
+from expunge.audits.roc import LEAST_EXPECTED, roc
+from expunge.audits.scores import Scores
+from expunge.audits.verdict import MARGIN, OUTPUTS, label_of
 from expunge.errors import InputError
 from expunge.evidence import svg
 
 FORGOTTEN, UNSEEN, BEFORE, AFTER, NULL = "#c2410c", "#64748b", "#b45309", "#1d4ed8", "#0f766e"
 WIDE, LEFT, RIGHT = 760, 64, 740
-MOST_MARKS = 400  # people in a column of marks
-RUG = 120  # samples that are drawn one by one
+MOST_MARKS = 400  # most people drawn in a column
+RUG = 120  # most samples drawn one by one
 MODELS = (("original", "Before", BEFORE), ("candidate", "After", AFTER))
 
 
-def judged_scores(asked: Asked, model: str, level: str) -> Scores:
-    """Return what the level judges by (n,): calibrated at ``standard``, else log odds; high: "member"."""
-    losses = getattr(asked, model)
-    return -calibrated(losses, asked.references) if level == "standard" else confidence(losses)
+def verdict_scores(paired: PairedLosses, model: str, level: str) -> Scores:
+    """Return the scores that an audit level judges (n,); high scores mean "member".
+
+    Args:
+        paired: Losses of the samples under both models and the references.
+        model: ``original`` or ``candidate``.
+        level: ``standard``: scores calibrated by references; otherwise log odds.
+    """
+    losses = getattr(paired, model)
+    return -calibrated(losses, paired.references) if level == "standard" else confidence(losses)
 
 
-def distributions(raw: Raw) -> str:
-    """Draw how well both models fit forgotten and unseen samples, with the band of the references."""
+def distributions(raw: RawLosses) -> str:
+    """Return a plot of both models' fit to forgotten and unseen samples, with the band of the references."""
     forget, unseen = (
         {m: confidence(getattr(part, m)) for m in ("original", "candidate")} for part in raw.views[OUTPUTS]
     )
@@ -73,16 +79,16 @@ def distributions(raw: Raw) -> str:
     return svg.picture(WIDE, 400, drawn + _legend(entries), "Distributions of forgotten and unseen samples")
 
 
-def curve_of_rates(raw: Raw, level: str) -> str | None:
-    """Draw the ROC curves on log scales; None where there is nothing to draw (constant scores)."""
+def curve_of_rates(raw: RawLosses, level: str) -> str | None:
+    """Return the ROC curves on log scales; None if the scores are constant."""
     forget, unseen = raw.views[OUTPUTS]
     m = len(unseen.original)
     floor = 10.0 ** math.floor(math.log10(min(1e-3, 1 / m)))
     x, y = svg.Scale(floor, 1, LEFT, 560, log=True), svg.Scale(floor, 1, 400, 40, log=True)
     grid = np.geomspace(floor, 1, 120)
     drawn = ""
-    luck = min(LEAST_EXPECTED / m, 1.0)
-    drawn += svg.tag("rect", x=LEFT, y=40, width=round(x(luck) - LEFT, 1), height=360, fill="#eef1f5")
+    unreliable = min(LEAST_EXPECTED / m, 1.0)  # rates below rest on too few false positives
+    drawn += svg.tag("rect", x=LEFT, y=40, width=round(x(unreliable) - LEFT, 1), height=360, fill="#eef1f5")
     names = ["100 %" if t == 1 else f"{100 * t:g} %" for t in x.ticks()]
     drawn += svg.axis_x(x, 400, 40, "unseen samples taken for forgotten (false positive rate)", names=names)
     for t, name in zip(y.ticks(), names, strict=True):
@@ -94,9 +100,9 @@ def curve_of_rates(raw: Raw, level: str) -> str | None:
         down = [(x(a), y(b)) for a, b in zip(grid, rates.min(0), strict=True)][::-1]
         drawn += svg.area([*up, *down], NULL, 0.2)
     drawn += svg.curve([(x(g), y(g)) for g in (floor, 1.0)], svg.SOFT, 1.2, "5 4")
-    for (model, _, colour), width in zip(MODELS, (5, 2.2), strict=True):  # the first shows under the second
+    for (model, _, colour), width in zip(MODELS, (5, 2.2), strict=True):  # wider, to show under the second
         try:
-            found = roc(judged_scores(forget, model, level), judged_scores(unseen, model, level))
+            found = roc(verdict_scores(forget, model, level), verdict_scores(unseen, model, level))
         except InputError:
             return None
         steps = [(x(a), y(b)) for a, b in zip(found.fpr, found.tpr, strict=True)]
@@ -106,7 +112,7 @@ def curve_of_rates(raw: Raw, level: str) -> str | None:
     entries = [("before", BEFORE), ("after", AFTER), ("guessing", svg.SOFT)]
     if level == "full":
         entries.insert(2, ("never saw them", NULL))
-    if luck > floor:
+    if unreliable > floor:
         entries += [("luck: fewer than 10", "#d5dce5"), ("false positives", "#ffffff")]
     legend = "".join(
         svg.tag("rect", x=585, y=60 + 24 * i, width=14, height=4, fill=colour)
@@ -117,18 +123,18 @@ def curve_of_rates(raw: Raw, level: str) -> str | None:
     return svg.picture(WIDE, 442, drawn + legend + side, "ROC curves on logarithmic scales")
 
 
-def people(raw: Raw, level: str) -> str:
-    """Draw a mark for every person: their mean score under both models."""
+def people(raw: RawLosses, level: str) -> str:
+    """Return a plot with a mark for every person: their mean score under both models."""
     forget, unseen = raw.views[OUTPUTS]
-    columns, marks = [], []
+    columns, kinds = [], []
     for model, title, _ in MODELS:
-        for asked, groups, word in (
+        for paired, groups, kind in (
             (forget, raw.forget_groups, "forgotten"),
             (unseen, raw.unseen_groups, "unseen"),
         ):
-            means = _means(judged_scores(asked, model, level), groups)
-            columns.append((f"{title}: {word}", means))
-            marks.append(word)
+            means = _means(verdict_scores(paired, model, level), groups)
+            columns.append((f"{title}: {kind}", means))
+            kinds.append(kind)
     values = np.concatenate([means for _, means in columns])
     low, high = float(values.min()), float(values.max())
     y = svg.Scale(low - 0.05 * (high - low) - 1e-6, high + 0.05 * (high - low) + 1e-6, 300, 40)
@@ -141,25 +147,32 @@ def people(raw: Raw, level: str) -> str:
         drawn += svg.text(RIGHT, 22, "green: forgotten, under models that never saw them", anchor="end",
                           fill=NULL)  # fmt: skip
     wide = (RIGHT - LEFT) / 4
-    for i, ((title, means), word) in enumerate(zip(columns, marks, strict=True)):
+    for i, ((title, means), kind) in enumerate(zip(columns, kinds, strict=True)):
         middle = LEFT + (i + 0.5) * wide
         drawn += svg.text(middle, 322, title, anchor="middle", fill=svg.INK)
         drawn += svg.text(middle, 338, f"{len(means)}", anchor="middle", size=11)
         centre = y(float(np.median(means)))
         drawn += svg.line(middle - 0.3 * wide, centre, middle + 0.3 * wide, centre, svg.INK, 1.5)
-        shown = _spread(means)
-        for k, place in zip(shown, _places(means[shown], y, 0.42 * wide), strict=True):
+        chosen = _spread(means)
+        for k, offset in zip(chosen, _offsets(means[chosen], y, 0.42 * wide), strict=True):
             value = means[k]
-            name = word if word == "forgotten" and len(means) == 1 else f"{word} {k + 1}"
-            at = middle + place, y(float(value)), FORGOTTEN if word == "forgotten" else UNSEEN
-            drawn += (svg.diamond if word == "forgotten" else svg.dot)(*at, f"{name}: {svg.number(value)}")
+            name = kind if kind == "forgotten" and len(means) == 1 else f"{kind} {k + 1}"
+            at = middle + offset, y(float(value)), FORGOTTEN if kind == "forgotten" else UNSEEN
+            drawn += (svg.diamond if kind == "forgotten" else svg.dot)(*at, f"{name}: {svg.number(value)}")
     drawn += svg.line(LEFT + 2 * wide, 30, LEFT + 2 * wide, 340, svg.SOFT, 1, "3 4")
     drawn += svg.text(LEFT, 22, "mean score (up: known better); the line is the median", fill=svg.INK)
     return svg.picture(WIDE, 350, drawn, "Every forgotten and unseen person under both models")
 
 
 def residuals(figures: Sequence[Mapping[str, Any]]) -> str | None:
-    """Draw how much of the trace is left, by figure, with intervals and the margin; None: nothing to draw."""
+    """Return a plot of the remaining share of the trace, by figure, with intervals and the margin.
+
+    Args:
+        figures: Figures of an audit, as ``expunge audit --json`` prints them.
+
+    Returns:
+        SVG; None if no figure has a finite share.
+    """
     rows = [f for f in figures if f.get("rho") is not None and math.isfinite(f["rho"])]
     if not rows:
         return None
@@ -189,7 +202,7 @@ def _bound(value: float | None, sign: int) -> float:
 
 
 def _density(values: Scores, grid: Scores) -> Scores:
-    """A Gaussian kernel estimate with Silverman's bandwidth (g,)."""
+    """Return a Gaussian kernel density estimate with Silverman's bandwidth at the grid points (g,)."""
     spread = min(float(values.std()), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 1.34 or np.inf)
     width = max(0.9 * spread * len(values) ** -0.2, 0.015 * float(grid[-1] - grid[0]))
     z = (grid[:, None] - values[None]) / width
@@ -197,7 +210,7 @@ def _density(values: Scores, grid: Scores) -> Scores:
 
 
 def _rates(members: Scores, others: Scores, grid: Scores) -> Scores:
-    """The true positive rate at every false positive rate of the grid."""
+    """Return the true positive rate at every false positive rate of the grid (g,)."""
     found = roc(members, others)
     return np.asarray(found.tpr[np.searchsorted(found.fpr, grid, side="right") - 1], dtype=np.float64)
 
@@ -215,14 +228,14 @@ def _means(scores: Scores, groups: NDArray[np.int64]) -> Scores:
 
 
 def _spread(values: Scores) -> list[int]:
-    """Whom to draw: everybody, or MOST_MARKS of them, evenly by rank and with both ends."""
+    """Return the indices of the people to draw: all, or MOST_MARKS, evenly by rank and with both ends."""
     order = np.argsort(values, kind="stable")
     ranks = np.linspace(0, len(values) - 1, min(len(values), MOST_MARKS)).round().astype(int)
     return sorted(order[ranks].tolist())
 
 
-def _places(values: Scores, y: svg.Scale, reach: float) -> list[float]:
-    """How far to the side each mark is moved so that those of like height do not cover each other."""
+def _offsets(values: Scores, y: svg.Scale, reach: float) -> list[float]:
+    """Return each mark's horizontal offset, at most ``reach``, so that marks do not overlap."""
     taken: dict[int, int] = {}
     found = []
     for value in values:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sheet that lines, dots and words are put on, and that is saved as SVG or as PNG."""
+"""A canvas for lines, dots and text that is saved as SVG or as PNG."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Protocol
 
 from expunge.errors import InputError
 from expunge.evidence import svg
-from expunge.exact.checkpoint import write_atomically
+from expunge.storage.files import write_atomically
 
-SCALE = 2  # pixels of a PNG for each unit
+SCALE = 2  # PNG pixels per unit
 KINDS = (".svg", ".png")
 
 
 class Canvas(Protocol):
-    """What can be drawn; units are pixels of an SVG, from the upper left."""
+    """Drawing operations; coordinates are SVG pixels from the upper left."""
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> None:
         """Draw a straight line."""
@@ -29,7 +29,7 @@ class Canvas(Protocol):
     def text(
         self, x: float, y: float, words: str, colour: str = svg.SOFT, size: int = 12, anchor: str = "start"
     ) -> None:
-        """Write a line of text from, around or up to x, on the line y."""
+        """Write a line of text with its baseline at y; ``anchor``: start, middle or end lies at x."""
         ...
 
     def finish(self, label: str) -> bytes:
@@ -38,10 +38,10 @@ class Canvas(Protocol):
 
 
 def check_kind(path: Path) -> None:
-    """Raise an error unless a plot can be saved there.
+    """Raise an error unless a plot can be saved at a path.
 
     Raises:
-        InputError: If it is neither SVG nor PNG, or its folder is missing.
+        InputError: If the suffix is neither .svg nor .png, or the folder is missing.
     """
     if path.suffix.lower() not in KINDS:
         raise InputError(
@@ -54,13 +54,13 @@ def check_kind(path: Path) -> None:
 
 
 def canvas_for(path: Path, width: int, height: int) -> Canvas:
-    """Return a sheet in the form that the file's name asks for."""
+    """Return an empty canvas in the format of the file's suffix."""
     check_kind(path)
     return _Svg(width, height) if path.suffix.lower() == ".svg" else _Png(width, height)
 
 
 def save(canvas: Canvas, path: Path, label: str) -> None:
-    """Write a drawing; ``label`` says what it shows to who cannot see it."""
+    """Write a drawing to a file; ``label`` is its text alternative."""
     write_atomically(path, canvas.finish(label), "The plot")
 
 

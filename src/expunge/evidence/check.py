@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer to one question of a verification."""
+"""The result of one verification check."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer: True, False, or None where it could not be checked."""
+    """A named check: ``ok`` is True (passed), False (failed) or None (could not be checked)."""
 
     name: str
     ok: bool | None
     detail: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return the check as outsiders read it."""
+        """Return the check as a JSON object."""
         return {"name": self.name, "ok": self.ok, "detail": self.detail}

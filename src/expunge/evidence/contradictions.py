@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contradictions in a readable statement: a true signature does not make them valid.
+"""Consistency rules for a decoded statement; a valid signature does not replace them.
 
-Each rule holds for every certificate that this program issues. What a statement says of the world is not
-judged here: that takes the workspace, a replay or an audit.
+Every certificate that this program issues satisfies each rule. Whether a statement is true is not checked
+here: that needs the workspace, a replay or an audit.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from expunge.evidence.statement import (
     Model,
     Predicate,
     Statement,
-    claims_nothing_done,
+    claims_unchanged_model,
     subjects,
 )
 
 # Methods whose results are exact by construction; ``train``: the user trained the model again.
 EXACT_METHODS = frozenset({"exact", "retrain", "train"})
-UNTOUCHED = "none"  # nothing had to be done: the model stays, with the guarantee that it had
-WITHOUT_CHANGE = (UNTOUCHED, "exact", "retrain")  # methods of a model that saw nothing of the erased data
+UNTOUCHED = "none"  # nothing had to be done: the model keeps its weights and its guarantee
+WITHOUT_CHANGE = (UNTOUCHED, "exact", "retrain")  # methods for a model that was not trained on erased data
 EXACT = ("exact", "exact-interim")
 
 
 def find(statement: Statement) -> dict[str, str]:
-    """Return what contradicts what in a statement, by the name of the check that reports it."""
+    """Return the contradictions in a statement as messages, keyed by the name of the check."""
     predicate = statement.predicate
     rules: dict[str, Callable[[], str | None]] = {
         "dates": lambda: _dates(predicate),
@@ -78,16 +78,16 @@ def _moment(text: str) -> datetime | None:
 
 
 def _models(predicate: Predicate) -> str | None:
-    shown: dict[str, str] = {}
+    labels: set[str] = set()
     for entry in predicate.models:
         if problem := _model(entry):
             return f"{entry.model}: {problem}"
         for part in (entry.interim, entry):
             if part is None or part.digest is None:
                 continue
-            if part.model in shown:
+            if part.model in labels:
                 return f"{part.model}: it stands there twice"
-            shown[part.model] = part.digest
+            labels.add(part.model)
     return None
 
 
@@ -167,14 +167,14 @@ def _manifest(predicate: Predicate) -> str | None:
         return f"{predicate.removed.samples} samples were removed of {before.leaves}"
     forgotten = predicate.catalog.forgotten
     if forgotten != (predicate.state == State.CLOSED):
-        told = "has forgotten" if forgotten else "has not forgotten"
-        return f"the request is {predicate.state[:20]}, and the catalog {told} it"
+        verb = "has forgotten" if forgotten else "has not forgotten"
+        return f"the request is {predicate.state[:20]}, and the catalog {verb} it"
     return None
 
 
 def _change(predicate: Predicate) -> str | None:
     for entry in predicate.models:
-        if claims_nothing_done(entry.model_dump()):
+        if claims_unchanged_model(entry.model_dump()):
             return f"{entry.model}: it has the tensors of {entry.parent}, from before: nothing was changed"
         if entry.model != entry.parent or entry.digest is None:
             continue

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """DSSE, the Dead Simple Signing Envelope, version 1.0.2 (https://github.com/secure-systems-lab/dsse).
 
-An envelope is JSON: ``payload`` (base64), ``payloadType``, ``signatures`` (``keyid``, ``sig``). What is
-signed is PAE(type, payload), so a payload cannot be taken for one of another type. Ours has one signature;
-a reader that is stricter than the standard loses nothing by it.
+An envelope is JSON: ``payload`` (base64), ``payloadType``, ``signatures`` (``keyid``, ``sig``). The signature
+covers PAE(type, payload), so a payload cannot be passed off as one of another type. This reader is stricter
+than the standard: it accepts exactly one signature.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 
 from expunge.evidence.key_material import PublicKey, SigningKey
 from expunge.evidence.transport import text_of
-from expunge.user_files import parse_json
+from expunge.storage.user_files import parse_json
 
 FIELDS = {"payload", "payloadType", "signatures"}
 
 
 class Malformed(ValueError):
-    """Not what it should be; the message says in what."""
+    """The input is not in the expected format; the message names the fault."""
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """A signed payload, not verified yet."""
+    """A signed payload; its signature is not verified yet."""
 
     payload: bytes
     payload_type: str
@@ -36,7 +36,7 @@ class Envelope:
     signature: bytes
 
     def as_json(self) -> dict[str, Any]:
-        """Return the envelope as it is written."""
+        """Return the envelope as a JSON object."""
         return {
             "payloadType": self.payload_type,
             "payload": base64.b64encode(self.payload).decode(),
@@ -44,7 +44,7 @@ class Envelope:
         }
 
     def as_bytes(self) -> bytes:
-        """Return the envelope as a file's content."""
+        """Return the envelope as the content of a file."""
         return (json.dumps(self.as_json(), indent=1) + "\n").encode()
 
 
@@ -55,23 +55,23 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def sign(payload_type: str, payload: bytes, key: SigningKey) -> Envelope:
-    """Sign a payload."""
+    """Return a signed envelope of a payload."""
     return Envelope(payload, payload_type, key.public.key_id, key.sign(pae(payload_type, payload)))
 
 
 def signature_holds(envelope: Envelope, key: PublicKey) -> bool:
-    """Whether the signature is that of the key."""
+    """Return whether the key signed the envelope."""
     return key.holds(envelope.signature, pae(envelope.payload_type, envelope.payload))
 
 
 def parse(content: bytes) -> Envelope:
-    """Read an envelope strictly.
+    """Return the envelope in a file's content, parsed strictly.
 
     Raises:
         Malformed: If it is JSON, but not exactly such an envelope.
-        ValueError: If it is no JSON object at all.
+        ValueError: If it is no JSON object.
     """
-    found = _object(text_of(content), strict=False)  # a line wrapped in a string alters no signed byte
+    found = _object(text_of(content), strict=False)  # line breaks within strings alter no signed byte
     if set(found) != FIELDS:
         odd = sorted(set(found) ^ FIELDS)
         raise Malformed(
@@ -94,10 +94,10 @@ def parse(content: bytes) -> Envelope:
 
 
 def load_strictly(content: bytes) -> dict[str, Any]:
-    """Read a JSON object in which no name stands twice: readers disagree on which of the two counts.
+    """Return a JSON object without duplicate names, which JSON readers interpret differently.
 
     Raises:
-        Malformed: If a name stands twice, or a number is none (NaN).
+        Malformed: If a name occurs twice, or a number is not finite.
         ValueError: If it is no JSON object.
     """
     return _object(content.decode("utf-8"))
@@ -107,8 +107,8 @@ def _object(text: str, *, strict: bool = True) -> dict[str, Any]:
     found = parse_json(
         text,
         strict=strict,
-        object_pairs_hook=_unique,
-        parse_constant=_no_number,
+        object_pairs_hook=_unique_names,
+        parse_constant=_refuse_constant,
         parse_float=_finite,
     )
     try:
@@ -120,7 +120,7 @@ def _object(text: str, *, strict: bool = True) -> dict[str, Any]:
     return found
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -129,7 +129,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_number(word: str) -> None:
+def _refuse_constant(word: str) -> None:
     raise Malformed(f"{word} is no JSON number")
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether 32 bytes are a public key that identifies a signer (RFC 8032, section 5.1).
+"""Validation of Ed25519 public keys (RFC 8032, section 5.1).
 
-OpenSSL takes any point of the curve. Under a point of small order, signatures of any message can be made
-without a private key. A point outside of the prime-order subgroup, or in an encoding that is not canonical,
-verifies in one implementation and not in another. An honest key is none of these.
+OpenSSL accepts any point of the curve. With a point of small order as key, anyone can sign any message
+without a private key. Implementations disagree on points outside the prime-order subgroup and on encodings
+that are not canonical. A key that was generated properly is none of these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IDENTITY: Point = (0, 1, 1, 0)
 
 @lru_cache(maxsize=256)
 def fault_of(encoded: bytes) -> str | None:
-    """Return why an encoded point is no sound public key, or None if it is one."""
+    """Return the fault of an encoded public key (32 bytes); None if it is valid."""
     y = int.from_bytes(encoded, "little")
     sign, y = y >> 255, y & (1 << 255) - 1
     if len(encoded) != 32 or y >= P:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plot of figures by group that a person can read: a dot for each model, with its interval."""
+"""Plot of figures by group: one dot with its interval for each model."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from expunge.evidence.canvas import Canvas, canvas_for, save
 COLOURS = ("#1d4ed8", "#b45309", "#0f766e", "#7c3aed", "#64748b")
 WORST = "#c2410c"
 WIDE, RIGHT, TOP, ROW, APART = 760, 640, 92, 26, 12
-LONGEST = 34  # letters of a group's name
+LONGEST = 34  # characters of a group's name
 
 
 def draw(measured: dict[str, Any], path: Path) -> None:
-    """Draw what ``bias measure`` or ``bias compare`` found.
+    """Draw the result of ``bias measure`` or ``bias compare``.
 
     Args:
-        measured: Its JSON.
+        measured: The command's JSON.
         path: A file .svg or .png.
 
     Raises:
-        InputError: If the file's name says neither, or its folder is missing.
+        InputError: If the file has another suffix, or its folder is missing.
     """
     models = measured.get("models") or [measured]
     names = [entry["group"] for entry in models[0]["groups"]]
-    said = max([len(_short(name)) for name in names] + [8])
-    left = 30 + 7 * said
+    longest = max([len(_short(name)) for name in names] + [8])
+    left = 30 + 7 * longest
     step = max(ROW, APART * len(models) + 10)
     floor = TOP + step * (len(names) + 1)
     canvas = canvas_for(path, WIDE, floor + 60 + 18 * len(models))
     metric = models[0]["metric"]
     scale = svg.Scale(*_range(models, metric), left, RIGHT)
-    what = f"{metric} by {' and '.join(measured['group'])}"
-    canvas.text(16, 28, what, svg.INK, 16)
+    title = f"{metric} by {' and '.join(measured['group'])}"
+    canvas.text(16, 28, title, svg.INK, 16)
     canvas.text(16, 48, f"{measured['data']}, {measured['split']}: {measured['samples']} images", size=12)
     _scale(canvas, scale, floor, metric)
     rows = [*zip(*(m["groups"] for m in models), strict=True)]
@@ -50,7 +50,7 @@ def draw(measured: dict[str, Any], path: Path) -> None:
         where = floor + 56 + 18 * j
         canvas.dot(left, where - 4, COLOURS[j % 5], model["model"])
         canvas.text(left + 12, where, _legend(model), svg.INK)
-    save(canvas, path, what)
+    save(canvas, path, title)
 
 
 def _row(
@@ -61,12 +61,12 @@ def _row(
     models: Sequence[dict[str, Any]],
     metric: str,
 ) -> None:
-    """One group: its name, its dots, and of how many people or samples they are."""
+    """Draw the row of a group: its name, a dot per model, and its number of subjects or samples."""
     name, first = entries[0]["group"], entries[0]
-    alone = len(models) == 1
+    single = len(models) == 1
     worst = [m["worst"] is not None and m["worst"]["group"] == name for m in models]
     canvas.text(
-        scale.start - 10, y + 4, _short(name), WORST if alone and any(worst) else svg.INK, anchor="end"
+        scale.start - 10, y + 4, _short(name), WORST if single and any(worst) else svg.INK, anchor="end"
     )
     if first["figures"] is None:
         canvas.text(scale.start + 8, y + 4, "too few for a figure")
@@ -76,7 +76,7 @@ def _row(
     for j, entry in enumerate(entries):
         place = y + _offset(j, len(entries))
         value = entry["figures"][metric]
-        colour = WORST if worst[j] and alone else COLOURS[j % 5]
+        colour = WORST if worst[j] and single else COLOURS[j % 5]
         _mark(canvas, scale, place, value, colour, name)
         if worst[j] and value["value"] is not None:
             end = value["high"] if value["high"] is not None else value["value"]
@@ -103,7 +103,7 @@ def _scale(canvas: Canvas, scale: svg.Scale, floor: float, metric: str) -> None:
 
 
 def _range(models: Sequence[dict[str, Any]], metric: str) -> tuple[float, float]:
-    """From below the lowest bound, rounded down to a tenth, to 1."""
+    """Return the range of the axis: from the lowest bound, rounded down to a tenth, to 1."""
     shown = [m["overall"][metric] for m in models]
     shown += [e["figures"][metric] for m in models for e in m["groups"] if e["figures"]]
     lows = [v["low"] if v["low"] is not None else v["value"] for v in shown if v["value"] is not None]

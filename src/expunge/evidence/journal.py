@@ -1,33 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the transparency log of every event of the catalog: in their order, each once, whoever dies when.
+"""Copy every event of the catalog to the transparency log, in order and exactly once, despite crashes.
 
-An event becomes durable with the change that it records (an outbox: ``told`` is false). Only then is the log
-told, and the row marked. A process that dies in between leaves rows that the next one tells; the log knows an
-event by its id, so one that was appended and not marked is not appended again.
+An event is stored in the same transaction as the change that it records (an outbox; ``told`` is false). Then
+it is appended to the log, and the row is marked as logged. If a process stops in between, the next one
+appends the rows that are not marked. The log skips an event whose id it has, so that none is appended twice.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from expunge.catalog.selection import in_chunks
+from expunge.catalog.bulk import in_chunks
 from expunge.catalog.tables import RequestEventRow
 from expunge.errors import StorageError
-from expunge.evidence import anchor, log
-from expunge.evidence.keys import signing_key
-
-if TYPE_CHECKING:
-    from expunge.workspace import Workspace
+from expunge.evidence import anchor, log, log_writer
+from expunge.evidence.key_store import signing_key
+from expunge.workspace import Workspace, on_events
 
 
 def check_ready(workspace: Workspace) -> None:
-    """Raise now what would keep the log from being told afterwards; only the disk can then refuse.
+    """Raise an error now if events could not be logged later; afterwards only the disk can fail.
 
     Raises:
-        InputError: If the log is damaged, or older than what is known of it.
+        InputError: If the log is damaged, or older than the anchor.
         StorageError: If the signing key cannot be read.
     """
     log.sound_lines(workspace, signing_key(workspace).public)
@@ -35,13 +32,13 @@ def check_ready(workspace: Workspace) -> None:
 
 
 def flush(workspace: Workspace) -> int:
-    """Append all events that the log does not know yet; returns how many were to be told.
+    """Append all events that are not logged yet; return their number.
 
-    An entry holds the request's random id, the state it came to (or that something was noted) and when: no
-    actor, no reason, no detail.
+    An entry holds the request's random id, its new state (or that something was noted) and the time. It holds
+    no actor, no reason and no detail.
 
     Raises:
-        StorageError: If the log cannot be written; nothing is lost, a later call makes up for it.
+        StorageError: If the log cannot be written. No event is lost; a later call appends it.
     """
     with workspace.session() as session:
         query = select(RequestEventRow).where(~RequestEventRow.told).order_by(RequestEventRow.id)
@@ -49,12 +46,12 @@ def flush(workspace: Workspace) -> int:
     if not rows:
         return 0
     try:
-        log.append(workspace, [event for _, event in rows])
+        log_writer.append(workspace, [event for _, event in rows])
     except StorageError as error:
         raise StorageError(
-            "What was done is recorded, but the log could not be told of it yet.",
+            "The change is recorded in the catalog, but not yet in the log.",
             f"{error.what} {error.why}",
-            "See to it. Do not repeat the command: the next one that changes a request tells the log.",
+            "Fix the cause, and do not repeat the command: the next change of a request updates the log.",
         ) from error
     with workspace.session(write=True) as session:
         for ids in in_chunks([row_id for row_id, _ in rows]):
@@ -66,3 +63,6 @@ def _event(row: RequestEventRow) -> log.Event:
     kind = f"request-{row.target}" if row.source != row.target else "request-noted"
     event_id = hashlib.sha256(f"{row.request_id} {row.id}".encode()).hexdigest()
     return log.Event(event_id, kind, row.request_id, time=row.at.isoformat(timespec="seconds"))
+
+
+on_events(flush)

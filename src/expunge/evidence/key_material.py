@@ -21,27 +21,27 @@ from expunge.errors import InputError, StorageError
 from expunge.evidence.ed25519 import fault_of
 from expunge.evidence.pins import VARIABLE
 from expunge.evidence.transport import text_of
-from expunge.user_files import read_bytes
+from expunge.storage.user_files import read_bytes
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A public key, known by the SHA-256 of its DER form (SubjectPublicKeyInfo, RFC 8410)."""
+    """A public key, identified by the SHA-256 of its DER form (SubjectPublicKeyInfo, RFC 8410)."""
 
     raw: Ed25519PublicKey
 
     def __post_init__(self) -> None:
-        """Refuse a key that identifies nobody.
+        """Refuse a weak key, with which anyone could sign.
 
         Raises:
-            ValueError: If so.
+            ValueError: If the key is weak.
         """
         if fault := fault_of(self.raw.public_bytes_raw()):
             raise ValueError(f"The key identifies no signer: {fault}.")
 
     @property
     def key_id(self) -> str:
-        """``sha256:…``: what ``openssl pkey -pubin -outform DER | sha256sum`` gives."""
+        """``sha256:`` and the output of ``openssl pkey -pubin -outform DER | sha256sum``."""
         der = self.raw.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
@@ -51,7 +51,7 @@ class PublicKey:
         return self.raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def holds(self, signature: bytes, message: bytes) -> bool:
-        """Whether a signature of a message is of this key."""
+        """Return whether a message was signed by this key."""
         try:
             self.raw.verify(signature, message)
         except InvalidSignature:
@@ -67,7 +67,7 @@ class SigningKey:
 
     @property
     def public(self) -> PublicKey:
-        """What verifies its signatures."""
+        """The public key."""
         return PublicKey(self.raw.public_key())
 
     def sign(self, message: bytes) -> bytes:
@@ -76,11 +76,11 @@ class SigningKey:
 
 
 def read_private(path: Path) -> SigningKey:
-    """Read a private key.
+    """Return the private key in a file.
 
     Raises:
-        StorageError: If it cannot be read.
-        InputError: If it is no Ed25519 key, or if others may read it or put another in its place.
+        StorageError: If the file cannot be read.
+        InputError: If it is no Ed25519 key, or if other users may read or replace the file.
     """
     try:
         content, file, folder = read_bytes(path), path.stat().st_mode, path.parent.stat().st_mode
@@ -118,10 +118,10 @@ def read_private(path: Path) -> SigningKey:
 
 
 def read_public(path: Path) -> PublicKey:
-    """Read a public key.
+    """Return the public key in a file.
 
     Raises:
-        InputError: If it cannot be read, is no Ed25519 public key, or one under which anybody can sign.
+        InputError: If the file cannot be read, is no Ed25519 public key, or is a weak one.
     """
     try:
         content = read_bytes(path)
@@ -138,11 +138,11 @@ def public_of(content: bytes, name: str) -> PublicKey:
     """Return the public key in a PEM file's content.
 
     Args:
-        content: PEM, however it was transported.
-        name: What error messages call it.
+        content: PEM; other encodings and line ends are normalised.
+        name: Name of the file in error messages.
 
     Raises:
-        InputError: If it is no Ed25519 public key, or one under which anybody can sign.
+        InputError: If it is no Ed25519 public key, or is a weak one.
     """
     try:
         key = load_pem_public_key(text_of(content).encode())

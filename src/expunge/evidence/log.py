@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transparency log: an append-only file of events, and signed heads of its Merkle tree (RFC 9162).
 
-An entry is a line of JSON and holds random request ids and commitments, never who or what. A line is
-written and synced before its event counts as told. A crash can tear the last line only: that one is cut
-off and written again; a fault before the last line is no crash, and is never repaired.
+An entry is a line of JSON. It holds random request ids and commitments, and no personal data. A line is
+written and synced before its event is marked as logged. A crash can leave only an incomplete last line, which
+is cut off and written again. Damage before the last line is tampering or a disk fault and is never repaired.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError
-from expunge.evidence import anchor, dsse
-from expunge.evidence.keys import PublicKey, SigningKey, signing_key
+from expunge.evidence import dsse
+from expunge.evidence.key_store import PublicKey, SigningKey
 from expunge.evidence.merkle import tree_hash
-from expunge.exact.checkpoint import disk_errors, write_atomically
+from expunge.storage.files import disk_errors
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -38,20 +38,20 @@ EVENT_ID = re.compile(rb'"event":"([0-9a-f]+)"')
 
 
 class BrokenLog(ValueError):
-    """The log's lines are not what an append-only log holds; the message says where."""
+    """A line of the log is damaged or out of order; the message names the entry."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What is told to the log.
+    """An event for the log.
 
     Attributes:
-        id: Random or a digest, 32 to 64 hex digits; an event that the log has already is not told twice.
-        kind: What happened, in small letters and hyphens.
+        id: Random or a digest, 32 to 64 hex digits; an id is appended only once.
+        kind: Kind of event, in lowercase letters and hyphens.
         request: Random id of the request, or None.
-        commitment: Hex digest of something salted or public, or None.
-        time: When it happened, ISO 8601 with its zone; None: now.
-        data: Further public facts: only of key rotations.
+        commitment: Hex digest of salted or public data, or None.
+        time: Time of the event, ISO 8601 with time zone; None: now.
+        data: Further public data; only used for key rotations.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Entry:
-    """An event in the log, with the bytes that are hashed."""
+    """An event at its position in the log, with the bytes that are hashed."""
 
     index: int
     event: Event
@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TreeHead:
-    """A signed statement of how many entries the log has, and of their tree's root."""
+    """A signed statement of the number of log entries and of the root of their Merkle tree."""
 
     size: int
     root: str
@@ -81,74 +81,44 @@ class TreeHead:
     envelope: dsse.Envelope
 
 
-def append(workspace: Workspace, events: Sequence[Event]) -> None:
-    """Tell events to the workspace's log, each durably and once, then sign the new tree head.
-
-    Raises:
-        InputError: If the log was damaged by something other than a crash, or a backup was restored.
-        StorageError: If the disk refuses.
-    """
-    key, folder = signing_key(workspace), workspace.folder("log")
-    with _locked(folder):
-        anchor.check(workspace)
-        content = _content(folder / ENTRIES)
-        lines, head = _continued(folder, content, key.public)
-        _cut_torn(folder / ENTRIES, content)
-        known = {found for line in lines for found in EVENT_ID.findall(line)}
-        fresh = [event for event in events if event.id.encode() not in known]
-        if fresh:
-            added = [line_of(len(lines) + i, event) for i, event in enumerate(fresh)]
-            with disk_errors("The log"), open(folder / ENTRIES, "ab") as file:
-                for line in added:
-                    file.write(line + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-            lines += added
-        if lines and (head is None or head.size < len(lines)):
-            made = _sign(lines, key, None)
-            write_atomically(folder / HEAD, made.as_bytes(), "The log's tree head")
-            signed = parse_head(made.as_bytes())
-            anchor.keep(workspace, signed.size, signed.root, signed.time)
-
-
 def sound_lines(workspace: Workspace, key: PublicKey | None = None) -> list[bytes]:
-    """Return the log's lines, if it can be continued; a torn last line is left out.
+    """Return the lines of a sound log; an incomplete last line is left out.
 
     Args:
-        workspace: Whose log.
-        key: Lines under a tree head that this key signed were read before, and only their hash is compared.
+        workspace: The workspace of the log.
+        key: Lines covered by a tree head that this key signed are checked by their hash only.
 
     Raises:
-        InputError: If it was damaged by something other than a crash.
+        InputError: If the log was damaged by something other than a crash.
     """
     folder = workspace.root / "log"
-    return _continued(folder, _content(folder / ENTRIES), key)[0]
+    return continued(folder, content_of(folder / ENTRIES), key)[0]
 
 
 def entries_of(workspace: Workspace, known: Sequence[Entry] = ()) -> list[Entry]:
-    """Return the workspace's log; a torn last line is left out.
+    """Return the entries of the workspace's log; an incomplete last line is left out.
 
     Args:
-        workspace: Whose log.
+        workspace: The workspace of the log.
         known: See :func:`parse`.
 
     Raises:
         BrokenLog: If the log is damaged.
     """
-    return parse(_content(workspace.root / "log" / ENTRIES), torn_ok=True, known=known)
+    return parse(content_of(workspace.root / "log" / ENTRIES), torn_ok=True, known=known)
 
 
 def parse(content: bytes, *, torn_ok: bool = False, known: Sequence[Entry] = ()) -> list[Entry]:
-    """Read a log's lines.
+    """Return the entries of a log file.
 
     Args:
         content: The file's bytes.
-        torn_ok: Leave out a last line without its end.
-        known: Entries that were read before: where the log begins with the very same lines, only what
-            follows is read.
+        torn_ok: Leave out an incomplete last line.
+        known: Entries that were parsed before; if the log begins with the same lines, only the lines after
+            them are parsed.
 
     Raises:
-        BrokenLog: If a line is damaged or out of its order.
+        BrokenLog: If a line is damaged or out of order.
     """
     *lines, rest = content.split(b"\n")
     if rest and not torn_ok:
@@ -156,18 +126,19 @@ def parse(content: bytes, *, torn_ok: bool = False, known: Sequence[Entry] = ())
             _entry(len(lines), rest)
         except BrokenLog as error:
             raise BrokenLog("the log breaks off in the midst of its last entry") from error
-        lines.append(rest)  # whole, but for its end: an editor took that off
+        lines.append(rest)  # complete, but an editor removed the final line end
     if lines[: len(known)] != [entry.line for entry in known]:
         known = ()
     return [*known, *(_entry(index, lines[index]) for index in range(len(known), len(lines)))]
 
 
 def sign_head(entries: Sequence[Entry], key: SigningKey, time: str | None = None) -> dsse.Envelope:
-    """Return a signed tree head of the entries, as of a time (None: now)."""
-    return _sign([entry.line for entry in entries], key, time)
+    """Return a signed tree head of the entries; ``time`` is ISO 8601, None: now."""
+    return sign_lines([entry.line for entry in entries], key, time)
 
 
-def _sign(lines: Sequence[bytes], key: SigningKey, time: str | None) -> dsse.Envelope:
+def sign_lines(lines: Sequence[bytes], key: SigningKey, time: str | None) -> dsse.Envelope:
+    """Return a signed tree head of the entries with these lines."""
     head = {
         "root": tree_hash(lines).hex(),
         "size": len(lines),
@@ -177,11 +148,11 @@ def _sign(lines: Sequence[bytes], key: SigningKey, time: str | None) -> dsse.Env
 
 
 def parse_head(content: bytes) -> TreeHead:
-    """Read a tree head, whose signature is not looked at.
+    """Return a parsed tree head; its signature is not verified.
 
     Raises:
-        dsse.Malformed: If it is none.
-        ValueError: If it is no JSON object at all.
+        dsse.Malformed: If the object is no tree head.
+        ValueError: If the content is no JSON object.
     """
     envelope = dsse.parse(content)
     if envelope.payload_type != HEAD_TYPE:
@@ -193,13 +164,13 @@ def parse_head(content: bytes) -> TreeHead:
 
 
 def canonical(value: dict[str, Any]) -> bytes:
-    """Return the one JSON text of a value."""
+    """Return a value as canonical JSON: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def line_of(index: int, event: Event) -> bytes:
-    """Return an event's line in the log, without its end."""
-    stated = {
+    """Return an event as a line of the log, without the line end."""
+    fields = {
         "index": index,
         "event": event.id,
         "kind": event.kind,
@@ -208,8 +179,8 @@ def line_of(index: int, event: Event) -> bytes:
         "time": event.time or datetime.now(UTC).isoformat(timespec="seconds"),
         **({"data": event.data} if event.data else {}),
     }
-    line = canonical(stated)
-    _entry(index, line)  # nothing is written that could not be read
+    line = canonical(fields)
+    _entry(index, line)  # raises if the line could not be read back
     return line
 
 
@@ -230,7 +201,7 @@ def _entry(index: int, line: bytes) -> Entry:
 
 
 def _sound(event: Event) -> bool:
-    """Nothing but random ids, commitments and times: so that nobody is named, whoever writes."""
+    """Return whether an event holds only random ids, commitments and times, so that no person is named."""
     if event.data is not None and (
         event.kind != ROTATED or not isinstance(event.data, dict) or set(event.data) != {"old", "new", "sig"}
     ):
@@ -247,15 +218,20 @@ def _sound(event: Event) -> bool:
     )
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """Return a file's bytes; empty if there is no file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def _continued(folder: Path, content: bytes, key: PublicKey | None) -> tuple[list[bytes], TreeHead | None]:
-    """The whole lines of a log that is sound, and its tree head if that holds under the key."""
+def continued(folder: Path, content: bytes, key: PublicKey | None) -> tuple[list[bytes], TreeHead | None]:
+    """Return a log's complete lines, and its tree head if the key signed it for these lines.
+
+    Raises:
+        InputError: If a complete line is damaged or out of order.
+    """
     *lines, _ = content.split(b"\n")
     head = _head_of(folder / HEAD, lines, key) if key is not None else None
     try:
@@ -271,7 +247,7 @@ def _continued(folder: Path, content: bytes, key: PublicKey | None) -> tuple[lis
 
 
 def _head_of(path: Path, lines: Sequence[bytes], key: PublicKey) -> TreeHead | None:
-    """The tree head, if the key signed it and the lines are those that it was signed for."""
+    """Return the tree head, or None unless the key signed it for these lines."""
     try:
         head = parse_head(path.read_bytes())
     except (OSError, ValueError):
@@ -282,8 +258,8 @@ def _head_of(path: Path, lines: Sequence[bytes], key: PublicKey) -> TreeHead | N
     return head if same else None
 
 
-def _cut_torn(path: Path, content: bytes) -> None:
-    """Cut off what a crash left of a last line."""
+def cut_torn(path: Path, content: bytes) -> None:
+    """Truncate an incomplete last line that a crash left."""
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
         with disk_errors("The log"), open(path, "r+b") as file:
@@ -292,8 +268,8 @@ def _cut_torn(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time; the lock ends with the process."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the log's write lock; the operating system releases it when the process ends."""
     with disk_errors("The log"), open(folder / "lock", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

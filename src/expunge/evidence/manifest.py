@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Salted Merkle roots of dataset versions, and what an erasure took out of one.
+"""Salted Merkle roots of dataset versions and of the rows that an erasure removed.
 
-The tree is that of RFC 9162 over the rows' commitments (32 bytes each), sorted as bytes: so the leaves alone
-determine the root, and their places tell nothing about the rows.
+The tree is that of RFC 9162 over the rows' commitments (32 bytes each), sorted as bytes. The set of leaves
+therefore determines the root, and a leaf's position reveals nothing about its row.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ALGORITHM = "RFC 9162 tree over sorted HMAC-SHA256(salt, row), one random 256-bi
 
 @dataclass(frozen=True)
 class Tree:
-    """The root of some commitments, and how many they are."""
+    """The Merkle root of commitments (hex) and their number."""
 
     root: str
     leaves: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as a certificate holds it."""
+        """Return the tree as in a certificate."""
         return {"root": self.root, "leaves": self.leaves}
 
 
@@ -41,7 +41,7 @@ def tree_of(commitments: list[bytes]) -> Tree:
 
 
 def leaves(session: Session, dataset_id: int, number: int) -> list[bytes]:
-    """Return the commitments of all rows of a version, also of those that the catalog has forgotten."""
+    """Return the commitments of all rows of a version, including rows that the catalog has forgotten."""
     found = list(_retained(session, dataset_id, number))
     query = select(OpaqueLeaf.leaf).where(
         OpaqueLeaf.dataset_id == dataset_id, OpaqueLeaf.arrived <= number, OpaqueLeaf.removed > number
@@ -50,14 +50,14 @@ def leaves(session: Session, dataset_id: int, number: int) -> list[bytes]:
 
 
 def root_of(session: Session, dataset_id: int, number: int, plus: Sequence[bytes] = ()) -> Tree:
-    """Return a version's tree; its root is kept, since a version never changes.
+    """Return a version's tree; its root is stored in the catalog, since a version never changes.
 
     Args:
         session: A session that may write.
-        dataset_id: Which dataset.
-        number: Which version.
-        plus: Leaves by which its parent is larger, where that is all: then the parent's root is computed with
-            it, since reading the rows is what takes time.
+        dataset_id: The dataset's row id.
+        number: The version's number.
+        plus: The leaves that the parent version has in addition, if that is the only difference; the root of
+            the parent is then computed from the same read of the rows.
     """
     row = _version(session, dataset_id, number)
     ensure_salts(session, dataset_id)
@@ -72,7 +72,7 @@ def root_of(session: Session, dataset_id: int, number: int, plus: Sequence[bytes
 
 
 def removed_leaves(session: Session, dataset_id: int, request_id: str, number: int) -> list[bytes]:
-    """Return the commitments of what a request took out of a version."""
+    """Return the commitments of the rows that a request removed from a version."""
     erased = (
         in_version(dataset_id, number)
         & (SampleRow.request_id == request_id)
@@ -88,7 +88,7 @@ def removed_leaves(session: Session, dataset_id: int, request_id: str, number: i
 
 
 def parent_of(session: Session, dataset_id: int, number: int) -> int:
-    """Return the number of the version that a version was made from."""
+    """Return the number of a version's parent; its own number if it has none."""
     return _version(session, dataset_id, number).parent or number
 
 
@@ -98,7 +98,7 @@ def _version(session: Session, dataset_id: int, number: int) -> VersionRow:
 
 
 def _retained(session: Session, dataset_id: int, number: int) -> Iterator[bytes]:
-    """Two queries in the same order, side by side: a million salts need not be in memory."""
+    """Yield the commitments of rows in the catalog, streamed by two queries to keep memory small."""
     here = in_version(dataset_id, number)
     query = (
         select(SampleRow.id, SampleRow.salt)

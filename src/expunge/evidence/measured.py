@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a certificate says of figures by group: counts and figures, never a group's name or a column's."""
+"""Figures by group in a certificate: counts and figures, without the names of groups or columns."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Size = Annotated[int, Field(ge=0)]
 
 
 class Measured(BaseModel):
-    """Models measured by group on the same samples, the one before the erasure first.
+    """Models measured by group on the same samples; the model before the erasure is first.
 
     Attributes:
-        attributes: By how many columns samples were grouped.
-        groups: How many groups have figures and are compared; ``groups_without_figure``: the other ones.
-        minimum: Of how many people (samples, where there are none) a group needs for a figure.
-        worst: For each model the figure of its worst group.
-        gap: For each model the gap between groups, and what shuffled groups reach in 5 of 100 cases.
-        harmed: For each later model how many groups it serves worse than the first, beyond chance.
+        attributes: Number of columns by which samples were grouped.
+        groups: Number of groups with figures; ``groups_without_figure``: number of the other groups.
+        minimum: Fewest subjects (samples, if there are no subjects) that a group needs for a figure.
+        worst: For each model, the figure of its worst group.
+        gap: For each model, the gap between groups, and its 95th percentile over shuffled groups.
+        harmed: For each later model, the number of groups that it serves worse than the first, beyond chance.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -52,12 +52,12 @@ class Measured(BaseModel):
 
 
 def path_of(workspace: Workspace, request_id: str) -> Path:
-    """Return where the record of a request lies."""
+    """Return the path of a request's record of figures."""
     return workspace.audits / f"{request_id}-groups.json"
 
 
 def read(workspace: Workspace, request_id: str) -> list[Measured]:
-    """Return what was measured for a request."""
+    """Return the figures that were recorded for a request."""
     file = path_of(workspace, request_id)
     if not file.is_file():
         return []

@@ -23,7 +23,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def tree_hash(entries: Iterable[bytes]) -> bytes:
-    """Return MTH(entries) in one pass, holding one hash for each level (2.1.1, 2.1.2)."""
+    """Return MTH(entries), computed in one pass with one hash per level in memory (2.1.1, 2.1.2)."""
     stack: list[tuple[int, bytes]] = []  # (leaves below, hash), sizes falling
     for entry in entries:
         size, found = 1, leaf_hash(entry)
@@ -55,10 +55,10 @@ def inclusion_proof(entries: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_proof(entries: Sequence[bytes], size: int) -> list[bytes]:
-    """Return PROOF(size, entries): that the first ``size`` entries are the tree that once was (2.1.4.1).
+    """Return PROOF(size, entries), which shows that the tree extends that of ``size`` entries (2.1.4.1).
 
     Raises:
-        IndexError: If ``size`` is not within 1 and the number of entries.
+        IndexError: If ``size`` is not between 1 and the number of entries.
     """
     if not 0 < size <= len(entries):
         raise IndexError("no such tree")
@@ -66,7 +66,7 @@ def consistency_proof(entries: Sequence[bytes], size: int) -> list[bytes]:
 
 
 def verify_inclusion(entry: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Whether a proof shows that an entry is in a tree, at that place (2.1.3.2)."""
+    """Return whether a proof shows that a tree has this entry at this index (2.1.3.2)."""
     if not 0 <= index < size:
         return False
     place, last, found = index, size - 1, leaf_hash(entry)
@@ -86,7 +86,7 @@ def verify_inclusion(entry: bytes, index: int, size: int, proof: Sequence[bytes]
 def verify_consistency(
     first_size: int, second_size: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> bool:
-    """Whether a proof shows that the second tree continues the first (2.1.4.2)."""
+    """Return whether a proof shows that the second tree extends the first (2.1.4.2)."""
     if not 0 < first_size <= second_size:
         return False
     if first_size == second_size:
@@ -114,7 +114,7 @@ def verify_consistency(
 
 
 def _split(size: int) -> int:
-    """The largest power of two smaller than ``size`` (2.1.1)."""
+    """Return the largest power of two smaller than ``size`` (2.1.1)."""
     return 1 << (size - 1).bit_length() - 1
 
 

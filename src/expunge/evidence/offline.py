@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that need no workspace: a certificate under a public key, and a log with its tree heads."""
+"""Checks without a workspace: of a certificate under a public key, and of a log and its tree heads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import InputError
-from expunge.evidence import certificate, contradictions, dsse, log, merkle, statement, transport
+from expunge.evidence import certificates, contradictions, dsse, log, merkle, statement, transport
 from expunge.evidence.check import Check
-from expunge.evidence.keys import PublicKey
-from expunge.user_files import read_bytes
+from expunge.evidence.key_store import PublicKey
+from expunge.storage.user_files import read_bytes
 
 SEMANTIC = {
     "dates": "they are dates with a zone, in a possible order",
@@ -30,7 +30,7 @@ UNWITNESSED = (
 
 @dataclass(frozen=True)
 class Read:
-    """A certificate whose signature holds, and what it says; None where something was wrong."""
+    """The checks of a certificate, its payload and its statement; None if a check failed before."""
 
     checks: list[Check]
     payload: bytes | None = None
@@ -38,28 +38,25 @@ class Read:
 
 
 def check_certificate(path: Path, trusted: Mapping[str, PublicKey], expected: str | None) -> Read:
-    """Check a certificate from the outside in; what is not authentic is not interpreted.
+    """Check a certificate: envelope, key and signature first, and the statement only if these are valid.
 
     Args:
-        path: The file.
-        trusted: Public keys by their ids.
-        expected: The request whose certificate it should be, where that is known.
+        path: The certificate's file.
+        trusted: Trusted public keys by id.
+        expected: Id of the request that it should be about; None: not checked.
 
     Raises:
         InputError: If the file is no JSON object.
     """
     try:
-        envelope = certificate.read(path)
+        envelope = certificates.read(path)
     except dsse.Malformed as error:
-        return Read([Check("certificate", False, _told_old(path, str(error)))])
+        return Read([Check("certificate", False, _malformed_reason(path, str(error)))])
     checks = [Check("certificate", True, "a DSSE envelope with one signature")]
     kind = envelope.payload_type
-    right = kind == statement.PAYLOAD_TYPE
-    checks.append(
-        Check(
-            "payload type", right, kind if right else f"{kind[:80]!r} instead of {statement.PAYLOAD_TYPE!r}"
-        )
-    )
+    is_statement = kind == statement.PAYLOAD_TYPE
+    detail = kind if is_statement else f"{kind[:80]!r} instead of {statement.PAYLOAD_TYPE!r}"
+    checks.append(Check("payload type", is_statement, detail))
     key = trusted.get(envelope.key_id)
     if key is None:
         known = ", ".join(short(k) for k in trusted) or "none"
@@ -83,7 +80,7 @@ def check_certificate(path: Path, trusted: Mapping[str, PublicKey], expected: st
         " signing"
     )  # fmt: skip
     checks.append(Check("signature", holds, detail))
-    if not (right and holds):
+    if not (is_statement and holds):
         return Read(checks)
     try:
         found = statement.decode(envelope.payload)
@@ -107,14 +104,14 @@ def check_log(
     trusted: Mapping[str, PublicKey],
     read: Read | None,
 ) -> list[Check]:
-    """Check a log, that it commits to a certificate, and that it continues an earlier state of itself.
+    """Check a log, its commitment to a certificate, and its consistency with an earlier tree head.
 
     Args:
-        content: The log's lines; None: there is no log to look at.
-        head: The signed tree head that came with it.
-        earlier: A tree head that the verifier kept from before.
-        trusted: Public keys by their ids.
-        read: The certificate.
+        content: The log's bytes; None: no log was given.
+        head: The bytes of the log's tree head.
+        earlier: The bytes of an earlier tree head, kept by the verifier.
+        trusted: Trusted public keys by id.
+        read: The certificate; None: only the log is checked.
     """
     witness = Check("witness", None, UNWITNESSED)
     if content is None:
@@ -131,11 +128,12 @@ def check_log(
 
 
 def short(key_id: str) -> str:
-    """The beginning of a key's id."""
+    """Return the beginning of a key's id, for display."""
     return f"{key_id[:19]}…"
 
 
-def _told_old(path: Path, reason: str) -> str:
+def _malformed_reason(path: Path, reason: str) -> str:
+    """Return why a certificate is malformed; certificates of early versions were not signed."""
     try:
         found = dsse.load_strictly(transport.text_of(read_bytes(path)).encode())
     except ValueError:
@@ -169,10 +167,10 @@ def _head(entries: Sequence[log.Entry], head: bytes | None, trusted: Mapping[str
 
 
 def _read_head(content: bytes, trusted: Mapping[str, PublicKey]) -> log.TreeHead:
-    """Read a tree head whose signature holds.
+    """Return a tree head whose signature is valid.
 
     Raises:
-        ValueError: With what is wrong.
+        ValueError: If it is malformed, not trusted or altered; the message says which.
     """
     try:
         envelope = dsse.parse(content)
@@ -193,14 +191,14 @@ def _read_head(content: bytes, trusted: Mapping[str, PublicKey]) -> log.TreeHead
 def _entry(entries: Sequence[log.Entry], payload: bytes, request: str) -> list[Check]:
     digest = hashlib.sha256(payload).hexdigest()
     certified = [e for e in entries if e.event.kind == "certified" and e.event.request == request]
-    mine = [e for e in certified if e.event.commitment == digest]
-    if not mine:
+    committed = next((e for e in certified if e.event.commitment == digest), None)
+    if committed is None:
         return [Check("log: entry", False, "no entry of this request commits to this certificate")]
     lines = [entry.line for entry in entries]
-    proof = merkle.inclusion_proof(lines, mine[0].index)
+    proof = merkle.inclusion_proof(lines, committed.index)
     root = merkle.tree_hash(lines)
-    held = merkle.verify_inclusion(mine[0].line, mine[0].index, len(lines), proof, root)
-    checks = [Check("log: entry", held, f"entry {mine[0].index} commits to it")]
+    included = merkle.verify_inclusion(committed.line, committed.index, len(lines), proof, root)
+    checks = [Check("log: entry", included, f"entry {committed.index} commits to it")]
     if certified[-1].event.commitment != digest:
         checks.append(Check("newest", None, "a later certificate of this request is in the log"))
     return checks
@@ -228,8 +226,7 @@ def _consistency(
         old = bytes.fromhex(before.root)
     except ValueError:
         old = b""
-    held = merkle.verify_consistency(before.size, len(lines), old, merkle.tree_hash(lines), proof)
-    if not held:
+    if not merkle.verify_consistency(before.size, len(lines), old, merkle.tree_hash(lines), proof):
         return Check(
             name, False, f"the log was forked: its first {before.size} entries are not those of then"
         )
@@ -237,10 +234,10 @@ def _consistency(
 
 
 def read_file(path: Path, what: str) -> bytes:
-    """Return a file's bytes.
+    """Return a file's bytes; ``what`` names the file in the error message.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If the file cannot be read.
     """
     try:
         return read_bytes(path)

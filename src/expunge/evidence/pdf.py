@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as PDF, by WeasyPrint (BSD licence; the extra ``pdf``), from the page that browsers print."""
+"""Conversion of the HTML report to PDF by WeasyPrint (BSD licence; the extra ``pdf``)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ OTHERWISE = "Or write the report as HTML and print that from any browser."
 
 
 def pdf_of(page: str) -> bytes:
-    """Return a page as PDF; nothing outside of the page is loaded.
+    """Return an HTML page as PDF; nothing outside the page is loaded.
 
     Raises:
-        InputError: If WeasyPrint, or the system's library Pango that it needs, is not installed.
+        InputError: If WeasyPrint or the system library Pango is not installed.
     """
     if importlib.util.find_spec("weasyprint") is None:
         raise InputError(
@@ -31,6 +31,6 @@ def pdf_of(page: str) -> bytes:
             "It needs the library Pango, which this system does not have.",
             f"Install it (Debian: libpango-1.0-0 and libpangoft2-1.0-0). {OTHERWISE}",
         ) from error
-    inside = URLFetcher(allowed_protocols={"data"}, allow_redirects=False)
-    made: bytes = HTML(string=page, url_fetcher=inside).write_pdf()
-    return made
+    data_urls_only = URLFetcher(allowed_protocols={"data"}, allow_redirects=False)
+    pdf: bytes = HTML(string=page, url_fetcher=data_urls_only).write_pdf()
+    return pdf

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys count for a workspace, kept beside the private keys and not in the workspace.
+"""Pinned keys: the public keys that a workspace trusts, stored beside the private keys.
 
-Whoever can write to a workspace can put any public key into it, so nothing in it can be the reason to trust a
-key. A workspace is known by its suppression secret, as for its anchor.
+Pins lie outside the workspace, because anyone who can write to a workspace could add a public key to it. The
+name of the pin file is derived from the workspace's suppression secret, like that of its anchor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.errors import InputError, StorageError
-from expunge.exact.checkpoint import write_atomically
+from expunge.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -27,12 +27,12 @@ FOLDER = "pins"
 
 @dataclass(frozen=True)
 class Pin:
-    """A key that counts.
+    """A trusted key.
 
     Attributes:
-        key_id: Its id.
-        pem: The public key.
-        private: Where its private key lies; empty where that is not known here.
+        key_id: The key's id.
+        pem: The public key, PEM.
+        private: Path of the private key; empty if unknown.
     """
 
     key_id: str
@@ -41,7 +41,7 @@ class Pin:
 
 
 def keys_folder() -> Path:
-    """Return where private keys are made: EXPUNGE_KEYS, or ``expunge/keys`` in the user's configuration."""
+    """Return the folder of private keys: EXPUNGE_KEYS, or ``expunge/keys`` in the user's configuration."""
     if named := os.environ.get(VARIABLE):
         return Path(os.path.abspath(named))
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -49,21 +49,21 @@ def keys_folder() -> Path:
 
 
 def file_of(workspace: Workspace) -> Path:
-    """Return where the pins of a workspace lie."""
+    """Return the path of a workspace's pin file."""
     return keys_folder() / FOLDER / f"{_name(workspace)}.json"
 
 
 def pins_of(workspace: Workspace) -> tuple[Pin, ...]:
-    """Return the pinned keys of a workspace, the present one last; none where nothing was pinned yet.
+    """Return the pinned keys of a workspace, the current one last; empty if none is pinned.
 
     Raises:
-        InputError: If they cannot be read: that is no reason to trust other keys.
+        InputError: If the pin file exists but cannot be read.
     """
     return _read(file_of(workspace))
 
 
 def pinned_elsewhere(workspace: Workspace, key_id: str) -> bool:
-    """Whether a key is pinned for another workspace, and not for this one."""
+    """Return whether a key is pinned for another workspace, and not for this one."""
     mine = file_of(workspace)
     files = [file for file in sorted(mine.parent.glob("*.json")) if file != mine]
     return any(pin.key_id == key_id for file in files for pin in _read(file)) and not any(
@@ -72,7 +72,7 @@ def pinned_elsewhere(workspace: Workspace, key_id: str) -> bool:
 
 
 def add(workspace: Workspace, pin: Pin) -> None:
-    """Pin a key, as the present one.
+    """Pin a key as the current one.
 
     Raises:
         StorageError: If the folder cannot be written.

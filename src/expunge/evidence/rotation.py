@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing the signing key: the old key names the new one in the log, so that trust can be handed on.
+"""Rotation of the signing key: the old key signs a log entry that names the new key.
 
-Whoever trusts the old key follows the chain forwards. A lost key cannot name anybody: then the log says that
-the key was replaced, and verifiers have to be given the new public key anew. A stolen key could name any
-successor: tell verifiers to trust it no longer.
+A verifier who trusts the old key follows this chain to the new one. A lost key cannot name a successor: the
+log then records that the key was replaced, and verifiers need the new public key from the signer. A stolen
+key can name any successor, so verifiers must be told to distrust it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from expunge.errors import InputError
-from expunge.evidence import dsse, keys, log
-from expunge.evidence.keys import PublicKey, SigningKey
+from expunge.evidence import dsse, key_store, log, log_writer
+from expunge.evidence.key_store import PublicKey, SigningKey
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -31,35 +31,35 @@ REPLACED = "key-replaced"
 
 
 def rotate(workspace: Workspace, path: Path | None = None, *, lost: bool = False) -> PublicKey:
-    """Sign with another key from now on; what was signed before stays, and its public key is kept.
+    """Replace the workspace's signing key; earlier signatures and public keys are kept.
 
     Args:
-        workspace: Whose key changes.
-        path: The new private key, PEM; None: one is made.
-        lost: The old key is gone, so it cannot name the new one.
+        workspace: The workspace whose key changes.
+        path: The new private key, PEM; None: generate one.
+        lost: The old key is lost, so it cannot name the new one.
 
     Returns:
         The new public key.
 
     Raises:
-        InputError: If the new key is the present one, or cannot be used.
-        StorageError: If the old key cannot be read, and is not said to be lost.
+        InputError: If the new key is the current one, or cannot be used.
+        StorageError: If the old key cannot be read and ``lost`` is not set.
     """
-    old = None if lost else keys.signing_key(workspace)
-    path = keys.generate() if path is None else path
-    new = keys.read_private(path).public
-    if keys.recorded_id(workspace) == new.key_id:
+    old = None if lost else key_store.signing_key(workspace)
+    path = key_store.generate() if path is None else path
+    new = key_store.read_private(path).public
+    if key_store.recorded_id(workspace) == new.key_id:
         raise InputError("This is the present key already.", "", "Give another one, or none to make one.")
     if old is not None:
-        log.append(workspace, [rotation(old, new)])
-    keys.install(workspace, path, replace=True)
+        log_writer.append(workspace, [rotation(old, new)])
+    key_store.install(workspace, path, replace=True)
     replaced = log.Event(secrets.token_hex(16), REPLACED, commitment=new.key_id.removeprefix("sha256:"))
-    log.append(workspace, [replaced] if old is None else [])  # the tree head is signed anew
+    log_writer.append(workspace, [replaced] if old is None else [])  # also signs a new tree head
     return new
 
 
 def rotation(old: SigningKey, new: PublicKey) -> log.Event:
-    """Return the event by which the old key names the one that follows it."""
+    """Return the log event in which the old key names its successor."""
     data = {
         "old": old.public.key_id,
         "new": base64.b64encode(new.pem).decode(),
@@ -72,7 +72,7 @@ def rotation(old: SigningKey, new: PublicKey) -> log.Event:
 
 
 def successors(entries: Sequence[log.Entry], trusted: PublicKey) -> dict[str, PublicKey]:
-    """Return, by id, the trusted key and those that it names as following it, directly or in steps."""
+    """Return the trusted key and its direct and indirect successors, by id."""
     found = {trusted.key_id: trusted}
     for entry in entries:
         data = entry.event.data or {}
@@ -88,7 +88,7 @@ def successors(entries: Sequence[log.Entry], trusted: PublicKey) -> dict[str, Pu
         if isinstance(raw, Ed25519PublicKey) and signer.holds(
             signature, dsse.pae(ROTATION_TYPE, log.canonical(signed))
         ):
-            with contextlib.suppress(ValueError):  # a key under which anybody can sign
+            with contextlib.suppress(ValueError):  # a weak key, with which anyone could sign
                 key = PublicKey(raw)
                 found[key.key_id] = key
     return found

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a certificate says: an in-toto Statement v1 (https://in-toto.io/Statement/v1) with our own predicate.
+"""The content of a certificate: an in-toto Statement v1 (https://in-toto.io/Statement/v1) and its predicate.
 
-The models below are the format. Reading is strict: a field more or less, or of another type, is no
-certificate, since a signature is worth only as much as what the reader made of it.
+The models below define the format. Parsing is strict: a missing field, an extra field or a field of another
+type is an error, so that every reader interprets the signed bytes in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from expunge.evidence.measured import Measured
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://expunge.dev/erasure/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-TENSORS, MANIFEST = "expunge_tensors_v1", "expunge_manifest_v1"  # digests that are no file's hash
+TENSORS, MANIFEST = "expunge_tensors_v1", "expunge_manifest_v1"  # names of digests that are no file hashes
 
 Guarantee = Literal["exact", "exact-interim", "audited", "none"]
 GUARANTEES: dict[str, str] = {
@@ -58,20 +58,27 @@ Size = Annotated[int, Field(ge=0)]
 
 
 class Part(BaseModel):
-    """A part of a statement: nothing missing, nothing more, no conversion of types."""
+    """Base of all parts of a statement: no missing or extra fields, no conversion of types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Subject(Part):
-    """What the statement is about: a file of weights, or a manifest."""
+    """A subject of the statement: a weights file or a manifest."""
 
     name: str
     digest: dict[str, str] = Field(min_length=1)
 
 
 class Dates(Part):
-    """When, ISO 8601 with a zone. ``due``: as extended, if so; ``extended``: the day when that was told."""
+    """The request's dates, ISO 8601 with time zone.
+
+    Attributes:
+        received: Receipt of the request.
+        issued: Issue of the certificate.
+        due: Due date, including an extension.
+        extended: The day on which the person was informed of an extension.
+    """
 
     received: str
     issued: str
@@ -80,14 +87,14 @@ class Dates(Part):
 
 
 class Versions(Part):
-    """Labels of the dataset's versions."""
+    """Labels of the dataset version before and after the erasure."""
 
     before: str
     after: str
 
 
 class Removed(Part):
-    """How much went."""
+    """Counts of removed samples and subjects."""
 
     samples: Size
     subjects: Size
@@ -101,7 +108,7 @@ class TreeOf(Part):
 
 
 class Manifest(Part):
-    """The roots: ``after`` = ``before`` minus the leaves of ``removed``."""
+    """The Merkle trees: ``after`` = ``before`` minus the leaves of ``removed``."""
 
     algorithm: str
     before: TreeOf
@@ -110,7 +117,7 @@ class Manifest(Part):
 
 
 class Interim(Part):
-    """The model that was published at once."""
+    """The interim model, published before the repair."""
 
     model: str
     digest: str
@@ -119,7 +126,7 @@ class Interim(Part):
 
 
 class Model(Part):
-    """What was done for one model. ``weights``: SHA-256 of each file, by its name."""
+    """The result for one model. ``weights``: SHA-256 of each file, by file name."""
 
     model: str
     parent: str | None
@@ -138,14 +145,14 @@ class Model(Part):
 
 
 class Count(Part):
-    """How many files of a kind, and their size."""
+    """Number and total size of the files of a kind."""
 
     files: Size
     bytes: Size
 
 
 class Purged(Part):
-    """What one purge deleted of the request's data. ``plan``: digest of the list that was shown before."""
+    """The files that one purge deleted. ``plan``: digest of the list that was shown before the purge."""
 
     plan: str = Field(pattern="^sha256:[0-9a-f]{64}$")
     at: str
@@ -153,7 +160,7 @@ class Purged(Part):
 
 
 class Export(Part):
-    """An export of a model that saw the data. ``sha256``: of each of its files."""
+    """An export of a model that was trained on the data. ``sha256``: digest of each of its files."""
 
     kind: Literal["export"]
     model: str
@@ -163,7 +170,7 @@ class Export(Part):
 
 
 class Tree(Part):
-    """A tree of samples that was written before they were erased, and is still known to be there."""
+    """An exported copy of the dataset, written before the erasure and still recorded."""
 
     kind: Literal["data-export"]
     dataset: str
@@ -171,7 +178,7 @@ class Tree(Part):
 
 
 class Place(Part):
-    """A place outside of the machine, by a keyed digest: its name may name people."""
+    """A place outside the machine, as a keyed digest, since its name may be personal data."""
 
     kind: Literal["external"]
     place: str = Field(pattern="^[0-9a-f]{32}$")
@@ -180,12 +187,12 @@ class Place(Part):
 
 
 class Originals(Part):
-    """The user's own files of what was erased.
+    """The user's own files of erased samples.
 
     Attributes:
-        left: How many are still there.
-        folders_not_reachable: Folders in which the dataset lies or once lay and that could not be searched.
-        same_bytes_in: Other datasets of the workspace that retain a picture with the same bytes.
+        left: Number of files that still exist.
+        folders_not_reachable: Number of current or former folders of the dataset that could not be searched.
+        same_bytes_in: Other datasets of the workspace that retain an image with the same bytes.
     """
 
     left: Size
@@ -194,14 +201,14 @@ class Originals(Part):
 
 
 class Catalog(Part):
-    """What the catalog still knows of the person, and why."""
+    """The data of the person that stays in the catalog, and why."""
 
     forgotten: bool
     suppression: dict[str, str]
 
 
 class Predicate(Part):
-    """The erasure. ``measured``: figures by group, where somebody asked for them."""
+    """The erasure. ``measured``: figures by group, if they were recorded."""
 
     request: str = Field(pattern="^r-[0-9a-f]{16}$")
     state: str
@@ -222,7 +229,7 @@ class Predicate(Part):
 
 
 class Statement(Part):
-    """The whole."""
+    """An in-toto Statement v1."""
 
     type: str = Field(alias="_type")
     subject: list[Subject] = Field(min_length=1)
@@ -231,7 +238,7 @@ class Statement(Part):
 
 
 def encode(predicate: dict[str, Any]) -> bytes:
-    """Return the payload for a predicate: its subjects are what it names with a digest."""
+    """Return the payload for a predicate; its subjects are the artefacts that have a digest."""
     statement = {
         "_type": STATEMENT,
         "subject": [{"name": name, "digest": digest} for name, digest in subjects(predicate).items()],
@@ -239,15 +246,15 @@ def encode(predicate: dict[str, Any]) -> bytes:
         "predicate": predicate,
     }
     payload = json.dumps(statement, sort_keys=True, allow_nan=False).encode()
-    decode(payload)  # nothing is signed that could not be read
+    decode(payload)  # raises if the payload could not be read back
     return payload
 
 
 def decode(payload: bytes) -> Statement:
-    """Read a payload.
+    """Return the statement in a payload.
 
     Raises:
-        Malformed: If it is not such a statement; the message says in what.
+        Malformed: If the payload is no such statement; the message names the field.
     """
     try:
         found = load_strictly(payload)
@@ -267,30 +274,30 @@ def decode(payload: bytes) -> Statement:
 
 
 def subjects(predicate: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Return what a predicate is about, by name: files of weights, interim and final, and the manifest."""
+    """Return digests of a predicate's artefacts by name: interim and final weights, and the manifest."""
     found: dict[str, dict[str, str]] = {}
     for entry in predicate["models"]:
-        for shown in (entry["interim"], entry):
-            if not shown or not shown["digest"]:
+        for part in (entry["interim"], entry):
+            if not part or not part["digest"]:
                 continue
-            tensors = {TENSORS: str(shown["digest"]).removeprefix("sha256:")}
-            files = shown["weights"]
+            tensors = {TENSORS: str(part["digest"]).removeprefix("sha256:")}
+            files = part["weights"]
             if len(files) <= 1:
-                found[shown["model"]] = {
+                found[part["model"]] = {
                     **({"sha256": next(iter(files.values()))} if files else {}),
                     **tensors,
                 }
             else:
-                found[shown["model"]] = tensors
-                found |= {f"{shown['model']}/{name}": {"sha256": d} for name, d in files.items()}
+                found[part["model"]] = tensors
+                found |= {f"{part['model']}/{name}": {"sha256": d} for name, d in files.items()}
     found[predicate["dataset"]["after"]] = {MANIFEST: predicate["manifest"]["after"]["root"]}
     return found
 
 
-def claims_nothing_done(entry: Mapping[str, Any]) -> bool:
-    """Say whether an entry calls a new version a result, though its tensors are those from before.
+def claims_unchanged_model(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry names a new version whose tensors equal those of its parent.
 
-    A version that was left as it is, since it was trained on nothing that was erased, is its own parent.
+    A version that needed no change, since it was not trained on erased data, is its own parent.
     """
     digest = entry.get("digest")
     return digest is not None and digest == entry.get("parent_digest") and entry["model"] != entry["parent"]

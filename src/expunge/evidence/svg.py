@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little of SVG that plots need: scales, elements, axes. No style sheet: a plot looks alike anywhere."""
+"""SVG for plots: scales, elements and axes, without a style sheet, so that a plot looks the same anywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FONT = "system-ui, 'DejaVu Sans', sans-serif"
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from ``low`` to ``high`` onto pixels from ``start`` to ``end``; what lies outside is cut off."""
+    """Map values from ``low`` to ``high`` to pixels from ``start`` to ``end``; values outside are clipped."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Scale:
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
-        """Return round values within: powers of ten, or three to seven steps of 1, 2 or 5."""
+        """Return round tick values in the range: powers of ten, or three to seven steps of 1, 2 or 5."""
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             return [10.0**k for k in range(first, last + 1)]
@@ -48,8 +48,8 @@ class Scale:
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
     """Return an element; ``_`` in an attribute's name stands for ``-``. The content is markup."""
-    said = "".join(f' {k.rstrip("_").replace("_", "-")}="{escape(str(v))}"' for k, v in attributes.items())
-    return f"<{name}{said}>{content}</{name}>" if content else f"<{name}{said}/>"
+    pairs = "".join(f' {k.rstrip("_").replace("_", "-")}="{escape(str(v))}"' for k, v in attributes.items())
+    return f"<{name}{pairs}>{content}</{name}>" if content else f"<{name}{pairs}/>"
 
 
 def text(x: float, y: float, words: str, *, anchor: str = "start", fill: str = SOFT, size: int = 12) -> str:
@@ -66,7 +66,7 @@ def line(
 
 
 def dot(x: float, y: float, fill: str, title: str, radius: float = 3.5) -> str:
-    """Return a dot that says what it is when pointed at."""
+    """Return a dot with a tooltip."""
     return tag(
         "circle", tag("title", escape(title)), cx=round(x, 1), cy=round(y, 1), r=radius, fill=fill,
         fill_opacity=0.75,
@@ -74,32 +74,32 @@ def dot(x: float, y: float, fill: str, title: str, radius: float = 3.5) -> str:
 
 
 def diamond(x: float, y: float, fill: str, title: str) -> str:
-    """Return a diamond that says what it is when pointed at."""
+    """Return a diamond with a tooltip."""
     corners = [(x, y - 6), (x + 5, y), (x, y + 6), (x - 5, y)]
     return area(corners, fill, 0.9, title)
 
 
 def area(points: Iterable[tuple[float, float]], fill: str, opacity: float, title: str = "") -> str:
-    """Return a filled outline."""
+    """Return a filled polygon."""
     where = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return tag("polygon", tag("title", escape(title)) if title else "", points=where, fill=fill,
                fill_opacity=opacity)  # fmt: skip
 
 
 def curve(points: Iterable[tuple[float, float]], stroke: str, width: float = 2, dash: str = "") -> str:
-    """Return a line through points."""
+    """Return a polyline."""
     where = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     more = {"stroke_dasharray": dash} if dash else {}
     return tag("polyline", points=where, fill="none", stroke=stroke, stroke_width=width, **more)
 
 
 def axis_x(scale: Scale, y: float, top: float, label: str, *, names: Sequence[str] = ()) -> str:
-    """Return an axis below, with a faint line at every tick up to ``top``."""
+    """Return a horizontal axis at ``y`` with grid lines up to ``top``; ``names`` replaces the tick labels."""
     ticks = scale.ticks()
-    said = names or [number(t) for t in ticks]
+    labels = names or [number(t) for t in ticks]
     marks = "".join(
         line(scale(t), y, scale(t), top) + text(scale(t), y + 16, s, anchor="middle")
-        for t, s in zip(ticks, said, strict=True)
+        for t, s in zip(ticks, labels, strict=True)
     )
     middle = (scale.start + scale.end) / 2
     return (
@@ -110,7 +110,7 @@ def axis_x(scale: Scale, y: float, top: float, label: str, *, names: Sequence[st
 
 
 def axis_y(scale: Scale, x: float, right: float) -> str:
-    """Return an axis at the left, with a faint line at every tick up to ``right``."""
+    """Return a vertical axis at ``x`` with grid lines up to ``right``."""
     return "".join(
         line(x, scale(t), right, scale(t)) + text(x - 6, scale(t) + 4, number(t), anchor="end")
         for t in scale.ticks()
@@ -118,7 +118,7 @@ def axis_y(scale: Scale, x: float, right: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number as people read it; infinite and missing ones as a dash."""
+    """Return a number for display; infinite and missing values as a dash."""
     if value is None or not math.isfinite(value):
         return "–"
     if abs(value) < 1e-12:
@@ -129,7 +129,7 @@ def number(value: float | None) -> str:
 
 
 def picture(width: int, height: int, content: str, label: str) -> str:
-    """Return the whole drawing, with words for who cannot see it."""
+    """Return the complete drawing; ``label`` is its text alternative."""
     return tag(
         "svg", tag("title", escape(label)) + content, xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width} {height}", role="img", aria_label=label, font_family=FONT,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The digest of the tensors in a file of weights; on request read by a process of its own.
+"""Digests of the tensors in a weights file, read in this process or in a child process.
 
-Reading weights takes torch, which takes seconds to load and hundreds of megabytes that a process never gives
-back. A server that verifies certificates must not grow by that: it lets a child read, which ends.
+Reading weights loads torch, which takes seconds and hundreds of megabytes that a process never frees. A
+long-running server therefore reads them in a child process that ends afterwards.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from expunge import processes
-from expunge.data.digest import file_digest
 from expunge.errors import InputError
+from expunge.storage.digest import file_digest
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file's tensors.
+    """Return the digest of the tensors in a weights file.
 
     Raises:
-        InputError: If it is no file of weights.
+        InputError: If the file holds no weights.
     """
     from expunge.exact.model import states_digest
     from expunge.tasks.weights import states_of
@@ -30,34 +30,36 @@ def digest_of(path: Path) -> str:
 
 
 def digest_apart(path: Path) -> str:
-    """Return the same, read by a child; of the same bytes once only.
+    """Return the digest of the tensors in a weights file, computed in a child process.
+
+    Digests are cached by path and file content.
 
     Raises:
-        InputError: If it is no file of weights, or the child came to no answer.
+        InputError: If the file holds no weights, or the child process failed.
     """
-    return _told(str(path.absolute()), file_digest(path))
+    return _child_digest(str(path.absolute()), file_digest(path))
 
 
 @lru_cache(maxsize=256)
-def _told(path: str, _sha256: str) -> str:
+def _child_digest(path: str, _sha256: str) -> str:
     reader = "expunge.evidence.tensors"
     done = processes.run(reader, path, stdin=processes.DEVNULL, capture_output=True, text=True)
     try:
-        told = json.loads(done.stdout)
+        reply = json.loads(done.stdout)
     except ValueError:
-        told = {"error": ["The weights could not be read.", f"Their reader ended ({done.returncode}).", ""]}
-    if "error" in told:
-        raise InputError(*told["error"])
-    return str(told["digest"])
+        reply = {"error": ["The weights could not be read.", f"Their reader ended ({done.returncode}).", ""]}
+    if "error" in reply:
+        raise InputError(*reply["error"])
+    return str(reply["digest"])
 
 
 def main() -> None:
-    """Print the digest of a file, or why there is none: ``python -m expunge.evidence.tensors FILE``."""
+    """Print the digest of a file, or the error, as JSON: ``python -m expunge.evidence.tensors FILE``."""
     try:
-        told: dict[str, object] = {"digest": digest_of(Path(sys.argv[1]))}
+        reply: dict[str, object] = {"digest": digest_of(Path(sys.argv[1]))}
     except InputError as error:
-        told = {"error": [error.what, error.why, error.next_step]}
-    print(json.dumps(told))
+        reply = {"error": [error.what, error.why, error.next_step]}
+    print(json.dumps(reply))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Undoes what mail, editors and version control do to text files: encodings, marks, line ends.
+"""Normalise text files after mail, editors or version control: encodings, byte order marks, line ends.
 
-A signature covers the decoded payload of an envelope, and the lines of a log without their ends. None of
-these changes alters signed bytes, so none of them may count as tampering.
+A signature covers the decoded payload of an envelope, and the lines of a log without their ends. Changes
+of encoding or line ends do not alter signed bytes, so they must not count as tampering.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def text_of(content: bytes) -> str:
 
 
 def lines_of(content: bytes) -> bytes:
-    r"""Return a text file in UTF-8 whose lines end with ``\n``, without empty lines or blanks at their ends.
+    r"""Return a text file as UTF-8 with ``\n`` line ends, without empty lines and trailing blanks.
 
-    A file that cannot be decoded is returned as it is, so that its reader says what is wrong with it.
+    A file that cannot be decoded is returned unchanged, and its parser reports the error.
     """
     try:
         text = text_of(content)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training organised so that forgetting is exact: placement, schedule, checkpoints, merge, replay."""
+"""Exact unlearning: placement of subjects, checkpoint graph, training processes, merge and replay."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On what models are measured: the files of a split that can be read."""
+"""The evaluation split of a model: the readable files on which its metrics are taken."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from expunge.progress import Progress
 
 if TYPE_CHECKING:
     from expunge.data.types import Sample, Version
-    from expunge.tasks.readable import Checked, Damaged
+    from expunge.tasks.file_checks import CheckedFiles, DamagedSample
 
 SHOWN = 5  # files named in a note
 
 
 @dataclass(frozen=True)
 class EvaluationSplit:
-    """On what a model is measured.
+    """The split on which a model is evaluated.
 
     Attributes:
-        name: The split.
-        checked: Its samples that can be read, and those that cannot.
-        held_out: Whether the model was not trained on all of them.
+        name: Name of the split.
+        checked: Its readable and its damaged samples.
+        held_out: Whether some of the samples were not used in training.
     """
 
     name: str
-    checked: Checked
+    checked: CheckedFiles
     held_out: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is kept with the figures."""
+        """Return the description of the split that is stored with the metrics."""
         left_out = len(self.checked.damaged)
         about: dict[str, Any] = {"split": self.name, "images": len(self.checked.readable)}
         if not self.held_out:
@@ -44,27 +44,31 @@ class EvaluationSplit:
 
 
 def evaluation_split(version: Version, samples: Sequence[Sample], progress: Progress) -> EvaluationSplit:
-    """Return val, else test, else train where val was the same; files that cannot be read are reported.
+    """Return the split val, else test, else train if the dataset uses train as val.
+
+    Unreadable files are left out and reported.
 
     Args:
         version: The dataset version.
         samples: Its retained samples.
-        progress: Where to report.
+        progress: Receives the report.
     """
-    from expunge.tasks.readable import check_files
+    from expunge.tasks.file_checks import check_files
 
     splits = ("val", "test", *(("train",) if version.config.val_in_train else ()))
     split = next((n for n in splits if any(s.split == n for s in samples)), "val")
-    found = [s for s in samples if s.split == split]
-    checked = check_files(version.root, version.config, found)
+    chosen = [s for s in samples if s.split == split]
+    checked = check_files(version.root, version.config, chosen)
     if checked.damaged:
-        count = f"{len(checked.damaged)} of {len(found)}"
-        progress.say(f"note: {count} files of {split} are left out of the metrics: {named(checked.damaged)}")
-    seen = {s.image_digest for s in samples if s.split == "train"}
-    held_out = not checked.readable or any(s.image_digest not in seen for s in checked.readable)
+        count = f"{len(checked.damaged)} of {len(chosen)}"
+        progress.say(
+            f"note: {count} files of {split} are left out of the metrics: {describe_damage(checked.damaged)}"
+        )
+    trained = {s.image_digest for s in samples if s.split == "train"}
+    held_out = not checked.readable or any(s.image_digest not in trained for s in checked.readable)
     return EvaluationSplit(split, checked, held_out)
 
 
-def named(damaged: Sequence[Damaged]) -> str:
-    """Return what is wrong with the first files of some."""
+def describe_damage(damaged: Sequence[DamagedSample]) -> str:
+    """Return the reasons why the first of some damaged files cannot be used."""
     return "; ".join(d.reason for d in damaged[:SHOWN]) + (" …" if len(damaged) > SHOWN else "")

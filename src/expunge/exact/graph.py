@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training as a graph of checkpoints, each named by a digest of all that it depends on.
+"""Trainings as graphs of checkpoints, each identified by a digest of everything on which it depends.
 
-Because a node's key covers the plan, its parent and every row of its samples, "forget F" is nothing but
-the graph of the samples without F: the nodes that still exist are exactly the checkpoints that never saw
-F, and the others are trained. Order, batching and deferring of requests cannot matter.
+A node's key covers the plan, its parents and every row of its samples. Erasing F therefore means building the
+graph of the samples without F: nodes that exist already are exactly the checkpoints that never used F, and
+all others are trained. The order and batching of requests cannot change the result.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from expunge.data.types import Sample
-from expunge.exact.hashing import json_digest
-from expunge.exact.placement import Home, home
-from expunge.exact.plan import Plan
-from expunge.exact.schedule import Stage
+from expunge.exact.placement import Place, place_sample
+from expunge.storage.hashing import json_digest
+from expunge.training.plan import Plan
+from expunge.training.schedule import Stage
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One stage to be trained, and the checkpoint that it leaves.
+    """A stage of the training, and the checkpoint at its end.
 
     Attributes:
-        key: Digest of plan, parents, place and sample rows.
+        key: Digest of plan, parents, shard, stage and sample rows.
         phase: ``public``, ``shard`` or ``polish``.
         shard: Shard counted from 0; -1 outside shards.
-        stage: Stage counted from 1 (k trains on slices 1..k); 0 outside shards.
-        parent: Key of the checkpoint it starts from; None: the initial weights, or for polish the merge.
+        stage: Stage counted from 1 (stage k trains on slices 1..k); 0 outside shards.
+        parent: Key of the checkpoint from which it starts; None for the initial weights, and for the polish,
+            which starts from the merge.
         schedule: Epochs and learning rate.
-        samples: The samples it trains on, sorted by path.
+        samples: The samples on which it trains, sorted by path.
     """
 
     key: str
@@ -43,13 +44,13 @@ class Node:
 
     @property
     def passes(self) -> int:
-        """Image passes: epochs times samples."""
+        """Number of image passes: epochs times samples."""
         return self.schedule.epochs * len(self.samples)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of one training. Shards without a private sample have no node and leave the merge."""
+    """The nodes of a training. Shards without private samples have no node and are not merged."""
 
     public: Node | None
     shards: dict[int, tuple[Node, ...]]
@@ -57,60 +58,60 @@ class Graph:
 
     @property
     def nodes(self) -> list[Node]:
-        """All nodes, parents first."""
+        """All nodes, parents before children."""
         first = [self.public] if self.public else []
         chains = [node for chain in self.shards.values() for node in chain]
         return first + chains + ([self.polish] if self.polish else [])
 
     @property
     def digest(self) -> str:
-        """Digest of all nodes: of the retained samples under the plan."""
+        """Digest of all nodes, and so of the plan and the retained samples."""
         return json_digest([node.key for node in self.nodes])
 
     @property
     def passes(self) -> int:
-        """Image passes of the whole training."""
+        """Number of image passes of the whole training."""
         return sum(node.passes for node in self.nodes)
 
 
 def build_graph(plan: Plan, samples: Iterable[Sample], risks: Mapping[str, float]) -> Graph:
-    """Lay out the training of the given training samples under a plan."""
+    """Return the graph of the training on the given samples under a plan."""
     ordered = sorted((s for s in samples if s.split == "train"), key=lambda s: s.path)
-    open_data = tuple(s for s in ordered if s.public)
+    public_samples = tuple(s for s in ordered if s.public)
     slices: dict[int, dict[int, list[Sample]]] = {}
-    homes: dict[tuple[str, ...], Home] = {}
+    homes: dict[tuple[str, ...], Place] = {}
     for sample in ordered:
         if sample.public:
             continue
-        place = homes.get(sample.subjects) or home(plan, sample, risks)
+        place = homes.get(sample.subjects) or place_sample(plan, sample, risks)
         if sample.subjects:
             homes[sample.subjects] = place
         slices.setdefault(place.shard, {}).setdefault(place.slice, []).append(sample)
-    maker = _Maker(plan, open_data)
-    shards = {shard: maker.chain(shard, slices[shard]) for shard in sorted(slices)}
+    builder = _GraphBuilder(plan, public_samples)
+    shards = {shard: builder.chain(shard, slices[shard]) for shard in sorted(slices)}
     shards = {shard: chain for shard, chain in shards.items() if chain}
-    return Graph(maker.public, shards, maker.polish(shards, tuple(ordered)))
+    return Graph(builder.public, shards, builder.polish(shards, tuple(ordered)))
 
 
-class _Maker:
-    """Makes the nodes of one graph; every row is digested once, however many stages see it."""
+class _GraphBuilder:
+    """Builds the nodes of one graph; each sample row is hashed once, however many stages use it."""
 
-    def __init__(self, plan: Plan, open_data: tuple[Sample, ...]) -> None:
-        self.plan, self.open_data = plan, open_data
-        self.root = plan.digest
+    def __init__(self, plan: Plan, public_samples: tuple[Sample, ...]) -> None:
+        self.plan, self.public_samples = plan, public_samples
+        self.plan_digest = plan.digest
         self.rate = plan.shard_lr or plan.recipe.lr0
-        self.open_digest = rows_digest(open_data)
+        self.public_digest = rows_digest(public_samples)
         self.public: Node | None = None
-        if open_data and plan.epochs.public:
+        if public_samples and plan.epochs.public:
             epochs = plan.epochs.public
             schedule = Stage("public", 0, epochs, epochs, plan.recipe.lr0, True)
-            self.public = self._node("public", -1, 0, None, schedule, open_data, [self.open_digest])
+            self.public = self._node("public", -1, 0, None, schedule, public_samples, [self.public_digest])
 
     def chain(self, shard: int, slices: Mapping[int, Sequence[Sample]]) -> tuple[Node, ...]:
-        """Return the stages of one shard; a stage without samples makes no step."""
+        """Return the stages of one shard; stages without samples or epochs have no node."""
         chain: list[Node] = []
-        replayed = self.open_data if self.plan.replay_public else ()
-        digests = [self.open_digest] if replayed else []
+        replayed = self.public_samples if self.plan.replay_public else ()
+        digests = [self.public_digest] if replayed else []
         rows: list[Sample] = list(replayed)
         parent = self.public.key if self.public else None
         first, total, private = 0, sum(self.plan.epochs.stages), False
@@ -127,13 +128,13 @@ class _Maker:
         return tuple(chain)
 
     def polish(self, shards: Mapping[int, tuple[Node, ...]], rows: tuple[Sample, ...]) -> Node | None:
-        """Return the joint polish, whose parents are the ends of all shards."""
+        """Return the polish, whose parents are the last stages of all shards; None if the plan has none."""
         epochs = self.plan.epochs.polish
         if not epochs or not shards or self.plan.aggregate != "average":
             return None
         schedule = Stage("polish", 0, epochs, epochs, self.plan.polish_lr, True)
         ends = [chain[-1].key for chain in shards.values()]
-        return self._node("polish", -1, 0, None, schedule, rows, [self.open_digest, *ends])
+        return self._node("polish", -1, 0, None, schedule, rows, [self.public_digest, *ends])
 
     def _node(
         self,
@@ -145,20 +146,20 @@ class _Maker:
         rows: tuple[Sample, ...],
         digests: list[str],
     ) -> Node:
-        key = json_digest([self.root, phase, shard, stage, parent, digests])
+        key = json_digest([self.plan_digest, phase, shard, stage, parent, digests])
         return Node(key, phase, shard, stage, parent, schedule, rows)
 
 
 def rows_digest(samples: Iterable[Sample]) -> str:
-    """Digest of what training reads of the samples: path, bytes, labels, class, and whether public."""
+    """Return a digest of what training reads of some samples: path, bytes, labels, class, and ``public``."""
     digest = hashlib.sha256()
-    for s in samples:  # no field can hold a NUL, so the joint is unambiguous
+    for s in samples:  # no field can contain a NUL, so the joined row is unambiguous
         row = (s.path, s.image_digest, s.label_digest, s.class_name or "", "1" if s.public else "0", "\n")
         digest.update("\0".join(row).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
 def retained_digest(samples: Iterable[Sample]) -> str:
-    """Digest of the training samples that a model without a plan saw, with their subjects."""
+    """Return a digest of the training samples, with subjects, of a model without a plan."""
     rows = sorted((s for s in samples if s.split == "train"), key=lambda s: s.path)
     return json_digest([rows_digest(rows), [list(s.subjects) for s in rows]])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One model from several shards: equal weights, float64, fixed order.
+"""Merging of shards to one model: mean weights in float64, in a fixed order.
 
-Weight averaging from a common start: Wortsman et al. 2022 ("Model soups"). Batch-norm statistics are
-pooled as those of an equal mixture, with the between-shard spread of the means.
+Weight averaging from a common start: Wortsman et al. 2022 ("Model soups"). Batch-norm statistics are pooled
+as those of an equal mixture, including the spread of the means between shards.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def average(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Average state dicts of one architecture.
+    """Return the average of state dicts of one architecture; a single state is copied unchanged.
 
-    Running variances become mean(var + mean²) − mean(mean)² (the variance of an equal mixture); integer
-    tensors (batch counters) take the largest value. A single state is returned unchanged.
+    Running variances become mean(var + mean²) − mean(mean)², the variance of an equal mixture. Integer
+    tensors (batch counters) take the largest value.
     """
     import torch
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what the user said to a plan: defaults, settings by name, and how subjects are spread."""
+"""Creation of plans from the user's options: defaults, named settings, and the placement of subjects."""
 
 from __future__ import annotations
 
@@ -13,42 +13,31 @@ from expunge.data.label_counts import refuse_channels
 from expunge.data.types import Sample, Version
 from expunge.errors import InputError
 from expunge.exact import placement
-from expunge.exact.hashing import tensor_digest
-from expunge.exact.plan import Epochs, Initial, Placement, Plan, Recipe
-from expunge.exact.schedule import stage_epochs
+from expunge.storage.hashing import tensor_digest
+from expunge.training.plan import Epochs, Initial, Placement, Plan
+from expunge.training.recipe import AUGMENT, GAINS, RECIPE_KEYS, make_recipe
+from expunge.training.schedule import stage_epochs
 
 RISK_EDGES = (0.5,)
-SHARD_RATE = 0.5  # of lr0, where shards start from something trained (benchmarks/README.md)
-PUBLIC_TIMES = 4  # public epochs over those of the shards, from scratch; longer did better (ibid.)
-# Ultralytics' own augmentation settings by task; mosaic is off unless asked for (see docs/exact.md).
-AUGMENT: dict[str, dict[str, float | str | None]] = {
-    "detect": {
-        "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4, "degrees": 0.0, "translate": 0.1, "scale": 0.2,
-        "shear": 0.0, "perspective": 0.0, "flipud": 0.0, "fliplr": 0.5, "bgr": 0.0,
-        "mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0,
-    },
-    "classify": {
-        "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4, "scale": 0.5, "fliplr": 0.5, "flipud": 0.0,
-        "erasing": 0.4, "auto_augment": "randaugment",
-    },
-}  # fmt: skip
-GAINS = {"detect": {"box": 7.5, "cls": 0.5, "dfl": 1.5}, "classify": {"dropout": 0.0}}
-RECIPE_KEYS = (
-    "optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "anneal", "close_mosaic",
-)  # fmt: skip
+SHARD_RATE = 0.5  # factor of lr0 for shards with a trained start (see benchmarks/README.md)
+PUBLIC_TIMES = 4  # factor of the public epochs without pretrained weights (see benchmarks/README.md)
 PLAN_KEYS = ("freeze", "replay_public", "shard_lr", "polish_lr", "aggregate", "interim", "isa")
 EPOCH_KEYS = ("public_epochs", "polish_epochs")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user said about a training.
+    """The user's options for a training.
 
     Attributes:
-        weights: A ``.pt`` or ``.yaml``.
+        weights: A ``.pt`` or ``.yaml`` file.
         shards: Number of shards.
         slices: Number of slices of a shard.
         epochs: Passes over a shard's private data.
+        imgsz: Image size in pixels; None: the task's default.
+        batch: Images per batch.
+        seed: Seed of all randomness.
+        threads: Threads of a training process.
         settings: ``--set KEY=VALUE`` pairs, unparsed.
     """
 
@@ -66,10 +55,10 @@ class Options:
 def make_plan(
     options: Options, version: Version, samples: Iterable[Sample], risks: Mapping[str, float]
 ) -> tuple[Plan, dict[str, Any]]:
-    """Return the plan and the initial weights (tensors by name).
+    """Return a plan and its initial weights (tensors by name).
 
     Raises:
-        InputError: If an option does not fit.
+        InputError: If an option is invalid.
     """
     from expunge.tasks.base import get_task
     from expunge.tasks.weights import open_source
@@ -129,10 +118,10 @@ def make_plan(
 
 
 def initial_weights(plan: Plan, source: Any) -> dict[str, Any]:
-    """Return the seeded random weights, overlaid with those of a checkpoint if the source was one."""
-    from expunge.exact.trainer import isolated_rng, seed_everything
+    """Return the seeded random weights, overwritten by a checkpoint's weights if the source is one."""
     from expunge.tasks.base import get_task
     from expunge.tasks.weights import transfer
+    from expunge.training.random_state import isolated_rng, seed_everything
 
     task = get_task(plan.task)
     initial = task.initial(plan)
@@ -146,40 +135,17 @@ def initial_weights(plan: Plan, source: Any) -> dict[str, Any]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def make_recipe(task: str, classes: int, imgsz: int | None, batch: int, values: dict[str, Any]) -> Recipe:
-    """Return the recipe with defaults for what ``values`` does not say; what it says is taken out of it.
-
-    Raises:
-        InputError: If the image size does not fit.
-    """
-    augment = {k: values.pop(k, v) for k, v in AUGMENT[task].items()}
-    gains = {k: values.pop(k, v) for k, v in GAINS[task].items()}
-    chosen: dict[str, Any] = {
-        "optimizer": "AdamW",
-        "lr0": round(0.002 * 5 / (4 + classes), 6),  # Ultralytics' rule for short trainings
-        "lrf": 0.02,
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "warmup_epochs": 1.0,
-    }
-    chosen |= {k: values.pop(k) for k in RECIPE_KEYS if k in values}
-    imgsz = imgsz or (640 if task == "detect" else 224)
-    if imgsz % 32:
-        raise InputError(f"--imgsz {imgsz} does not fit.", "It must be a multiple of 32.", "Round it.")
-    return Recipe(imgsz=imgsz, batch=batch, augment=augment, gains=gains, **chosen)
-
-
 def _placement(options: Options, rows: list[Sample], risks: Mapping[str, float]) -> Placement:
     if not risks or not any(r >= RISK_EDGES[0] for r in risks.values()):
-        return placement.uniform(options.shards, options.slices)
+        return placement.uniform_placement(options.shards, options.slices)
     high = sum(
         1
         for s in rows
         if not s.public and max((risks.get(p, 0) for p in s.subjects), default=0) >= RISK_EDGES[0]
     )
     private = max(sum(1 for s in rows if not s.public), 1)
-    share = min(-(-high * 20 // private) / 20, 0.95)  # rounded up to twentieths: a declared capacity
-    return placement.by_risk(options.shards, options.slices, RISK_EDGES, (1 - share, share))
+    share = min(-(-high * 20 // private) / 20, 0.95)  # the declared capacity, rounded up to twentieths
+    return placement.risk_placement(options.shards, options.slices, RISK_EDGES, (1 - share, share))
 
 
 def _settings(settings: Mapping[str, str], task: str) -> dict[str, Any]:
@@ -189,7 +155,7 @@ def _settings(settings: Mapping[str, str], task: str) -> dict[str, Any]:
         if key not in known:
             raise InputError(
                 f"There is no setting '{key}' for {task}.",
-                "What depends on the data set's size, or mixes samples out of sight, is not offered.",
+                "Settings that depend on the data set's size, or mix samples implicitly, are not supported.",
                 f"Known settings: {', '.join(sorted(known))}.",
             )
         values[key] = parse_value(text)
@@ -197,7 +163,7 @@ def _settings(settings: Mapping[str, str], task: str) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Return what a setting's text means: a truth value, nothing, a number, or the text itself."""
+    """Return the value of a setting's text: a bool, None, a number, or the text itself."""
     low = text.strip().lower()
     if low in ("true", "false"):
         return low == "true"
@@ -212,11 +178,11 @@ def parse_value(text: str) -> Any:
 
 
 def _notes(plan: Plan, pretrained: bool, has_public: bool) -> list[str]:
-    notes = ["Exact means: equal, byte for byte, to this plan run where the forgotten never existed."]
+    notes = ["Exact means: byte-identical to this plan, run on data without the forgotten samples."]
     if has_public:
         notes.append("Forgetting public data is allowed and costs a full retrain.")
     if pretrained:
-        notes.append("What the downloaded checkpoint had seen before is not covered.")
+        notes.append("The training data of the downloaded checkpoint is not covered.")
     if plan.shards > 1 and plan.aggregate == "average" and not pretrained and not has_public:
         notes.append(
             "The shards start from random weights: their average is unlikely to be a good model. "

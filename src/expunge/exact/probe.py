@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of this process, measured: what a fixed small training comes to, bit for bit.
+"""A measurement of this process's arithmetic: the digest of a small, fixed training.
 
-Kernels are chosen by processor, libraries and variables, and no list of those is complete. So a plan's own
-kinds of layers, loss, augmentation and optimizer train two steps on a fixed picture. Every gradient is in the
-optimizer's state in full precision, so a kernel that rounds otherwise changes the digest.
+Kernels are chosen by processor, libraries and variables, and no list of these is complete. Therefore a small
+model with the plan's kinds of layers, loss, augmentation and optimizer is trained for two steps on a fixed
+picture. The optimizer's state contains every gradient in full precision, so a kernel that rounds differently
+changes the digest.
 """
 
 from __future__ import annotations
@@ -17,36 +18,37 @@ from pathlib import Path
 from typing import Any
 
 from expunge.data.types import DatasetConfig, Sample
-from expunge.exact.checkpoint import PARTS, State, disk_errors
-from expunge.exact.hashing import json_digest, tensor_digest
-from expunge.exact.leftovers import PREFIX
-from expunge.exact.plan import Cell, Epochs, Placement, Plan
-from expunge.exact.schedule import Stage
-from expunge.exact.trainer import Hooks, run_stage
+from expunge.storage.files import disk_errors
+from expunge.storage.hashing import json_digest, tensor_digest
+from expunge.storage.replay_folders import REPLAY_PREFIX
 from expunge.tasks.base import get_task
+from expunge.training.checkpoint import PARTS, State
+from expunge.training.plan import Cell, Epochs, Placement, Plan
+from expunge.training.schedule import Stage
+from expunge.training.trainer import Hooks, run_stage
 
 PICTURE = Path(__file__).with_name("probe.jpg")
 COUNT, BATCH, LARGEST = 4, 2, 96
-WIDEST, DEEPEST = 0.25, 0.5  # of a YOLO26: as the smallest that Ultralytics ships
+WIDEST, DEEPEST = 0.25, 0.5  # width and depth of the smallest YOLO26 that Ultralytics ships
 RATE = 1e-3
 BOXES = "{} 0.4 0.45 0.5 0.6\n{} 0.75 0.7 0.3 0.25\n"
 
 
 def measure(plan: Plan, config: DatasetConfig) -> str:
-    """Return the digest of the small training under a plan's arithmetic; measured once in a process.
+    """Return the digest of the small training under a plan's arithmetic; it is measured once per process.
 
     Args:
-        plan: Says task, kinds of layers, optimizer, augmentation and threads.
-        config: What labels mean.
+        plan: Determines task, kinds of layers, optimizer, augmentation and threads.
+        config: The dataset's configuration.
 
     Raises:
-        StorageError: If the temporary folder takes no files.
+        StorageError: If files cannot be written to the temporary folder.
     """
-    return _measured(_small(plan).model_dump_json(), config.kind)
+    return _measured(_small_plan(plan).model_dump_json(), config.kind)
 
 
-def _small(plan: Plan) -> Plan:
-    """Return a plan of the same kinds of work, and small."""
+def _small_plan(plan: Plan) -> Plan:
+    """Return a small plan with the same kinds of operations."""
     architecture = dict(plan.architecture)
     if isinstance(scales := architecture.get("scales"), dict):
         architecture["scales"] = {
@@ -77,7 +79,7 @@ def _measured(plan_json: str, kind: str) -> str:
     start = task.initial(small)
     with (
         disk_errors("The data of a measurement"),
-        tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as name,
+        tempfile.TemporaryDirectory(prefix=f"{REPLAY_PREFIX}{os.getpid()}-") as name,
     ):
         samples = _samples(Path(name), small, kind)
         data = task.data(small, config, Path(name), samples)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains what is missing of a graph, shards side by side, in processes of their own."""
+"""Training of the missing nodes of a graph in worker processes, with shards in parallel."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from typing import Any
 
 from expunge.data.types import DatasetConfig
 from expunge.errors import EnvironmentChanged, ExpungeError, Preempted
-from expunge.exact.checkpoint import write_atomically
-from expunge.exact.composition import final, weights_of
+from expunge.exact.composition import complete_composition, weights_of
 from expunge.exact.graph import Graph, Node
-from expunge.exact.plan import Plan
 from expunge.exact.store import CheckpointStore
 from expunge.exact.workers import Workers
+from expunge.storage.files import write_atomically
+from expunge.training.plan import Plan
 
 POLL_SECONDS = 0.2
 
 
 @dataclass
-class Finished:
-    """A node that was trained: its cost, the digest of its deployable weights, the measured arithmetic."""
+class TrainedNode:
+    """A trained node.
+
+    Attributes:
+        node: The node.
+        cpu_seconds: CPU time of its training.
+        digest: Digest of its deployable weights.
+        size_bytes: Size of its checkpoint.
+        measured: Digest of the measured arithmetic.
+    """
 
     node: Node
     cpu_seconds: float
@@ -34,20 +42,22 @@ class Finished:
 
 @dataclass
 class Training:
-    """Everything that a run of a graph needs beside the graph.
+    """The settings of a run of a graph.
 
     Attributes:
-        plan: The constants.
-        config: What the labels mean.
-        root: The folder of images and labels.
-        store: Where checkpoints are.
+        plan: The plan.
+        config: The dataset's configuration.
+        root: Folder of images and labels.
+        store: The checkpoints.
         initial: File of the initial weights.
-        scratch: A folder for the start of the polish.
-        fingerprint: Description of the environment, kept in every checkpoint.
-        expected: What was measured where the checkpoints were made; where a process measures otherwise, it
-            refuses.
+        scratch: Folder for the start weights of the polish.
+        fingerprint: Fingerprint of the environment, stored in every checkpoint.
+        expected: Measured digests of the existing checkpoints; a process that measures another one stops.
         forbidden: Folders that the training processes must not read.
-        jobs: Processes at once; 0: as many as the cores allow.
+        jobs: Number of parallel processes; 0: as many as the cores allow.
+        on_images: Called with the number of images of every finished batch.
+        on_node: Called with every finished node.
+        preempted: Returns whether the training must stop.
     """
 
     plan: Plan
@@ -61,61 +71,62 @@ class Training:
     forbidden: Sequence[Path] = ()
     jobs: int = 0
     on_images: Callable[[int], None] = lambda count: None
-    on_node: Callable[[Finished], None] = lambda finished: None
+    on_node: Callable[[TrainedNode], None] = lambda finished: None
     preempted: Callable[[], bool] = lambda: False
 
     @property
     def workers(self) -> int:
-        """How many training processes run at once."""
-        return self.jobs or max(1, cores() // self.plan.threads)
+        """Number of parallel training processes."""
+        return self.jobs or max(1, available_cores() // self.plan.threads)
 
 
-def cores() -> int:
-    """How many cores this process may use: a container or ``taskset`` may allow fewer than there are."""
+def available_cores() -> int:
+    """Return the number of cores that this process may use; a container or ``taskset`` may restrict them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def missing(graph: Graph, store: CheckpointStore) -> list[Node]:
-    """Return the nodes that must be trained to publish the graph's model, parents first.
+def missing_nodes(graph: Graph, store: CheckpointStore) -> list[Node]:
+    """Return the nodes to train for the graph's model, parents before children.
 
-    Of a chain only what follows its last checkpoint; the public phase only if some chain starts there.
+    They are the nodes after the last checkpoint of each chain, and the public phase only if a chain starts
+    there.
     """
     if graph.polish and store.has(graph.polish.key):
         return []
     tails: list[Node] = []
     needs_public = not graph.shards
     for chain in graph.shards.values():
-        have = max((i for i, node in enumerate(chain) if store.has(node.key)), default=-1)
-        needs_public |= have < 0
-        tails += chain[have + 1 :]
+        last = max((i for i, node in enumerate(chain) if store.has(node.key)), default=-1)
+        needs_public |= last < 0
+        tails += chain[last + 1 :]
     public = graph.public
     first = [public] if public and needs_public and not store.has(public.key) else []
     return first + tails + ([graph.polish] if graph.polish else [])
 
 
-def train(graph: Graph, run: Training) -> list[Finished]:
-    """Train what is missing.
+def train(graph: Graph, run: Training) -> list[TrainedNode]:
+    """Train the missing nodes of a graph.
 
     Raises:
-        Preempted: If ``run.preempted`` said so; what was finished stays.
-        ExpungeError: If a training process failed.
+        Preempted: If ``run.preempted`` returns True; finished nodes are kept.
+        ExpungeError: If a training process fails.
     """
     run.store.sweep()
-    todo = missing(graph, run.store)
-    finished: list[Finished] = []
-    public = [n for n in todo if n.phase == "public"]
+    nodes = missing_nodes(graph, run.store)
+    finished: list[TrainedNode] = []
+    public = [n for n in nodes if n.phase == "public"]
     chains: dict[int, list[Node]] = {}
-    for node in todo:
+    for node in nodes:
         if node.phase == "shard":
             chains.setdefault(node.shard, []).append(node)
     with Workers(run.plan.threads, run.plan.isa, run.store.folder) as workers:
-        for together in ([public] if public else [], list(chains.values())):
-            finished += _parallel(together, run, workers, lambda chain: _parent_file(chain[0], run))
-        if graph.polish and graph.polish in todo:
+        for group in ([public] if public else [], list(chains.values())):
+            finished += _parallel(group, run, workers, lambda chain: _parent_file(chain[0], run))
+        if graph.polish and graph.polish in nodes:
             start = polish_start(run.scratch, run.store)
-            unpolished = replace(final(graph), polish=False)
+            unpolished = replace(complete_composition(graph), polish=False)
             state = weights_of(graph, unpolished, run.store, run.initial, run.plan)[0]
             write_weights(start, state)
             try:
@@ -125,22 +136,22 @@ def train(graph: Graph, run: Training) -> list[Finished]:
     return finished
 
 
-def repeat(node: Node, run: Training, start: Path) -> Finished:
-    """Train one node from a given file, into the run's store."""
+def repeat(node: Node, run: Training, start: Path) -> TrainedNode:
+    """Train one node from a given start file, with its checkpoint in the run's store."""
     with Workers(run.plan.threads, run.plan.isa, run.store.folder) as workers:
         return _parallel([[node]], run, workers, lambda chain: start)[0]
 
 
 def measure_here(run: Training) -> str:
-    """Return what a training process of this environment measures (see :mod:`expunge.exact.probe`).
+    """Return the digest that a training process of this environment measures (:mod:`expunge.exact.probe`).
 
     Raises:
-        ExpungeError: If it failed.
+        ExpungeError: If the process fails.
     """
     with Workers(run.plan.threads, run.plan.isa, run.store.folder) as workers:
-        workers.give(_job([], run, run.initial))
+        workers.submit(_job([], run, run.initial))
         while True:
-            event = workers.event(POLL_SECONDS)
+            event = workers.next_event(POLL_SECONDS)
             if event is not None and event["event"] == "measured":
                 return str(event["digest"])
             if event is not None and event["event"] == "error":
@@ -153,12 +164,12 @@ def _error(event: dict[str, Any]) -> ExpungeError:
 
 
 def polish_start(scratch: Path, store: CheckpointStore) -> Path:
-    """Return where the merge lies from which a model's polish starts, while that trains."""
+    """Return the path of the merged weights from which a model's polish starts, used while it trains."""
     return scratch / f"{store.folder.name}.polish.weights"
 
 
 def write_weights(path: Path, tensors: Mapping[str, Any]) -> None:
-    """Write bare tensors as safetensors."""
+    """Write tensors to a safetensors file."""
     from safetensors.torch import save
 
     contiguous = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
@@ -171,30 +182,30 @@ def _parent_file(node: Node, run: Training) -> Path:
 
 def _parallel(
     chains: list[list[Node]], run: Training, workers: Workers, start: Callable[[list[Node]], Path]
-) -> list[Finished]:
-    waiting = list(chains)
+) -> list[TrainedNode]:
+    queue = list(chains)
     nodes = {node.key: node for chain in chains for node in chain}
-    finished: list[Finished] = []
-    while waiting or workers.busy:
-        while waiting and len(workers.busy) < run.workers:
-            chain = waiting.pop(0)
-            workers.give(_job(chain, run, start(chain)))
+    finished: list[TrainedNode] = []
+    while queue or workers.busy:
+        while queue and len(workers.busy) < run.workers:
+            chain = queue.pop(0)
+            workers.submit(_job(chain, run, start(chain)))
         if run.preempted():
             raise Preempted(
-                "The repair gave way to another erasure.",
-                "A forget of the same model came in between.",
-                "Nothing to do: what is still missing is trained by that command or by `expunge repair`.",
+                "The repair was interrupted by another erasure.",
+                "Another `expunge forget` of the same model was started.",
+                "Nothing to do: that command or `expunge repair` trains the missing stages.",
             )
-        event = workers.event(POLL_SECONDS)
+        event = workers.next_event(POLL_SECONDS)
         if event is None:
             continue
         if event["event"] == "images":
             run.on_images(event["count"])
         elif event["event"] == "node":
             node, size = nodes[event["key"]], event["size_bytes"]
-            done = Finished(node, event["cpu_seconds"], event["digest"], size, event["measured"])
-            finished.append(done)
-            run.on_node(done)
+            result = TrainedNode(node, event["cpu_seconds"], event["digest"], size, event["measured"])
+            finished.append(result)
+            run.on_node(result)
         elif event["event"] == "error":
             raise _error(event)
     return finished
@@ -202,7 +213,7 @@ def _parallel(
 
 def _job(chain: list[Node], run: Training, start: Path) -> dict[str, Any]:
     def rows(node: Node) -> list[list[Any]]:
-        # Subjects stay behind: training needs none.
+        # Without subjects, which training does not need.
         return [
             [s.path, s.split, s.image_digest, s.label_digest, s.class_name, [], s.public]
             for s in node.samples

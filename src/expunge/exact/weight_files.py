@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a published version: where they are, and the digests by which they are known again."""
+"""The weights files of a published version, and their digests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.catalog import ancestry, derivatives
-from expunge.data.digest import file_digest
-from expunge.exact.hashing import rounded_digest
+from expunge.storage.digest import file_digest
+from expunge.storage.hashing import rounded_digest
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -25,7 +25,7 @@ def remember_files(session: Session, version_id: int, file: Path, states: Sequen
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Return the file of a model, or those of an ensemble, shard by shard; none where they are gone."""
+    """Return the files of a model or ensemble in the order of shards; none if they are missing."""
     if path.is_dir():
         return sorted(path.glob("*.pt"), key=lambda file: (len(file.name), file.name))
     return [path] if path.is_file() else []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training process: reads jobs on standard input, trains their stages, reports in JSON lines.
+"""The training process: it reads jobs from standard input, trains their nodes, and writes JSON events.
 
-A process of its own because threads and instruction set can only be pinned before torch is imported. A
-job names no subject; it comes through a pipe so that no list of samples is left on disk.
+It is a separate process because threads and instruction set can only be pinned before torch is imported. A
+job contains no subjects and is passed through a pipe, so that no list of samples remains on disk.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import EnvironmentChanged, ExpungeError
-from expunge.exact.lean import without_compiler
+from expunge.exact.compiler_stub import install_compiler_stub
 
 PARTIAL_EVERY_SECONDS = 30.0
 
 
 def main() -> int:
-    """Run the jobs; exit 0 when no more can come, or 2 after an error was reported."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # nothing that a library prints may mix with the reports
+    """Run all jobs; return 0 at the end of the input, or 2 after an error was reported."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # keeps the output of libraries out of the event stream
 
     def report(**event: Any) -> None:
-        channel.write(json.dumps(event) + "\n")
+        output.write(json.dumps(event) + "\n")
 
     try:
         for number, line in enumerate(sys.stdin):
             job = json.loads(line)
-            if number == 0:  # the same for all jobs of a command
-                die_with(job["parent"])
-                forbid(job["forbidden"])
-                without_compiler()
+            if number == 0:  # equal for all jobs of a command
+                exit_with_parent(job["parent"])
+                forbid_reads(job["forbidden"])
+                install_compiler_stub()
             run(job, report, job["parent"])
             report(event="done")
     except ExpungeError as error:
@@ -49,10 +49,10 @@ def main() -> int:
     return 0
 
 
-def die_with(parent: int) -> None:
-    """Let the system end this process when its parent ends; elsewhere than on Linux each batch looks for it.
+def exit_with_parent(parent: int) -> None:
+    """End this process when its parent ends; on systems other than Linux, each batch checks the parent.
 
-    A training that outlived a killed command could write a checkpoint after an erasure destroyed it.
+    Otherwise a training could outlive a killed command and write a checkpoint that an erasure has destroyed.
     """
     if sys.platform == "linux":
         import ctypes
@@ -62,8 +62,8 @@ def die_with(parent: int) -> None:
         os._exit(3)
 
 
-def forbid(folders: list[str]) -> None:
-    """Make every file below these folders unreadable to this process (a replay must not look there)."""
+def forbid_reads(folders: list[str]) -> None:
+    """Raise PermissionError whenever this process opens a file in one of these folders (used by replays)."""
     if not folders:
         return
     prefixes = tuple(os.path.join(os.path.realpath(f), "") for f in folders)
@@ -78,19 +78,28 @@ def forbid(folders: list[str]) -> None:
 
 
 def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
-    """Train the job's nodes one after the other, each from the one before."""
+    """Train the nodes of a job in their order, each from the checkpoint of the one before.
+
+    Args:
+        job: The job, see ``_job`` in :mod:`expunge.exact.runner`.
+        report: Writes an event.
+        parent: Process id of the parent.
+
+    Raises:
+        EnvironmentChanged: If the measured arithmetic is not the expected one.
+    """
     import torch
 
     from expunge.data.types import DatasetConfig, Sample
-    from expunge.exact.checkpoint import save_state
-    from expunge.exact.fingerprint import MEASURED, arithmetic, environment_changed
-    from expunge.exact.hashing import tensor_digest
-    from expunge.exact.plan import Plan
     from expunge.exact.probe import measure
-    from expunge.exact.schedule import Stage
     from expunge.exact.store import CheckpointStore
-    from expunge.exact.trainer import Hooks, cpu_seconds, run_stage
+    from expunge.storage.hashing import tensor_digest
     from expunge.tasks.base import get_task
+    from expunge.training.checkpoint import save_state
+    from expunge.training.fingerprint import MEASURED, environment_changed, measured_difference
+    from expunge.training.plan import Plan
+    from expunge.training.schedule import Stage
+    from expunge.training.trainer import Hooks, cpu_seconds, run_stage
 
     plan = Plan.model_validate(job["plan"])
     torch.set_num_threads(plan.threads)
@@ -101,20 +110,20 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
     report(event="measured", digest=measured)
     for other in job["expected"]:
         if other != measured:
-            raise environment_changed(store.folder.name, [arithmetic(other, measured)])
+            raise environment_changed(store.folder.name, [measured_difference(other, measured)])
     fingerprint = {**job["fingerprint"], MEASURED: measured}
     if not job["nodes"]:
-        return  # only the measurement was wanted
-    state = _start(job["start"])
-    task.build(plan)  # imports what it needs before the clock starts
+        return  # a job for the measurement only
+    state = _load_start(job["start"])
+    task.build(plan)  # imports libraries before the time is measured
     for entry in job["nodes"]:
         before = cpu_seconds()
         samples = [Sample(*row) for row in entry["samples"]]
         schedule, key = Stage(*entry["schedule"]), entry["key"]
         partial = store.partial(key)
-        begun = _begun(partial, fingerprint)
-        if begun is not None:
-            state = begun
+        resumed = _load_partial(partial, fingerprint)
+        if resumed is not None:
+            state = resumed
             report(event="images", count=(state.epoch - schedule.first_epoch) * len(samples))
         elif schedule.fresh:
             state = state.as_start()
@@ -122,7 +131,7 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
 
         def images(count: int) -> None:
             if os.getppid() != parent:
-                os._exit(3)  # nobody waits for this any more
+                os._exit(3)  # the parent has ended
             report(event="images", count=count)
 
         def epoch(current: Callable[[], Any], partial: Path = partial, saved: list[float] = saved) -> None:
@@ -144,23 +153,23 @@ def run(job: dict[str, Any], report: Callable[..., None], parent: int) -> None:
         )
 
 
-def _begun(partial: Path, fingerprint: dict[str, Any]) -> Any:
-    """Return the state in the midst of a stage, if there is one of this environment."""
-    from expunge.exact.checkpoint import load_state
-    from expunge.exact.fingerprint import MEASURED, difference
+def _load_partial(partial: Path, fingerprint: dict[str, Any]) -> Any:
+    """Return the intermediate state of a stage, if there is one from this environment."""
+    from expunge.training.checkpoint import load_state
+    from expunge.training.fingerprint import MEASURED, certain_differences
 
     if not partial.is_file():
         return None
     state, about = load_state(partial)
     before = about.get("fingerprint") or {}
-    same = not difference(before, fingerprint) and before.get(MEASURED) == fingerprint[MEASURED]
+    same = not certain_differences(before, fingerprint) and before.get(MEASURED) == fingerprint[MEASURED]
     return state if same else None
 
 
-def _start(path: str) -> Any:
+def _load_start(path: str) -> Any:
     from safetensors.torch import load_file
 
-    from expunge.exact.checkpoint import State, load_state
+    from expunge.training.checkpoint import State, load_state
 
     if path.endswith(".weights"):
         tensors = load_file(path)

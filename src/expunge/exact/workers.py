@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training processes, each of which takes one job after another: what they import is imported once."""
+"""A pool of training processes, each of which runs several jobs, so that libraries are imported once."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from expunge import processes
 from expunge.errors import ExpungeError
-from expunge.exact.fingerprint import environment_variables
+from expunge.training.fingerprint import environment_variables
 
 if TYPE_CHECKING:
     import subprocess
 
 
 class Workers:
-    """The processes of one command; used as a context manager, at the end of which none is left.
+    """The training processes of one command; a context manager that ends them.
 
     Args:
-        threads: Threads of each.
-        isa: Instruction set of each.
-        folder: Their current folder, one of ours.
+        threads: Threads of each process.
+        isa: Instruction set of each process.
+        folder: Their current folder.
 
     Attributes:
-        busy: Numbers of those that have a job.
+        busy: Numbers of the processes that have a job.
     """
 
     def __init__(self, threads: int, isa: str, folder: Path) -> None:
@@ -48,16 +48,18 @@ class Workers:
             process.kill()
             process.wait()
 
-    def give(self, job: dict[str, Any]) -> None:
-        """Hand a job to a process that has none; it is started if there is none."""
+    def submit(self, job: dict[str, Any]) -> None:
+        """Pass a job to a free process; a new one is started if there is none."""
         free = set(range(len(self._processes))) - self.busy
         number = min(free) if free else self._start()
         self.busy.add(number)
-        # Beside the caller: a long list of samples waits in the pipe until the process reads it.
+        # In a thread, because writing a long list of samples blocks until the process reads it.
         threading.Thread(target=self._send, args=(number, json.dumps(job) + "\n"), daemon=True).start()
 
-    def event(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next report but for a job's end, which is noted in ``busy``; None if none comes in time.
+    def next_event(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next event; None if none arrives in time, or if it is the end of a job.
+
+        The end of a job is recorded in ``busy``.
 
         Raises:
             ExpungeError: If a process ended.
@@ -95,7 +97,7 @@ class Workers:
             stream.write(text)
             stream.flush()
         except (BrokenPipeError, ValueError):
-            pass  # it ended: the listener says so
+            pass  # the process has ended; the listener reports it
 
     def _listen(self, number: int) -> None:
         stream = self._processes[number].stdout
@@ -108,9 +110,9 @@ class Workers:
 
 
 def _died(code: int) -> ExpungeError:
-    reason = "It was killed, which on a full machine is what running out of memory looks like."
+    reason = "It was killed, possibly because the machine ran out of memory."
     return ExpungeError(
         "A training process ended before its work was done.",
         reason if code < 0 else f"It left with code {code}; its messages are above.",
-        "Run the command again: it goes on from the last finished stage. Lower --batch if memory is short.",
+        "Run the command again: it continues from the last finished stage. Lower --batch if memory is short.",
     )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to unlearn, a paper per file; nothing in here knows a detector from a classifier."""
+"""Unlearning methods, one paper per file; all of them are independent of the task."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all methods share: registration, the budget, and the loop that keeps to it.
+"""The common part of all methods: registration, the work budget, and the training loop.
 
 A method is a pure function ``(model, forget, retain, task, *, generator, budget, progress, **hyperparameters)
--> nn.Module``: the model that is passed in stays as it is, and all randomness comes from ``generator``.
+-> nn.Module``: it does not change the model that it is given, and all randomness comes from ``generator``.
 
-Differences that all methods here have from their papers: AdamW instead of SGD, since the size of its steps
-does not depend on the scale of the loss, which differs between tasks by orders; and batch-norm statistics
-stay as they are (eval mode, no dropout), so that nothing of the forget set enters them.
+All methods here differ from their papers in two points. They use AdamW instead of SGD, because its step size
+does not depend on the scale of the loss, which differs by orders of magnitude between tasks. Batch-norm
+statistics do not change (evaluation mode, no dropout), so that no data of the forget set enters them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import nn
 
 from expunge.errors import ExpungeError, InputError
 from expunge.methods.least import FORWARD as FORWARD
-from expunge.methods.least import Least, LeastWork, Sizes, retain_batch
+from expunge.methods.least import Least, LeastWork, SetSizes, retain_batch
 from expunge.methods.values import check_values
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Batch, Samples, Task
@@ -34,17 +34,17 @@ from expunge.tasks.protocol import Batch, Samples, Task
 ENTRY_POINTS = "expunge.methods"
 GOALS = ("sample", "subject", "class")
 CLIP_NORM = 10.0
-STRONGER = 3.0  # the factor by which a learning rate is raised to make a method work harder
+STRONGER = 3.0  # factor on the learning rate that strengthens a method
 MethodFunction = Callable[..., nn.Module]
 _COMMON = ("model", "forget", "retain", "task", "generator", "budget", "progress")
 
 
 class BudgetSpent(ExpungeError):
-    """A method asked for more work than its budget allows."""
+    """A method requires more work than its budget allows."""
 
 
 class Diverged(ExpungeError):
-    """Weights or losses are no longer numbers."""
+    """Weights or losses are not finite."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Method:
     """A registered method.
 
     Attributes:
-        name: As in its paper, lower case.
-        function: Does it.
-        goals: What it is for: ``sample`` and ``subject`` (be as if never trained on them), ``class``
-            (be without it).
-        cost: What it costs at its defaults, roughly, in passes over the retained data: ``auto`` tries the
-            cheap ones first.
+        name: Name as in its paper, in lower case.
+        function: The implementation.
+        goals: Supported goals: ``sample`` and ``subject`` (a model as if never trained on them), ``class``
+            (a model that does not predict it).
+        cost: Approximate cost with default values, in passes over the retained data; ``auto`` tries the
+            cheapest methods first.
         paper: Authors, title, year.
-        needs: Hyper-parameters that have no default (an earlier checkpoint, for instance).
-        automatic: Whether ``auto`` may try it.
-        strength: The hyper-parameter that says how hard the method works, and the factor by which it becomes
-            stronger: ``auto`` tunes it. Unless it is given, the learning rate if there is one.
-        least: What it needs for its first step; unless given, one batch of the retain set.
+        needs: Hyperparameters without a default, such as an earlier checkpoint.
+        automatic: Whether ``auto`` may try the method.
+        strength: The hyperparameter that ``auto`` tunes, and the factor that makes the method stronger;
+            by default the learning rate, if there is one.
+        least: Returns the work required for a first step; by default one batch of the retain set.
     """
 
     name: str
@@ -78,15 +78,17 @@ class Method:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Names and defaults; a hyper-parameter that must be given has None."""
-        own = [p for p in inspect.signature(self.function).parameters.values() if p.name not in _COMMON]
-        return {p.name: None if p.default is p.empty else p.default for p in own}
+        """Names and defaults of the hyperparameters; None for one without a default."""
+        parameters = [
+            p for p in inspect.signature(self.function).parameters.values() if p.name not in _COMMON
+        ]
+        return {p.name: None if p.default is p.empty else p.default for p in parameters}
 
     def check(self, values: Mapping[str, Any]) -> None:
-        """Raise an error for a hyper-parameter that is unknown, missing, or has a value that it cannot have.
+        """Check that hyperparameters are known, complete and valid.
 
         Raises:
-            InputError: It names the known ones, or says what values it takes.
+            InputError: If one is unknown, missing or invalid; the message names what is known or valid.
         """
         self.check_known(values)
         missing = [name for name in self.needs if values.get(name) is None]
@@ -98,10 +100,10 @@ class Method:
             )
 
     def check_known(self, values: Mapping[str, Any]) -> None:
-        """Raise an error for a hyper-parameter that is unknown or has a value that it cannot have.
+        """Check that hyperparameters are known and valid.
 
         Raises:
-            InputError: It names the known ones, or says what values it takes.
+            InputError: If one is unknown or invalid; the message names what is known or valid.
         """
         known = self.hyperparameters
         unknown = sorted(set(values) - set(known))
@@ -113,8 +115,8 @@ class Method:
             )
         check_values(self.name, values, known)
 
-    def least_work(self, sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-        """Return what the first step takes, with defaults for what is not given."""
+    def least_work(self, sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+        """Return the work required for a first step; missing values take their defaults."""
         return self.least(sizes, {**self.hyperparameters, **values})
 
 
@@ -132,14 +134,14 @@ def register(
     strength: tuple[str, float] | None = None,
     least: Least = retain_batch,
 ) -> Callable[[MethodFunction], MethodFunction]:
-    """Make a function known as a method; see :class:`Method` for the arguments."""
+    """Register a function as a method; see :class:`Method` for the arguments."""
 
     def add(function: MethodFunction) -> MethodFunction:
         if name in _REGISTRY and _REGISTRY[name].function is not function:
             raise ValueError(f"two methods are called {name!r}")
-        learns = "lr" in inspect.signature(function).parameters
-        knob = strength or (("lr", STRONGER) if learns else None)
-        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, knob, least)
+        has_rate = "lr" in inspect.signature(function).parameters
+        tuned = strength or (("lr", STRONGER) if has_rate else None)
+        _REGISTRY[name] = Method(name, function, goals, cost, paper, needs, automatic, tuned, least)
         return function
 
     return add
@@ -155,16 +157,16 @@ def _load() -> None:
 
 
 def all_methods() -> dict[str, Method]:
-    """Return every method by name, those of other packages (entry points) included, cheapest first."""
+    """Return all methods by name, cheapest first, including those of other packages (entry points)."""
     _load()
     return dict(sorted(_REGISTRY.items(), key=lambda pair: (pair[1].cost, pair[0])))
 
 
 def get_method(name: str) -> Method:
-    """Return the method of that name.
+    """Return the method of a name.
 
     Raises:
-        InputError: If there is none; it lists those there are.
+        InputError: If there is no such method; the message lists the known ones.
     """
     known = all_methods()
     if name not in known:
@@ -176,13 +178,13 @@ def get_method(name: str) -> Method:
 
 @dataclass
 class Budget:
-    """Work that a method may do, counted in passes of one sample (forward and backward).
+    """The work that a method may do, in passes of one sample (forward and backward).
 
     Attributes:
-        limit: Passes allowed.
+        limit: Allowed number of passes.
         spent: Passes done.
-        steps: Changes made to the weights.
-        whole: The budget that this one is a part of, which is charged for the same work.
+        steps: Updates of the weights.
+        whole: The budget of which this one is a part; it is charged for the same work.
     """
 
     limit: float
@@ -191,18 +193,27 @@ class Budget:
     whole: Budget | None = None
 
     def part(self, share: float) -> Budget:
-        """Return a budget of its own for a share of what is left."""
+        """Return a separate budget for a share of the remaining work."""
         return Budget(share * (self.limit - self.spent), whole=self)
 
     def covers(self, samples: int, share: float = 1.0) -> bool:
-        """Whether so much more work is allowed; ``share``: what of a full pass it is."""
+        """Return whether the remaining budget covers a number of samples.
+
+        Args:
+            samples: Number of samples.
+            share: Cost per sample as a fraction of a full pass.
+        """
         return self.spent + samples * share <= self.limit * (1 + 1e-9)
 
     def charge(self, samples: int, share: float = 1.0) -> None:
-        """Count work that is about to be done.
+        """Record work that is about to be done.
+
+        Args:
+            samples: Number of samples.
+            share: Cost per sample as a fraction of a full pass.
 
         Raises:
-            BudgetSpent: If it is more than is left; then it must not be done.
+            BudgetSpent: If the remaining budget does not cover it; the work must not be done then.
         """
         if not self.covers(samples, share):
             raise BudgetSpent(
@@ -216,7 +227,7 @@ class Budget:
 
 
 def clip(gradients: list[torch.Tensor], most: float = CLIP_NORM) -> None:
-    """Scale gradients in place so that their common norm is at most ``most``."""
+    """Scale gradients in place so that their joint norm is at most ``most``."""
     if not gradients:
         return
     norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
@@ -225,27 +236,27 @@ def clip(gradients: list[torch.Tensor], most: float = CLIP_NORM) -> None:
 
 
 class Progress(Protocol):
-    """Hears how far a method is, and keeps the states between which a guard may choose."""
+    """Receives a method's progress, and keeps intermediate states from which a guard may choose."""
 
     def images(self, count: int) -> None:
-        """So many samples were worked on."""
+        """Report that ``count`` samples were processed."""
         ...
 
     def round(self, model: nn.Module) -> None:
-        """A round is done (an epoch, usually); the model is fit to be judged, and possibly returned."""
+        """Report the end of a round, usually an epoch; the model can be evaluated and returned now."""
         ...
 
 
 @dataclass
 class Loop:
-    """Runs over data within a budget.
+    """Iterates over data within a budget and updates weights.
 
     Attributes:
-        task: Collates batches.
-        generator: Draws the order.
-        budget: Is charged for every batch.
-        progress: Is told.
-        exhausted: Whether the budget ended a run over data early.
+        task: The task.
+        generator: Draws the order of samples.
+        budget: Charged for every batch.
+        progress: Receives the number of processed samples.
+        exhausted: Whether the budget ended an iteration early.
     """
 
     task: Task
@@ -257,13 +268,13 @@ class Loop:
     def batches(
         self, data: Samples, size: int, share: float = 1.0, shuffle: bool = True
     ) -> Iterator[tuple[list[int], Batch]]:
-        """Yield (indices, batch) once over the data; ends early where the budget does.
+        """Yield (indices, batch) once over the data; stop early if the budget ends.
 
         Args:
-            data: What to run over.
-            size: Samples in a batch; the last may have fewer.
-            share: What working on a batch costs, in full passes.
-            shuffle: In an order drawn anew, or as the data is.
+            data: The data set.
+            size: Samples per batch; the last batch may be smaller.
+            share: Cost per sample as a fraction of a full pass.
+            shuffle: Whether to use a new random order.
         """
         count = len(data)
         order = torch.randperm(count, generator=self.generator).tolist() if shuffle else list(range(count))
@@ -277,12 +288,12 @@ class Loop:
             self.progress.images(len(indices))
 
     def endless(self, data: Samples, size: int, share: float = 1.0) -> Iterator[tuple[list[int], Batch]]:
-        """Yield batches over and over, in a new order each time; ends where the budget does."""
+        """Yield (indices, batch) repeatedly, in a new order each time, until the budget ends."""
         while not self.exhausted and len(data):
             yield from self.batches(data, size, share)
 
     def optimizer(self, model: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
-        """Return AdamW over what may be changed."""
+        """Return AdamW over the trainable parameters."""
         return adamw(self.task.parameters(model).values(), lr, weight_decay)
 
     def step(
@@ -291,13 +302,13 @@ class Loop:
         loss: torch.Tensor | Iterable[torch.Tensor],
         change: Callable[[], None] | None = None,
     ) -> None:
-        """Descend once on a scalar, or on the sum of several, with clipped gradients.
+        """Take one descent step on a loss, or on a sum of losses, with clipped gradients.
 
         Args:
-            optimizer: Of the parameters to change.
-            loss: A scalar. Several are taken one by one, and a generator of them is asked for the next only
-                when the last one's graph is gone: a step on two batches needs the memory of one.
-            change: What to do to the gradients before they are used (a mask, for instance).
+            optimizer: Optimizer of the parameters.
+            loss: A scalar, or several scalars to be summed. A generator is advanced only after the previous
+                loss's graph was freed, so that a step on two batches needs the memory of one.
+            change: Modifies the gradients before the step, for instance by a mask.
 
         Raises:
             Diverged: If a loss is not finite.
@@ -316,5 +327,5 @@ class Loop:
         self.budget.steps += 1
 
     def round(self, model: nn.Module) -> None:
-        """Say that a round is done."""
+        """Report the end of a round."""
         self.progress.round(model)

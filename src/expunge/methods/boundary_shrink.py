@@ -7,16 +7,17 @@ Rule::
     θ ← argmin over a few epochs of  E_{(x, y) ∈ F} ℓ(θ; (x, y′))
 
 F: the forget set; f₀: the original model; ℓ: the loss; b: the length of the single step (FGSM) that crosses
-the nearest boundary. The decision space of the class is thereby handed to its neighbours. The retain set is
-not looked at.
+the nearest boundary. The neighbouring classes take over the decision region of the class. The retain set is
+not used.
 
 Reference: Chen, Gao, Zhang, Xie, Rong, Song, *Boundary Unlearning: Rapid Forgetting of Deep Networks via
 Shifting the Decision Boundary*, CVPR 2023.
 
-Differences: b is in units of the width of the input range (of 1 where inputs are unbounded). Where one step
-of length b does not change the prediction, the published code keeps the true label and so teaches what is to
-be forgotten; here b is doubled up to ``doublings`` times, and a sample that withstands all is left out. The
-paper's learning rate (10⁻⁵, SGD) means nothing for AdamW. Otherwise see :mod:`expunge.methods.base`.
+Differences: b is in units of the width of the input range (of 1 where inputs are unbounded). If one step of
+length b does not change the prediction, the published code keeps the true label and so trains on data to be
+forgotten; here b is doubled up to ``doublings`` times, and a sample whose prediction never changes is left
+out. The paper's learning rate (10⁻⁵, SGD) does not apply to AdamW. Otherwise see
+:mod:`expunge.methods.base`.
 """
 
 from __future__ import annotations
@@ -29,55 +30,61 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, Loop, Progress, register
-from expunge.methods.least import LeastWork, Sizes, first
-from expunge.methods.perturbation import Made, admissible, breadth, input_gradient, replay
+from expunge.methods.least import LeastWork, SetSizes, first_batch
+from expunge.methods.perturbation import (
+    GeneratedBatch,
+    clamp_to_range,
+    input_gradient,
+    input_width,
+    replay_batches,
+)
 from expunge.tasks.protocol import Samples, Task
 
 
 @torch.no_grad()
 def neighbours(
     model: nn.Module, forget: Samples, loop: Loop, *, bound: float, doublings: int, batch: int
-) -> list[Made]:
+) -> list[GeneratedBatch]:
     """Return the forget set with the labels of the nearest other classes.
 
     Args:
-        model: The original.
+        model: The original model.
         forget: F.
-        loop: Is charged.
+        loop: Charged for the search.
         bound: b.
-        doublings: Of b, at most.
-        batch: Samples in a batch.
+        doublings: Maximum number of doublings of b.
+        batch: Samples per batch.
     """
     task = loop.task
-    made: list[Made] = []
+    relabelled_batches: list[GeneratedBatch] = []
     order = torch.randperm(len(forget), generator=loop.generator).tolist()
     for doubling in range(doublings + 1):
-        left = []
+        unsolved = []
         for place in range(0, len(order), batch):
             indices = order[place : place + batch]
             if not loop.budget.covers(len(indices), 1 + 2 * FORWARD):
                 loop.exhausted = True
-                return made
+                return relabelled_batches
             loop.budget.charge(len(indices), 1 + 2 * FORWARD)
             source = task.collate([forget[i] for i in indices])
             start = task.inputs(source)
-            length = bound * breadth(task, source) * 2**doubling
+            length = bound * input_width(task, source) * 2**doubling
             moved = start + length * input_gradient(task, model, source, start).sign()
-            across = task.with_inputs(source, admissible(task, source, moved))
-            found = task.mistaken(model, across)
-            if bool(found.any()):
-                relabelled = task.with_inputs(task.own_targets(model, across), start)
-                made.append(Made(relabelled, source, found))
-            left += [i for i, hit in zip(indices, found.tolist(), strict=True) if not hit]
-        order = left
-    return made
+            perturbed = task.with_inputs(source, clamp_to_range(task, source, moved))
+            wrong = task.misclassified(model, perturbed)
+            if bool(wrong.any()):
+                relabelled = task.with_inputs(task.own_targets(model, perturbed), start)
+                relabelled_batches.append(GeneratedBatch(relabelled, source, wrong))
+            unsolved += [i for i, is_wrong in zip(indices, wrong.tolist(), strict=True) if not is_wrong]
+        order = unsolved
+    return relabelled_batches
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return the search of a batch, and of everything in every length, with a batch to learn from."""
-    batch, each = first(sizes.forget, values), 1 + 2 * FORWARD
-    everything = (values["doublings"] + 1) * sizes.forget * each
-    return LeastWork(batch * each + 1, everything + batch)
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of a search for one batch, and of a full search with a batch of training."""
+    batch, per_sample = first_batch(sizes.forget, values), 1 + 2 * FORWARD
+    full_search = (values["doublings"] + 1) * sizes.forget * per_sample
+    return LeastWork(batch * per_sample + 1, full_search + batch)
 
 
 @register(
@@ -106,21 +113,23 @@ def boundary_shrink(
 
     Args:
         bound: b, in units of the width of the input range.
-        doublings: Of b, at most.
+        doublings: Maximum number of doublings of b.
         lr: Learning rate of AdamW.
         epochs: Passes over the forget set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
 
     Raises:
-        BudgetSpent: If the budget ends before any sample has another class within reach.
-        InputError: If no forget sample has another class within reach.
+        BudgetSpent: If the budget ends before any sample crosses a boundary.
+        InputError: If no sample of the forget set crosses a boundary.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    made = neighbours(task.clone(model), forget, loop, bound=bound, doublings=doublings, batch=batch)
-    if not made and loop.exhausted:
+    relabelled_batches = neighbours(
+        task.clone(model), forget, loop, bound=bound, doublings=doublings, batch=batch
+    )
+    if not relabelled_batches and loop.exhausted:
         budget.charge(len(forget), 1 + 2 * FORWARD)
-    if not made:
+    if not relabelled_batches:
         raise InputError(
             "No sample of the forget set crosses a boundary, so that there is no other class to give it.",
             f"The longest step was {bound * 2**doublings:g} times the width of the input range.",
@@ -128,7 +137,7 @@ def boundary_shrink(
         )
     optimizer = loop.optimizer(student, lr)
     for _ in range(epochs):
-        for part in replay(loop, made):
+        for part in replay_batches(loop, relabelled_batches):
             loop.step(optimizer, part.mean(task.loss(student, part.batch)))
         loop.round(student)
         if loop.exhausted:

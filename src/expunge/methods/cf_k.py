@@ -6,13 +6,13 @@ Rule::
     θ_last ← argmin over a few epochs, from θ_last, of  E_{z ∈ R} ℓ(θ_first, θ_last; z)
 
 R: the retain set; ℓ: the task's loss; θ_last: the weights of the last k layers (``Task.layers``); θ_first:
-all others, which stay as they are. The forget set is not looked at.
+all other weights, which do not change. The forget set is not used.
 
 Reference: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, *Towards Adversarial Evaluations for Inexact Machine
 Unlearning*, 2022.
 
 Differences:
-    - A layer is what the task calls one: a block of a YOLO, a layer with weights of any other module.
+    - The task defines the layers: blocks of a YOLO, layers with weights of any other module.
     - A pass is charged in full, although its backward half ends at the last k layers.
     - See :mod:`expunge.methods.base`.
 """
@@ -51,16 +51,16 @@ def cf_k(
     """Return the model with fine-tuned last layers.
 
     Args:
-        k: How many layers learn, counted from the output.
+        k: Number of layers to train, counted from the output.
         lr: Learning rate of AdamW.
         epochs: Passes over the retain set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
 
     Raises:
-        InputError: If there are no k layers, or nothing in them may be changed.
+        InputError: If there are fewer than k layers, or they have no trainable parameter.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    chosen = last_layers(student, task, k)
-    train_last(student, chosen, retain, loop, lr=lr, epochs=epochs, batch=batch, statistics=False)
+    layers = last_layers(student, task, k)
+    train_last(student, layers, retain, loop, lr=lr, epochs=epochs, batch=batch, statistics=False)
     return student

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DELETE: distil the model's own outputs for the forget set, with the forgotten class taken out.
+"""DELETE: distil the model's own outputs for the forget set, with the forgotten class removed.
 
 Rule::
 
     θ ← argmin over a few epochs of  E_{z ∈ F}  KL( softmax(mask(f₀(z))) ‖ softmax(f_θ(z)) )
 
-F: the forget set; f₀: the original model's logits; mask: puts the logit of z's own class at −∞. The mass of
-the forgotten class goes to the others in the proportions that the model itself gave them, which is what keeps
-the rest of its knowledge in place. The retain set is not looked at.
+F: the forget set; f₀: the original model's logits; mask: sets the logit of z's true class to −∞. The
+probability of the forgotten class goes to the other classes in the model's own proportions, which preserves
+the rest of its knowledge. The retain set is not used.
 
 Reference: Zhou et al., *Decoupled Distillation to Erase: A General Unlearning Method for Any Class-centric
 Tasks*, CVPR 2025.
 
-Differences: AdamW with a learning rate of its own (the paper tunes SGD for each data set); −∞ is a large
-number. Where a task has several outputs (boxes), only class logits are masked and the rest is distilled as it
-is. Otherwise see :mod:`expunge.methods.base`.
+Differences: AdamW with its own learning rate (the paper tunes SGD for each data set); −∞ is a large negative
+number. If a task has several outputs (boxes), only class logits are masked, and the other outputs are
+distilled unchanged. Otherwise see :mod:`expunge.methods.base`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
-from expunge.methods.least import FORWARD, LeastWork, Sizes, exactly, first
+from expunge.methods.least import FORWARD, LeastWork, SetSizes, exact_work, first_batch
 from expunge.methods.teacher import Teacher
 from expunge.tasks.protocol import Samples, Task
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return a batch of the forget set with the teacher's outputs on it."""
-    return exactly((1 + FORWARD) * first(sizes.forget, values))
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of a batch of the forget set with teacher outputs."""
+    return exact_work((1 + FORWARD) * first_batch(sizes.forget, values))
 
 
 @register(
@@ -62,13 +62,13 @@ def delete(
     Args:
         lr: Learning rate of AdamW.
         epochs: Passes over the forget set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
     teacher = Teacher(task.clone(model), forget, loop, epochs)
     optimizer = loop.optimizer(student, lr)
-    # The teacher's forward passes are charged when they are made: they too may end the budget.
+    # The teacher's forward passes are charged as well, and may exceed the budget.
     with suppress(BudgetSpent):
         for _ in range(epochs):
             for indices, samples in loop.batches(forget, batch):

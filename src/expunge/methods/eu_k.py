@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EU-k: exact unlearning of the last k layers, by training them anew on the retain set.
+"""EU-k: exact unlearning of the last k layers, by retraining them on the retain set.
 
 Rule::
 
     θ_last ← argmin over some epochs, from a random start, of  E_{z ∈ R} ℓ(θ_first, θ_last; z)
 
 R: the retain set; ℓ: the task's loss; θ_last: the weights of the last k layers (``Task.layers``); θ_first:
-all others, which stay as they are. The forget set is not looked at. Nothing that θ_last knew survives; what
-θ_first knows, does.
+all other weights, which do not change. The forget set is not used. θ_last keeps no information about it;
+θ_first does.
 
 Reference: Goel, Prabhu, Sanyal, Lim, Torr, Kumaraguru, *Towards Adversarial Evaluations for Inexact Machine
 Unlearning*, 2022.
 
 Differences:
-    - A layer is what the task calls one: a block of a YOLO, a layer with weights of any other module.
-    - Batch norm within the last k layers starts anew as well, and is the exception to the rule that
-      statistics stay as they are: it uses those of the batch and updates the running ones, on retained data
-      alone (not in a batch of one sample). Batch norm in a layer that is frozen stays as it is.
+    - The task defines the layers: blocks of a YOLO, layers with weights of any other module.
+    - Batch norm in the last k layers is re-initialised as well. In exception to the rule that statistics do
+      not change, it uses batch statistics and updates the running ones, on retained data only (not for a
+      batch of one sample). Batch norm in a frozen layer does not change.
     - A pass is charged in full, although its backward half ends at the last k layers.
     - See :mod:`expunge.methods.base`.
 """
@@ -32,13 +32,13 @@ from expunge.tasks.protocol import Samples, Task
 
 
 @torch.no_grad()
-def _restart(layer: nn.Module, task: Task, generator: torch.Generator) -> None:
-    """Initialise a layer anew but for what is frozen in it, statistics of frozen parts included."""
+def _reinitialise(layer: nn.Module, task: Task, generator: torch.Generator) -> None:
+    """Re-initialise a layer except its frozen parts and their statistics."""
     kept: dict[nn.Parameter | torch.Tensor, torch.Tensor] = {}
     for module in layer.modules():
-        own = list(module.parameters(recurse=False))
-        kept.update({p: p.clone() for p in own if not p.requires_grad})
-        if own and not any(p.requires_grad for p in own):
+        parameters = list(module.parameters(recurse=False))
+        kept.update({p: p.clone() for p in parameters if not p.requires_grad})
+        if parameters and not any(p.requires_grad for p in parameters):
             kept.update({b: b.clone() for b in module.buffers(recurse=False)})
     task.reset(layer, generator)
     for tensor, value in kept.items():
@@ -69,18 +69,18 @@ def eu_k(
     """Return the model with its last layers trained from scratch.
 
     Args:
-        k: How many layers are trained anew, counted from the output.
+        k: Number of layers to retrain, counted from the output.
         lr: Learning rate of AdamW.
         epochs: Passes over the retain set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
 
     Raises:
-        InputError: If there are no k layers, or nothing in them may be changed.
+        InputError: If there are fewer than k layers, or they have no trainable parameter.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    chosen = last_layers(student, task, k)
-    for layer in chosen:
-        _restart(layer, task, generator)
-    train_last(student, chosen, retain, loop, lr=lr, epochs=epochs, batch=batch, statistics=True)
+    layers = last_layers(student, task, k)
+    for layer in layers:
+        _reinitialise(layer, task, generator)
+    train_last(student, layers, retain, loop, lr=lr, epochs=epochs, batch=batch, statistics=True)
     return student

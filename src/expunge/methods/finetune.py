@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning on the retain set, in the hope that what is not rehearsed fades.
+"""Fine-tuning on the retain set, which lets the model forget data that is no longer used.
 
 Rule::
 
     θ ← argmin over a few epochs of  E_{z ∈ R} ℓ(θ; z)
 
-R: the retain set; ℓ: the task's loss. The forget set is not looked at.
+R: the retain set; ℓ: the task's loss. The forget set is not used.
 
 Reference: Golatkar, Achille, Soatto, *Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep
 Networks*, CVPR 2020 (the baseline "Finetune"). Warnecke et al., NDSS 2023, and Kurmanji et al., NeurIPS 2023,
@@ -47,7 +47,7 @@ def finetune(
     Args:
         lr: Learning rate of AdamW.
         epochs: Passes over the retain set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Influence unlearning: one step of Newton's method towards the model without the forget set.
+"""Influence unlearning: one Newton step towards the model without the forget set.
 
 Rule::
 
@@ -14,11 +14,11 @@ Reference: Koh and Liang, ICML 2017, and Izzo et al., *Approximate Data Deletion
 Models*, AISTATS 2021 (the step); Singh and Alistarh, *WoodFisher*, NeurIPS 2020 (H); Jia et al., *Model
 Sparsity Can Simplify Machine Unlearning*, NeurIPS 2023 (v: influence unlearning).
 
-Differences: (H + λI)⁻¹v comes from Woodbury's identity with all N gradients at once, which is what
-WoodFisher's recursion computes one by one, in N × N numbers. λ is a share of H's largest eigenvalue, as
-losses differ by orders between tasks. s is not tuned by hand: the step is cut to a fifth of ‖θ‖, and s is
-the first of 1, ½, ¼, … at which the forget loss rises by at most ``rise``, and the retain loss by at most a
-tenth of that.
+Differences: (H + λI)⁻¹v is computed by Woodbury's identity with all N gradients at once, using N × N numbers;
+WoodFisher's recursion computes the same one gradient at a time. λ is a share of H's largest eigenvalue, since
+losses differ by orders of magnitude between tasks. s is chosen automatically: the step is limited to a fifth
+of ‖θ‖, and s is the first of 1, ½, ¼, … at which the forget loss rises by at most ``rise`` and the retain
+loss by at most a tenth of that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch.utils.data import Subset
 
 from expunge.methods.base import FORWARD, Budget, Loop, Progress, register
 from expunge.methods.fisher import TRIED, per_sample_gradients
-from expunge.methods.least import LeastWork, Sizes
+from expunge.methods.least import LeastWork, SetSizes
 from expunge.tasks.protocol import Samples, Task
 
 LIMIT_BYTES = 1 << 29
@@ -41,8 +41,10 @@ DAMAGE = 0.1
 RADIUS = 0.2
 
 
-def removal(forget: torch.Tensor, retain: torch.Tensor, forgotten: int, retained: int) -> torch.Tensor:
-    """Return v, the gradient of mean loss over all less mean loss over the retain set (d,).
+def removal_gradient(
+    forget: torch.Tensor, retain: torch.Tensor, forgotten: int, retained: int
+) -> torch.Tensor:
+    """Return v (d,), the gradient of the mean loss over all samples minus that over the retain set.
 
     Args:
         forget: Sum of the gradients over F (d,).
@@ -62,7 +64,12 @@ def newton_step(hessian: torch.Tensor, direction: torch.Tensor, damping: float =
 
 
 def gram_matrix(gradients: torch.Tensor, rows: int = 64) -> torch.Tensor:
-    """Return GGᵀ (N, N) in double precision; what lies above the diagonal is mirrored, not computed again."""
+    """Return GGᵀ (N, N) in double precision; the upper triangle is mirrored from the lower one.
+
+    Args:
+        gradients: G (N, d).
+        rows: Rows per block.
+    """
     count = len(gradients)
     gram = gradients.new_zeros((count, count), dtype=torch.float64)
     for start in range(0, count, rows):
@@ -74,13 +81,13 @@ def gram_matrix(gradients: torch.Tensor, rows: int = 64) -> torch.Tensor:
 def woodbury(
     gradients: torch.Tensor, direction: torch.Tensor, damping: float, gram: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return (λI + GᵀG/N)⁻¹v without forming that matrix.
+    """Return (λI + GᵀG/N)⁻¹v without forming the (d, d) matrix.
 
     Args:
-        gradients: G, one gradient a row (N, d).
+        gradients: G, one gradient per row (N, d).
         direction: v (d,).
         damping: λ > 0.
-        gram: GGᵀ (N, N) in double precision, where it is known: it takes most of the time.
+        gram: GGᵀ (N, N) in double precision; None: it is computed, which takes most of the time.
     """
     count = len(gradients)
     if gram is None:
@@ -91,12 +98,12 @@ def woodbury(
     return step
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return all gradients, and every trial of a step's length."""
-    some = min(values["samples"], sizes.retain)
-    everything = sizes.forget + sizes.retain
-    trials = (1 + HALVINGS) * (sizes.forget + some) * FORWARD
-    return LeastWork(everything, everything + TRIED + some + trials)
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of all gradients, and with it that of every trial step size."""
+    probe = min(values["samples"], sizes.retain)
+    gradients = sizes.forget + sizes.retain
+    trials = (1 + HALVINGS) * (sizes.forget + probe) * FORWARD
+    return LeastWork(gradients, gradients + TRIED + probe + trials)
 
 
 @register(
@@ -125,29 +132,29 @@ def influence(
 
     Args:
         damping: λ as a share of the largest eigenvalue of H.
-        samples: N; fewer where their gradients would take more than 512 MiB.
-        rise: Most that the mean loss of the forget set may rise, in units of the loss; a class that is to
-            go altogether needs more.
-        batch: Samples in a batch, where gradients are only summed.
+        samples: N; it is reduced if the gradients would exceed 512 MiB.
+        rise: Maximum rise of the mean loss of the forget set, in units of the loss; forgetting a whole class
+            needs a larger value.
+        batch: Samples per batch where gradients are summed.
 
     Raises:
         BudgetSpent: If the budget does not suffice for the gradients over F and R.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    direction = removal(
-        _summed(loop, student, forget, batch),
-        _summed(loop, student, retain, batch),
+    direction = removal_gradient(
+        _gradient_sum(loop, student, forget, batch),
+        _gradient_sum(loop, student, retain, batch),
         len(forget),
         len(retain),
     )
-    fits = max(LIMIT_BYTES // (direction.numel() * direction.element_size()), 1)
-    drawn = torch.randperm(len(retain), generator=generator)[: min(samples, fits)].tolist()
-    some: Samples = Subset(retain, drawn)  # type: ignore[arg-type]
-    gradients = direction.new_empty((len(some), direction.numel()))
+    limit = max(LIMIT_BYTES // (direction.numel() * direction.element_size()), 1)
+    drawn = torch.randperm(len(retain), generator=generator)[: min(samples, limit)].tolist()
+    probe: Samples = Subset(retain, drawn)  # type: ignore[arg-type]
+    gradients = direction.new_empty((len(probe), direction.numel()))
     row = 0
-    for found in per_sample_gradients(loop, student, some, task.loss):
-        flat = torch.cat([g.reshape(len(g), -1) for g in found.values()], 1)
+    for chunk in per_sample_gradients(loop, student, probe, task.loss):
+        flat = torch.cat([g.reshape(len(g), -1) for g in chunk.values()], 1)
         gradients[row : row + len(flat)] = flat
         row += len(flat)
     if not row:
@@ -157,12 +164,12 @@ def influence(
     largest = float(torch.linalg.eigvalsh(gram / row)[-1])
     tiny = torch.finfo(direction.dtype).tiny
     step = woodbury(gradients, direction, max(damping * largest, tiny), gram)
-    _move(student, step, forget, some, loop, rise=rise, batch=batch)
+    _apply_step(student, step, forget, probe, loop, rise=rise, batch=batch)
     loop.round(student)
     return student
 
 
-def _summed(loop: Loop, model: nn.Module, data: Samples, batch: int) -> torch.Tensor:
+def _gradient_sum(loop: Loop, model: nn.Module, data: Samples, batch: int) -> torch.Tensor:
     """Return the sum of the gradients over all samples (d,)."""
     if not loop.budget.covers(len(data)):
         loop.budget.charge(len(data))
@@ -170,9 +177,12 @@ def _summed(loop: Loop, model: nn.Module, data: Samples, batch: int) -> torch.Te
     total = torch.zeros(sum(w.numel() for w in weights), device=weights[0].device, dtype=weights[0].dtype)
     for _, samples in loop.batches(data, batch):
         loss = loop.task.loss(model, samples).sum()
-        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
         total += torch.cat(
-            [(torch.zeros_like(w) if g is None else g).flatten() for w, g in zip(weights, found, strict=True)]
+            [
+                (torch.zeros_like(w) if g is None else g).flatten()
+                for w, g in zip(weights, gradients, strict=True)
+            ]
         )
     return total
 
@@ -187,7 +197,7 @@ def _mean_loss(loop: Loop, model: nn.Module, data: Samples, batch: int) -> float
 
 
 @torch.no_grad()
-def _move(
+def _apply_step(
     model: nn.Module,
     step: torch.Tensor,
     forget: Samples,
@@ -197,17 +207,17 @@ def _move(
     rise: float,
     batch: int,
 ) -> None:
-    """Take the longest part of the step that does little harm (see the module's *Differences*)."""
+    """Apply the largest step that satisfies the limits on both losses (see *Differences* in the module)."""
     weights = list(loop.task.parameters(model).values())
     start = torch.cat([w.flatten() for w in weights])
     limit = RADIUS * float(start.norm())
     before = _mean_loss(loop, model, forget, batch), _mean_loss(loop, model, probe, batch)
     scale = min(1.0, limit / max(float(step.norm()), torch.finfo(step.dtype).tiny))
     for _ in range(HALVINGS):
-        _put(weights, start + scale * step)
+        _set_weights(weights, start + scale * step)
         gained = _mean_loss(loop, model, forget, batch) - before[0]
         lost = _mean_loss(loop, model, probe, batch) - before[1]
-        if loop.exhausted:  # an unchecked step is not delivered
+        if loop.exhausted:  # raises, since the step could not be checked
             loop.budget.charge(len(forget) + len(probe), FORWARD)
         if 0 < gained <= rise and lost <= DAMAGE * gained:
             break
@@ -215,8 +225,8 @@ def _move(
     loop.budget.steps += 1
 
 
-def _put(weights: list[nn.Parameter], values: torch.Tensor) -> None:
-    place = 0
+def _set_weights(weights: list[nn.Parameter], values: torch.Tensor) -> None:
+    offset = 0
     for weight in weights:
-        weight.copy_(values[place : place + weight.numel()].view_as(weight))
-        place += weight.numel()
+        weight.copy_(values[offset : offset + weight.numel()].view_as(weight))
+        offset += weight.numel()

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparsity-aware fine-tuning: a sparser model has less room for what is not rehearsed.
+"""Sparsity-aware fine-tuning: fine-tuning on the retain set with an ℓ1 penalty.
+
+A sparser model has less capacity for data that is no longer used.
 
 Rule::
 
     θ ← argmin over E epochs of  E_{z ∈ R} ℓ(θ; z) + γ_t·‖θ‖₁,   γ_t = γ·(1 − t/E),   t = 0 … E − 1
 
 R: the retain set; ℓ: the task's loss; γ: the strength of the penalty, which decays linearly. The forget set
-is not looked at.
+is not used.
 
 Reference: Jia, Liu, Ram, Yao, Liu, Liu, Sharma, Liu, *Model Sparsity Can Simplify Machine Unlearning*,
 NeurIPS 2023 (the "ℓ1-sparse MU" with its linearly decreasing schedule).
 
 Differences:
-    - The penalty takes in the weights that may change, and no others. Its gradient passes through AdamW with
-      the loss's: near an optimum, where the loss has hardly any gradient, every weight shrinks by about the
-      learning rate in a step, whatever γ is.
+    - The penalty applies to trainable weights only. Its gradient passes through AdamW together with the
+      loss's: near an optimum, where the loss has almost no gradient, every weight shrinks by about the
+      learning rate per step, whatever γ is.
     - See :mod:`expunge.methods.base`.
 """
 
@@ -36,7 +38,7 @@ def strength(gamma: float, epoch: int, epochs: int) -> float:
 
 @torch.no_grad()
 def penalise(weights: list[torch.Tensor], gamma: float) -> None:
-    """Add the gradient of γ·‖θ‖₁, which is γ·sign(θ), to the weights' own; for all of them at once."""
+    """Add the gradient of γ·‖θ‖₁, which is γ·sign(θ), to the gradients of all weights."""
     gradients = []
     for weight in weights:
         if weight.grad is None:
@@ -72,16 +74,16 @@ def l1_sparse(
         gamma: γ, the strength of the penalty in the first epoch.
         lr: Learning rate of AdamW.
         epochs: E, passes over the retain set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
     optimizer = loop.optimizer(student, lr)
     weights: list[torch.Tensor] = list(task.parameters(student).values())
     for epoch in range(epochs):
-        now = strength(gamma, epoch, epochs)
+        epoch_gamma = strength(gamma, epoch, epochs)
         for _, samples in loop.batches(retain, batch):
-            loop.step(optimizer, task.loss(student, samples).mean(), partial(penalise, weights, now))
+            loop.step(optimizer, task.loss(student, samples).mean(), partial(penalise, weights, epoch_gamma))
         loop.round(student)
         if loop.exhausted:
             break

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training nothing but a model's last layers, which CF-k and EU-k share."""
+"""Training of a model's last layers, for CF-k and EU-k."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 def last_layers(model: nn.Module, task: Task, k: int) -> list[nn.Module]:
-    """Return the last k of ``Task.layers``.
+    """Return the last k layers of ``Task.layers``.
 
     Raises:
-        InputError: If there are not so many, or nothing in them may be changed.
+        InputError: If there are fewer layers, or the last k have no trainable parameter.
     """
     layers = task.layers(model)
     if not 1 <= k <= len(layers):
@@ -29,27 +29,27 @@ def last_layers(model: nn.Module, task: Task, k: int) -> list[nn.Module]:
             f"The model has {len(layers)}.",
             f"Choose k from 1 to {len(layers)}.",
         )
-    learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
-    if not any(learns[-k:]):
-        least = learns[::-1].index(True) + 1 if any(learns) else None
+    trainable = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+    if not any(trainable[-k:]):
+        smallest = trainable[::-1].index(True) + 1 if any(trainable) else None
         raise InputError(
             f"Nothing in the last {k} layers may be changed.",
             "All of their parameters have requires_grad=False.",
-            f"Choose k={least} or greater, or thaw a layer." if least else "Choose another method.",
+            f"Choose k={smallest} or greater, or thaw a layer." if smallest else "Choose another method.",
         )
     return layers[-k:]
 
 
 @contextmanager
-def _only(layers: list[nn.Module], model: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """Let nothing but these layers learn, so that the backward pass ends there; yields what learns."""
-    learns = [p for p in model.parameters() if p.requires_grad]
+def _only_trainable(layers: list[nn.Module], model: nn.Module) -> Iterator[list[nn.Parameter]]:
+    """Freeze all other layers during the block, so that the backward pass ends early; yield the weights."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
     inside = {id(p) for layer in layers for p in layer.parameters()}
-    others = [p for p in learns if id(p) not in inside]
+    others = [p for p in trainable if id(p) not in inside]
     for p in others:
         p.requires_grad_(False)
     try:
-        yield [p for p in learns if id(p) in inside]
+        yield [p for p in trainable if id(p) in inside]
     finally:
         for p in others:
             p.requires_grad_(True)
@@ -66,18 +66,18 @@ def train_last(
     batch: int,
     statistics: bool,
 ) -> None:
-    """Train some layers on the retain set, and leave all others as they are.
+    """Train some layers on the retain set; all other layers do not change.
 
     Args:
-        student: Is changed.
-        layers: Of the student; what is frozen in them stays frozen.
-        retain: What to train on.
-        loop: Draws and is charged, a full pass for every sample.
+        student: The model; it is changed.
+        layers: Layers of the student; their frozen parameters stay frozen.
+        retain: Training data.
+        loop: Draws the batches; charged a full pass per sample.
         lr: Learning rate of AdamW.
         epochs: Passes over the retain set.
-        batch: Samples in a batch.
-        statistics: Whether batch norm in these layers uses the statistics of the batch and updates the
-            running ones (a batch of one sample does not).
+        batch: Samples per batch.
+        statistics: Whether batch norm in these layers uses batch statistics and updates the running ones
+            (except for a batch of one sample).
     """
     norms = [
         module
@@ -85,10 +85,10 @@ def train_last(
         for module in layer.modules()
         if isinstance(module, BATCH_NORM) and any(p.requires_grad for p in module.parameters())
     ]
-    with _only(layers, student) as weights:
+    with _only_trainable(layers, student) as weights:
         optimizer = adamw(weights, lr, weight_decay=0.0)
     for _ in range(epochs):
-        with _only(layers, student):
+        with _only_trainable(layers, student):
             for indices, samples in loop.batches(retain, batch):
                 for norm in norms:
                     norm.train(statistics and len(indices) > 1)

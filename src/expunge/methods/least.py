@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The least work with which a method changes anything, known before it runs.
+"""The minimum work with which a method changes a model, computed before it runs.
 
 Passes are counted as in :class:`expunge.methods.base.Budget`. A first batch has ``batch`` samples, or all
-samples where there are fewer.
+samples if there are fewer.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FORWARD = 1 / 3  # of a training pass: a backward pass costs about two forward ones
+FORWARD = 1 / 3  # share of a training pass; a backward pass costs about two forward passes
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How many samples a method works on.
+class SetSizes:
+    """The numbers of samples on which a method works.
 
     Attributes:
-        forget, retain: Samples in each set.
+        forget, retain: Number of samples in each set.
     """
 
     forget: int
@@ -28,41 +28,41 @@ class Sizes:
 
 @dataclass(frozen=True)
 class LeastWork:
-    """What a method needs for its first step, in passes of one sample.
+    """The work required for a method's first step, in passes of one sample.
 
     Attributes:
-        needed: With less no step is possible.
-        enough: With as much a step is made. More than ``needed`` only where a search decides.
+        needed: With less work no step is possible.
+        enough: With this work a step is certain; above ``needed`` only if a search decides.
     """
 
     needed: float
     enough: float
 
 
-Least = Callable[[Sizes, Mapping[str, Any]], LeastWork]
-"""Returns the least work of a method for sizes and hyper-parameters (defaults included)."""
+Least = Callable[[SetSizes, Mapping[str, Any]], LeastWork]
+"""Returns the minimum work of a method for sizes and hyperparameters (including defaults)."""
 
 
-def exactly(passes: float) -> LeastWork:
-    """Return the least work where it is known exactly."""
+def exact_work(passes: float) -> LeastWork:
+    """Return the minimum work if it is known exactly."""
     return LeastWork(passes, passes)
 
 
-def first(count: int, values: Mapping[str, Any], name: str = "batch") -> int:
-    """Return the samples of the first batch over ``count`` samples."""
+def first_batch(count: int, values: Mapping[str, Any], name: str = "batch") -> int:
+    """Return the number of samples in the first batch of ``count`` samples."""
     return min(int(values.get(name, 1)), count)
 
 
-def retain_batch(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return one batch of the retain set."""
-    return exactly(first(sizes.retain, values))
+def retain_batch(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of one batch of the retain set."""
+    return exact_work(first_batch(sizes.retain, values))
 
 
-def both_batches(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return one batch of either set."""
-    return exactly(first(sizes.forget, values) + first(sizes.retain, values))
+def both_batches(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of one batch of each set."""
+    return exact_work(first_batch(sizes.forget, values) + first_batch(sizes.retain, values))
 
 
-def nothing(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return no work: the method is not bound by the budget."""
-    return exactly(0)
+def no_work(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return no work, for methods that the budget does not limit."""
+    return exact_work(0)

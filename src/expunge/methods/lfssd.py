@@ -10,8 +10,8 @@ used, so the forget set may be unlabelled.
 
 Reference: Foster, Schoepf, Brintrup, *Loss-Free Machine Unlearning*, ICLR 2024 (Tiny Papers).
 
-Differences: α = 3 rather than SSD's 10, since it compares |g| and not g² (10 is about 3²). Mini-batch means
-and estimates within the budget are as in :mod:`expunge.methods.ssd`.
+Differences: α = 3 instead of SSD's 10, because |g| is compared instead of g² (10 is about 3²). Mini-batch
+means and estimates within the budget are as in :mod:`expunge.methods.ssd`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, Loop, Progress, register
-from expunge.methods.ssd import dampened, least_dampening
+from expunge.methods.ssd import dampened_copy, least_dampening
 from expunge.tasks.protocol import Batch, Samples, Task
 
 
@@ -49,17 +49,17 @@ def lfssd(
 
     Args:
         alpha: α, how many times more important to F than to D a weight must be; lower forgets more.
-        dampening: λ; lower shrinks more.
-        averaged: Samples whose mean gradient counts as one.
+        dampening: λ; lower dampens more.
+        averaged: Number of samples whose gradients are averaged.
 
     Raises:
-        BudgetSpent: If the budget does not even suffice for the forget set.
+        BudgetSpent: If the budget does not suffice for the forget set.
     """
 
     def square_norm(network: nn.Module, batch: Batch) -> torch.Tensor:
         return task.square_norm(task.outputs(network, batch))
 
-    return dampened(
+    return dampened_copy(
         model,
         forget,
         retain,

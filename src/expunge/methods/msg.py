@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MSG, masked small gradients: initialise anew the weights on which retain and forget set agree, then repair.
+"""MSG, masked small gradients: re-initialise weights on which retain and forget set agree, then fine-tune.
 
 Rule::
 
@@ -12,15 +12,15 @@ R: the retain set; R′: |F| random samples of it; F: the forget set; ℓ: the l
 Reference: Cadet et al., *Deep Unlearn: Benchmarking Machine Unlearning*, 2024, who describe and measure it
 under this name; a top entry of the NeurIPS 2023 challenge on machine unlearning. Checked against the code of
 that benchmark: share, He initialisation (fan-out), rate, epochs, and a learning rate that rises linearly to
-the middle and falls again.
+the middle and then falls.
 
-Differences: linear layers are treated as convolutions are (the entry knew convolutions only). The initial
-variance follows the layer's outputs or inputs, whichever are more (in a ResNet's convolutions the outputs, as
-in the entry): an output layer of few channels would get enormous weights otherwise. AdamW does not feel the
-scale of a gradient, so the update is scaled by s and not the gradient, which for SGD is the same. Other than
-elsewhere in this package, and as in the paper, batch norm works in training mode during the repair, on
-retained data alone: renewed weights do not fit the old statistics. Otherwise see
-:mod:`expunge.methods.base`.
+Differences: linear layers are treated like convolutions (the entry handled convolutions only). The initial
+variance depends on the larger of the layer's numbers of outputs and inputs, since an output layer of few
+channels would otherwise get very large weights; in a ResNet's convolutions the outputs are more, as in the
+entry. s scales the update instead of the gradient, because AdamW is invariant to the gradient's scale; for
+SGD the two are equal. In contrast to the other methods of this package, and as in the paper, batch norm is in
+training mode during fine-tuning, on retained data only: the re-initialised weights do not fit the old
+statistics. Otherwise see :mod:`expunge.methods.base`.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ from torch.utils.data import Subset
 
 from expunge.errors import InputError
 from expunge.methods.base import Budget, Loop, Progress, register
-from expunge.methods.least import LeastWork, Sizes, exactly
+from expunge.methods.least import LeastWork, SetSizes, exact_work
 from expunge.tasks.protocol import Samples, Task
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def smallest(gradient: torch.Tensor, share: float) -> torch.Tensor:
-    """Return where the ``share`` of entries with the smallest magnitude is (bool, shaped as the gradient)."""
+def smallest_mask(gradient: torch.Tensor, share: float) -> torch.Tensor:
+    """Return a mask (bool, shape of the gradient) of the ``share`` of entries with the smallest magnitude."""
     count = round(share * gradient.numel())
-    chosen = torch.zeros(gradient.numel(), dtype=torch.bool, device=gradient.device)
-    chosen[gradient.abs().flatten().topk(count, largest=False).indices] = True
-    return chosen.view_as(gradient)
+    mask = torch.zeros(gradient.numel(), dtype=torch.bool, device=gradient.device)
+    mask[gradient.abs().flatten().topk(count, largest=False).indices] = True
+    return mask.view_as(gradient)
 
 
-def agreement(model: nn.Module, forget: Samples, retain: Samples, loop: Loop, batch: int) -> None:
-    """Leave g, the gradient of the retain loss less that of the forget loss, in the model's parameters.
+def accumulate_difference(model: nn.Module, forget: Samples, retain: Samples, loop: Loop, batch: int) -> None:
+    """Accumulate g, the gradient of the retain loss minus the forget loss, in the model's parameters.
 
     Raises:
-        BudgetSpent: If the budget does not suffice for it.
+        BudgetSpent: If the budget does not suffice.
     """
     order = torch.randperm(len(retain), generator=loop.generator)[: len(forget)].tolist()
-    some: Samples = Subset(retain, order)  # type: ignore[arg-type]
-    for data, sign in ((some, 1.0), (forget, -1.0)):
+    sample: Samples = Subset(retain, order)  # type: ignore[arg-type]
+    for data, sign in ((sample, 1.0), (forget, -1.0)):
         if not loop.budget.covers(len(data)):
             loop.budget.charge(len(data))
         for _, samples in loop.batches(data, batch):
@@ -66,29 +66,29 @@ def agreement(model: nn.Module, forget: Samples, retain: Samples, loop: Loop, ba
 
 
 @torch.no_grad()
-def renew(
+def reinitialise(
     model: nn.Module, task: Task, share: float, generator: torch.Generator
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Initialise the chosen weights anew; return each weight with the mask of what was chosen.
+    """Re-initialise the weights with the smallest gradients, and return each weight with its mask.
 
     Raises:
-        InputError: If there is none.
+        InputError: If no layer has weights that can be re-initialised.
     """
-    learning = {id(p) for p in task.parameters(model).values()}
+    trainable = {id(p) for p in task.parameters(model).values()}
     renewed = []
     for layer in model.modules():
-        if not isinstance(layer, LAYERS) or id(layer.weight) not in learning or layer.weight.grad is None:
+        if not isinstance(layer, LAYERS) or id(layer.weight) not in trainable or layer.weight.grad is None:
             continue
-        chosen = smallest(layer.weight.grad, share)
-        outputs, inputs = layer.weight.shape[:2]  # inputs: of a group
+        mask = smallest_mask(layer.weight.grad, share)
+        outputs, inputs = layer.weight.shape[:2]  # inputs are counted per group
         fan = max(outputs // getattr(layer, "groups", 1), inputs) * layer.weight[0, 0].numel()
         fresh = torch.randn(layer.weight.shape, generator=generator, dtype=layer.weight.dtype)
         fresh *= math.sqrt(2 / fan)
-        layer.weight.copy_(torch.where(chosen, fresh.to(layer.weight.device), layer.weight))
-        renewed.append((layer.weight, chosen))
+        layer.weight.copy_(torch.where(mask, fresh.to(layer.weight.device), layer.weight))
+        renewed.append((layer.weight, mask))
     if not renewed:
         raise InputError(
-            "No weight of this model can be initialised anew in part.",
+            "No weight of this model can be partly re-initialised.",
             "No linear or convolutional layer has a weight of its own that may change; pruned and "
             "parametrised layers compute theirs.",
             "Choose another method.",
@@ -96,15 +96,15 @@ def renew(
     return renewed
 
 
-def rate(epoch: int, epochs: int) -> float:
-    """Return the share of the learning rate in an epoch (from 0): up to the middle, and down again."""
-    rise, step = (epochs + 1) // 2, epoch + 1
-    return step / rise if step <= rise else (epochs + 1 - step) / (epochs + 1 - rise)
+def rate_factor(epoch: int, epochs: int) -> float:
+    """Return the factor on the learning rate in an epoch (from 0): it rises to the middle, then falls."""
+    half, step = (epochs + 1) // 2, epoch + 1
+    return step / half if step <= half else (epochs + 1 - step) / (epochs + 1 - half)
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return the gradients on both sides, and an epoch of repair."""
-    return exactly(min(sizes.forget, sizes.retain) + sizes.forget + sizes.retain)
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of the gradients over both sets, and of one epoch of fine-tuning."""
+    return exact_work(min(sizes.forget, sizes.retain) + sizes.forget + sizes.retain)
 
 
 @register(
@@ -129,33 +129,33 @@ def msg(
     epochs: int = 5,
     batch: int = 16,
 ) -> nn.Module:
-    """Return the model after renewal and repair.
+    """Return the model after re-initialisation and fine-tuning.
 
     Args:
-        share: ρ, of each layer's weights that are initialised anew.
-        slow: s, rate of the weights that were kept.
-        lr: Learning rate of AdamW at its peak.
+        share: ρ, the share of each layer's weights that is re-initialised.
+        slow: s, the rate of the other weights.
+        lr: Peak learning rate of AdamW.
         epochs: Passes over the retain set.
-        batch: Samples in a batch.
+        batch: Samples per batch.
 
     Raises:
-        BudgetSpent: If the budget does not suffice for g, or for a first epoch of repair.
-        InputError: If no layer has weights that can be initialised anew.
+        BudgetSpent: If the budget does not suffice for g and a first epoch of fine-tuning.
+        InputError: If no layer has weights that can be re-initialised.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
-    agreement(student, forget, retain, loop, batch)
+    accumulate_difference(student, forget, retain, loop, batch)
     if not budget.covers(len(retain)):
         budget.charge(len(retain))
-    renewed = renew(student, task, share, generator)
-    weights = [weight.detach() for weight, _ in renewed]  # the same memory, without a gradient
+    renewed = reinitialise(student, task, share, generator)
+    weights = [weight.detach() for weight, _ in renewed]  # views without a gradient
     before = [torch.empty_like(weight) for weight in weights]
-    rates = [torch.where(chosen, 1.0, slow).to(weight.dtype) for weight, chosen in renewed]
+    rates = [torch.where(mask, 1.0, slow).to(weight.dtype) for weight, mask in renewed]
     norms = [m for m in student.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     optimizer = loop.optimizer(student, lr)
     for epoch in range(epochs):
         for group in optimizer.param_groups:
-            group["lr"] = lr * rate(epoch, epochs)
+            group["lr"] = lr * rate_factor(epoch, epochs)
         for _, samples in loop.batches(retain, batch):
             for norm in norms:
                 norm.train(task.size(samples) > 1)

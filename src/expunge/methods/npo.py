@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Negative preference optimisation: an ascent that stops pushing once a sample is forgotten.
+"""Negative preference optimisation: an ascent that ends for each sample once it is forgotten.
 
 Rule::
 
@@ -13,10 +13,10 @@ Reference: Zhang, Lin, Bai, Mei, *Negative Preference Optimization: From Catastr
 Unlearning*, COLM 2024 (eq. 3, with the retain term of "NPO+RT"; ℓ is −log π there).
 
 Differences:
-    - Written for language models, where ℓ is the loss of a whole answer, tens to hundreds of nats, and β =
-      0.1 bounds the ascent. The loss of a picture is a few nats, of which β = 0.1 would let it climb some 30
-      above the start; the default here is 1.
-    - An epoch is a pass over the forget set, with a new retain batch beside every forget batch.
+    - The paper treats language models, where ℓ is the loss of a whole answer, tens to hundreds of nats, and
+      β = 0.1 bounds the ascent. The loss of a picture is a few nats; with β = 0.1 it could rise by about 30,
+      so the default here is 1.
+    - An epoch is a pass over the forget set, with a new retain batch for every forget batch.
     - See :mod:`expunge.methods.base`.
 """
 
@@ -30,7 +30,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import FORWARD, Budget, BudgetSpent, Loop, Progress, register
-from expunge.methods.least import LeastWork, Sizes, both_batches, exactly
+from expunge.methods.least import LeastWork, SetSizes, both_batches, exact_work
 from expunge.tasks.protocol import Batch, Samples, Task
 
 
@@ -39,15 +39,15 @@ def npo_loss(loss: torch.Tensor, start: torch.Tensor, beta: float) -> torch.Tens
 
     Args:
         loss: ℓ(θ; z) (B,).
-        start: ℓ(θ_o; z) (B,), not differentiated.
+        start: ℓ(θ_o; z) (B,), without a gradient.
         beta: β > 0.
     """
     return 2 / beta * nn.functional.softplus(-beta * (loss - start))
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return the original losses of the forget set, and a batch of either set."""
-    return exactly(FORWARD * sizes.forget + both_batches(sizes, values).enough)
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of the forget set's original losses and a batch of each set."""
+    return exact_work(FORWARD * sizes.forget + both_batches(sizes, values).enough)
 
 
 @register(
@@ -75,11 +75,11 @@ def npo(
     """Return the model after bounded ascent.
 
     Args:
-        beta: β, the inverse temperature: the greater, the sooner a sample counts as forgotten.
+        beta: β, the inverse temperature; the greater, the sooner a sample counts as forgotten.
         alpha: α, the weight of the retain loss.
         lr: Learning rate of AdamW.
         epochs: Passes over the forget set.
-        batch: Samples in a batch, of either set.
+        batch: Samples per batch, for each set.
 
     Raises:
         BudgetSpent: If the budget does not suffice for the original losses of the forget set.
@@ -90,7 +90,7 @@ def npo(
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
     with torch.no_grad():
-        found = [
+        losses = [
             task.loss(student, samples) for _, samples in loop.batches(forget, batch, FORWARD, shuffle=False)
         ]
     if loop.exhausted:
@@ -99,27 +99,31 @@ def npo(
             "It needs the original loss of every sample to forget.",
             "Raise the budget, or choose a cheaper method.",
         )
-    start = torch.cat(found)
+    start = torch.cat(losses)
     optimizer = loop.optimizer(student, lr)
-    partners = loop.endless(retain, batch)
+    retain_batches = loop.endless(retain, batch)
     for _ in range(epochs):
-        for (indices, leaving), (_, staying) in zip(loop.batches(forget, batch), partners, strict=False):
-            loop.step(optimizer, _both(task, student, leaving, start[indices], beta, staying, alpha))
+        for (indices, forget_batch), (_, retain_batch) in zip(
+            loop.batches(forget, batch), retain_batches, strict=False
+        ):
+            loop.step(
+                optimizer, _loss_parts(task, student, forget_batch, start[indices], beta, retain_batch, alpha)
+            )
         loop.round(student)
         if loop.exhausted:
             break
     return student
 
 
-def _both(
+def _loss_parts(
     task: Task,
     student: nn.Module,
-    leaving: Batch,
+    forget_batch: Batch,
     start: torch.Tensor,
     beta: float,
-    staying: Batch,
+    retain_batch: Batch,
     alpha: float,
 ) -> Iterator[torch.Tensor]:
-    """Yield the two parts of the loss, the second when the first one's graph is gone."""
-    yield npo_loss(task.loss(student, leaving), start, beta).mean()
-    yield alpha * task.loss(student, staying).mean()
+    """Yield both parts of the loss; the second is computed after the first one's graph was freed."""
+    yield npo_loss(task.loss(student, forget_batch), start, beta).mean()
+    yield alpha * task.loss(student, retain_batch).mean()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random labels: learn wrong targets for the forget set, and the right ones for the retain set.
+"""Random labels: training on wrong targets for the forget set and on true targets for the retain set.
 
 Rule::
 
@@ -12,10 +12,10 @@ Reference: Golatkar, Achille, Soatto, *Eternal Sunshine of the Spotless Net*, CV
 Labels"); Graves, Nagisetty, Ganesh, *Amnesiac Machine Learning*, AAAI 2021 ("Unlearning").
 
 Differences:
-    - y′ is drawn anew whenever a sample is visited, so that the model learns to be unsure and not a second,
-      wrong label by heart; both papers draw it once.
-    - An epoch is a pass over the forget set, with a new retain batch beside every forget batch; the papers
-      run over the union, which is α = |R|/|F| at the same number of forget batches.
+    - y′ is redrawn at every visit of a sample, so that the model becomes uncertain instead of memorising one
+      wrong label; both papers draw it once.
+    - An epoch is a pass over the forget set, with a new retain batch for every forget batch; the papers
+      iterate over the union, which is α = |R|/|F| at the same number of forget batches.
     - See :mod:`expunge.methods.base`.
 """
 
@@ -26,7 +26,7 @@ from torch import nn
 
 from expunge.methods.base import Budget, Loop, Progress, register
 from expunge.methods.least import both_batches
-from expunge.methods.relabel import relabelled
+from expunge.methods.relabel import train_on_wrong_targets
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -57,10 +57,10 @@ def random_label(
         alpha: α, the weight of the retain loss.
         lr: Learning rate of AdamW.
         epochs: Passes over the forget set.
-        batch: Samples in a batch, of either set.
+        batch: Samples per batch, for each set.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
     optimizer = loop.optimizer(student, lr)
-    relabelled(student, forget, retain, loop, optimizer, alpha=alpha, epochs=epochs, batch=batch)
+    train_on_wrong_targets(student, forget, retain, loop, optimizer, alpha=alpha, epochs=epochs, batch=batch)
     return student

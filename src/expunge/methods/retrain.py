@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training anew without the forget set: what all other methods are measured against.
+"""Retraining without the forget set: the reference for all other methods.
 
 Rule::
 
@@ -7,11 +7,11 @@ Rule::
 
 R: the retain set; θ₀: untrained weights, drawn from the generator.
 
-Reference: Bourtoule et al., *Machine Unlearning*, IEEE S&P 2021, on why nothing less is exact. This is no
-exact erasure in the sense of this package, since no plan fixes the training: for that, train erasable.
+Reference: Bourtoule et al., *Machine Unlearning*, IEEE S&P 2021, on why only retraining is exact. It is not
+an exact erasure in the sense of this package, which requires a plan that fixes the training.
 
-Differences: recipe and epochs are the task's and the caller's, not those of the original training, unless
-they are on record.
+Differences: recipe and epochs are those of the task and the caller. They equal the original training's only
+if these are recorded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, Progress, register
-from expunge.methods.least import nothing
+from expunge.methods.least import no_work
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -34,7 +34,7 @@ from expunge.tasks.protocol import Samples, Task
     paper="Bourtoule et al.: Machine Unlearning. IEEE S&P 2021",
     needs=("epochs",),
     automatic=False,
-    least=nothing,
+    least=no_work,
 )
 def retrain(
     model: nn.Module,
@@ -48,21 +48,23 @@ def retrain(
     epochs: int,
     settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Return a model that was trained on the retain set alone.
+    """Return a model trained on the retain set only.
 
     Args:
-        epochs: Passes over the retain set; as many as the original training had.
-        settings: What else the task's training takes (a learning rate, for instance).
+        epochs: Passes over the retain set; as many as in the original training.
+        settings: Further settings of the task's training, such as a learning rate.
 
     Raises:
-        BudgetSpent: If the budget is below ``epochs`` passes; nothing is done then.
+        BudgetSpent: If the budget is below ``epochs`` passes; no training is done then.
     """
     budget.charge(epochs * len(retain))
 
-    def done(count: int) -> None:
-        budget.steps += 1  # it is told once for every batch
+    def count_batch(count: int) -> None:
+        budget.steps += 1  # called once per batch
         progress.images(count)
 
-    student = task.retrain(model, retain, epochs=epochs, generator=generator, images=done, **(settings or {}))
+    student = task.retrain(
+        model, retain, epochs=epochs, generator=generator, images=count_batch, **(settings or {})
+    )
     progress.round(student)
     return student

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewind-to-delete (R2D): go back to an earlier checkpoint and descend on the retained data from there.
+"""Rewind-to-delete (R2D): return to an earlier checkpoint and train on the retained data from there.
 
 Rule::
 
     θ ← checkpoint of step T − K;   K times: θ ← θ − η ∇L_R(θ);   θ ← θ + N(0, σ²I)
 
-T: steps of the original training; K: how many are undone and done again; L_R: mean loss over the retain set;
-η: learning rate; σ: standard deviation of the noise, 0 unless asked for.
+T: steps of the original training; K: steps that are undone and repeated; L_R: mean loss over the retain set;
+η: learning rate; σ: standard deviation of the noise, 0 by default.
 
-Certified (ε, δ): see :func:`noise_scale`. It holds for full-batch gradient descent with a constant η, for a
-loss of known smoothness and bounded gradient, and for no other training; so it is refused for everything but
-a plain module, for models with running statistics (which the forget set has shaped, and noise on weights does
-not hide), and it rests on the caller's word for L, G, T and η. It says that what is released is (ε, δ)-close
-to what a retrain with the same noise would release, and nothing about models released before.
+Certificate (ε, δ): see :func:`noise_scale`. It holds only for full-batch gradient descent with a constant η
+and a loss of known smoothness and bounded gradient. It is therefore refused for everything but a plain
+module, and for models with running statistics, which depend on the forget set and which noise on weights does
+not hide. It relies on the caller's values of L, G, T and η. It states that the released model is (ε, δ)-close
+to a retrained model with the same noise, and nothing about models released before.
 
 Reference: Mu and Klabjan, *Rewind-to-Delete: Certified Machine Unlearning for Nonconvex Functions*, NeurIPS
 2025.
 
-Differences: without ``full_batch``, descent is by mini-batches and AdamW, as models are trained in practice;
-then there is no guarantee. Frozen weights stay as the model has them. Otherwise see
-:mod:`expunge.methods.base`.
+Differences: without ``full_batch``, training uses mini-batches and AdamW, as is common in practice; then
+there is no guarantee. Frozen weights keep the model's values. Otherwise see :mod:`expunge.methods.base`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.methods.base import Budget, Diverged, Loop, Progress, register
-from expunge.methods.least import LeastWork, Sizes, exactly, retain_batch
+from expunge.methods.least import LeastWork, SetSizes, exact_work, retain_batch
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -54,20 +53,20 @@ def noise_scale(
     σ = Δ √(2 ln(1.25/δ)) / ε,   Δ = (2mG / (nL)) · ((1 + ηLn/(n−m))^(T−K) − 1) · (1 + ηL)^K
 
     as in Mu and Klabjan's theorem on R2D (cited from an account of the paper, and checked by the following
-    argument, whose bound is never larger). With L_D, L_R the mean losses over all and
-    over retained samples, ‖∇L_D − ∇L_R‖ = (m/n)‖∇L_F − ∇L_R‖ ≤ 2mG/n; and a step of gradient descent on an
-    L-smooth loss moves two points apart by a factor of 1 + ηL at most. So after T − K steps from a common
-    start, training with and without the forget set differ by at most (2mG/(nL)) ((1 + ηL)^(T−K) − 1), and K
-    more steps on the same L_R stretch that by (1 + ηL)^K at most: Δ bounds the distance to the retrained
+    argument, whose bound is never larger). With L_D, L_R the mean losses over all and over retained samples,
+    ‖∇L_D − ∇L_R‖ = (m/n)‖∇L_F − ∇L_R‖ ≤ 2mG/n; and a step of gradient descent on an L-smooth loss increases
+    the distance of two points by a factor of 1 + ηL at most. So after T − K steps from a common start,
+    trainings with and without the forget set differ by at most (2mG/(nL)) ((1 + ηL)^(T−K) − 1), and K more
+    steps on the same L_R increase that by (1 + ηL)^K at most: Δ bounds the distance to the retrained
     weights. The rest is the Gaussian mechanism (Dwork and Roth 2014, Theorem A.1, for ε < 1).
 
     Args:
         smoothness: L, a Lipschitz constant of every sample's gradient.
         gradient_bound: G, a bound on the norm of every sample's gradient.
-        samples: n, in the original training.
-        forgotten: m < n.
-        steps: T, of the original training.
-        redone: K ≤ T.
+        samples: n, the number of samples in the original training.
+        forgotten: m < n, the number of forgotten samples.
+        steps: T, the number of steps of the original training.
+        redone: K ≤ T, the number of repeated steps.
         lr: η.
         epsilon: ε, 0 < ε < 1.
         delta: δ, 0 < δ < 1.
@@ -75,7 +74,7 @@ def noise_scale(
     Raises:
         InputError: If a value is outside its range.
     """
-    sound = (
+    valid = (
         smoothness > 0
         and gradient_bound > 0
         and 0 < forgotten < samples
@@ -84,35 +83,35 @@ def noise_scale(
         and 0 < epsilon < 1
         and 0 < delta < 1
     )
-    if not sound:
+    if not valid:
         raise InputError(
             "The certified noise is not defined for these values.",
             "It needs L, G, η > 0, 0 < m < n, 0 ≤ K ≤ T, 0 < ε < 1 and 0 < δ < 1.",
             "Correct them, or rewind without a certificate.",
         )
-    apart = lr * smoothness * samples / (samples - forgotten)
-    growth = (steps - redone) * math.log1p(apart)
-    later = redone * math.log1p(lr * smoothness)
-    if growth + later > 700:
+    rate = lr * smoothness * samples / (samples - forgotten)
+    growth = (steps - redone) * math.log1p(rate)
+    expansion = redone * math.log1p(lr * smoothness)
+    if growth + expansion > 700:
         return math.inf
     distance = 2 * forgotten * gradient_bound / (samples * smoothness)
-    distance *= math.expm1(growth) * math.exp(later)
+    distance *= math.expm1(growth) * math.exp(expansion)
     return distance * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
 
 
 def descend(model: nn.Module, data: Samples, loop: Loop, *, lr: float, steps: int, batch: int) -> None:
-    """Do steps of plain gradient descent on the mean loss over all samples, in place.
+    """Take steps of plain gradient descent on the mean loss over all samples, in place.
 
     Args:
-        model: Ready to learn.
+        model: A model ready for training.
         data: The samples.
-        loop: Is charged a full pass for every sample and step.
+        loop: Charged a full pass per sample and step.
         lr: Learning rate.
-        steps: Full-batch steps.
-        batch: Samples of which gradients are taken at a time, for the memory's sake.
+        steps: Number of full-batch steps.
+        batch: Samples per backward pass, which limits the memory.
 
     Raises:
-        BudgetSpent: If the budget does not suffice for all steps; then nothing is done.
+        BudgetSpent: If the budget does not suffice for all steps; no step is taken then.
         Diverged: If the loss is not finite.
     """
     if not loop.budget.covers(steps * len(data)):
@@ -137,13 +136,13 @@ def descend(model: nn.Module, data: Samples, loop: Loop, *, lr: float, steps: in
 
 @torch.no_grad()
 def perturb(model: nn.Module, task: Task, sigma: float, generator: torch.Generator) -> None:
-    """Add Gaussian noise to what may be changed, in place."""
+    """Add Gaussian noise to the trainable parameters, in place."""
     for weight in task.parameters(model).values():
         noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
         weight.add_(sigma * noise.to(weight.device))
 
 
-def _refuse(task: Task, model: nn.Module, full_batch: bool, missing: list[str]) -> None:
+def _check_certifiable(task: Task, model: nn.Module, full_batch: bool, missing: list[str]) -> None:
     why = ""
     if task.name != "module":
         why = "The theorem needs full-batch gradient descent of known smoothness; this model's is neither."
@@ -161,10 +160,10 @@ def _refuse(task: Task, model: nn.Module, full_batch: bool, missing: list[str]) 
         )
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return one batch, or all steps of the full-batch descent."""
-    whole = exactly(values["epochs"] * sizes.retain)
-    return whole if values["full_batch"] else retain_batch(sizes, values)
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of one batch, or of all steps with ``full_batch``."""
+    all_steps = exact_work(values["epochs"] * sizes.retain)
+    return all_steps if values["full_batch"] else retain_batch(sizes, values)
 
 
 @register(
@@ -197,23 +196,23 @@ def rewind(
     gradient_bound: float | None = None,
     total_steps: int | None = None,
 ) -> nn.Module:
-    """Return the checkpoint, trained on with the retain set.
+    """Return the checkpoint, trained further on the retain set.
 
     Args:
-        checkpoint: Of the same training at an earlier time: a model or its state.
+        checkpoint: An earlier state of the same training: a model or a state dict.
         lr: η, learning rate.
         epochs: Passes over the retain set; with ``full_batch`` the number of steps, K.
-        batch: Samples in a batch.
-        full_batch: Plain gradient descent on the whole retain set at once, rather than AdamW on batches.
+        batch: Samples per batch.
+        full_batch: Whether to use gradient descent on the whole retain set instead of AdamW on batches.
         noise: σ of uncertified noise; certified noise is computed.
-        epsilon: ε; given, the result is certified or refused.
+        epsilon: ε; if given, the result is certified or refused.
         delta: δ.
         smoothness: L, a Lipschitz constant of every sample's gradient.
         gradient_bound: G, a bound on the norm of every sample's gradient.
         total_steps: T, full-batch steps of the original training.
 
     Raises:
-        InputError: If the checkpoint does not fit the model, or a certificate is asked for and not possible.
+        InputError: If the checkpoint does not fit the model, or the requested certificate is not possible.
         BudgetSpent: With ``full_batch``, if the budget does not suffice for all steps.
     """
     student = task.clone(model)
@@ -229,13 +228,15 @@ def rewind(
         ) from error
     loop = Loop(task, generator, budget, progress)
     if epsilon is not None:
-        given = {
+        required = {
             "delta": delta,
             "smoothness": smoothness,
             "gradient_bound": gradient_bound,
             "total_steps": total_steps,
         }
-        _refuse(task, student, full_batch, [name for name, value in given.items() if value is None])
+        _check_certifiable(
+            task, student, full_batch, [name for name, value in required.items() if value is None]
+        )
         noise = noise_scale(
             smoothness=smoothness or 0.0,
             gradient_bound=gradient_bound or 0.0,
@@ -249,7 +250,9 @@ def rewind(
         )
     if not math.isfinite(noise):
         raise InputError(
-            "The noise that certifies this is infinite.", "Too much is redone.", "Choose a later checkpoint."
+            "The noise for this certificate is infinite.",
+            "Too many steps are repeated.",
+            "Choose a later checkpoint.",
         )
     if full_batch:
         descend(student, retain, loop, lr=lr, steps=epochs, batch=batch)
@@ -258,7 +261,7 @@ def rewind(
         for _ in range(epochs):
             for _, samples in loop.batches(retain, batch):
                 loop.step(optimizer, task.loss(student, samples).mean())
-            if noise == 0:  # without its noise no state may be chosen
+            if noise == 0:  # states without the noise must not be released
                 loop.round(student)
     if noise > 0:
         perturb(student, task, noise, generator)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SalUn: random labels, learnt only by the weights that the forget set depends on.
+"""SalUn: random labels, with updates restricted to the weights that are salient for the forget set.
 
 Rule::
 
@@ -13,10 +13,10 @@ Reference: Fan, Liu, Zhang, Wong, Wei, Liu, *SalUn: Empowering Machine Unlearnin
 Saliency in Both Image Classification and Generation*, ICLR 2024.
 
 Differences:
-    - The threshold is the paper's median, also where that is zero (then every weight is salient); the
-      authors' code ranks and takes exactly half.
-    - An epoch is a pass over the forget set, with a new retain batch beside every forget batch; the authors
-      run over forget set and retain set one after the other.
+    - The threshold is the paper's median even if it is zero (then every weight is salient); the authors'
+      code ranks the weights and takes exactly half.
+    - An epoch is a pass over the forget set, with a new retain batch for every forget batch; the authors
+      iterate over the forget set and then over the retain set.
     - See :mod:`expunge.methods.base`.
 """
 
@@ -29,21 +29,21 @@ import torch
 from torch import nn
 
 from expunge.methods.base import Budget, BudgetSpent, Loop, Progress, register
-from expunge.methods.least import LeastWork, Sizes, both_batches, exactly
-from expunge.methods.relabel import relabelled
+from expunge.methods.least import LeastWork, SetSizes, both_batches, exact_work
+from expunge.methods.relabel import train_on_wrong_targets
 from expunge.tasks.protocol import Samples, Task
 
 
 def saliency_mask(
     model: nn.Module, forget: Samples, loop: Loop, batch: int
 ) -> list[tuple[nn.Parameter, torch.Tensor]]:
-    """Return every parameter that may change, with its mask (bool, of the same shape).
+    """Return every trainable parameter with its mask (bool, same shape).
 
     Args:
-        model: Ready to learn; its weights do not change.
+        model: A model ready for training; its weights do not change.
         forget: F.
-        loop: Is charged one pass over F.
-        batch: Samples in a batch.
+        loop: Charged one pass over F.
+        batch: Samples per batch.
 
     Raises:
         BudgetSpent: If the budget does not suffice for the gradient of the whole forget set.
@@ -52,8 +52,8 @@ def saliency_mask(
     total = [torch.zeros_like(p) for p in parameters]
     for _, samples in loop.batches(forget, batch, shuffle=False):
         loss = loop.task.loss(model, samples).sum() / len(forget)
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        for sums, gradient in zip(total, found, strict=True):
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for sums, gradient in zip(total, gradients, strict=True):
             if gradient is not None:
                 sums += gradient
     if loop.exhausted:
@@ -62,15 +62,15 @@ def saliency_mask(
             "The saliency mask needs one pass over the whole forget set.",
             "Raise the budget, or choose a cheaper method.",
         )
-    sizes = torch._foreach_abs(total)
-    everything = torch.cat([s.flatten() for s in sizes])
-    median = everything.kthvalue(len(everything) // 2 + 1).values  # of an even number, the upper one
-    return [(p, s >= median) for p, s in zip(parameters, sizes, strict=True)]
+    magnitudes = torch._foreach_abs(total)
+    flattened = torch.cat([s.flatten() for s in magnitudes])
+    median = flattened.kthvalue(len(flattened) // 2 + 1).values  # the upper median of an even number
+    return [(p, s >= median) for p, s in zip(parameters, magnitudes, strict=True)]
 
 
-def _least(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return the gradient of the whole forget set, and a batch of either set."""
-    return exactly(sizes.forget + both_batches(sizes, values).enough)
+def _least(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of the gradient over the forget set and a batch of each set."""
+    return exact_work(sizes.forget + both_batches(sizes, values).enough)
 
 
 @register(
@@ -94,13 +94,13 @@ def salun(
     epochs: int = 10,
     batch: int = 16,
 ) -> nn.Module:
-    """Return the model whose salient weights learnt wrong targets.
+    """Return the model with salient weights trained on wrong targets.
 
     Args:
         alpha: α, the weight of the retain loss.
         lr: Learning rate of AdamW.
         epochs: Passes over the forget set.
-        batch: Samples in a batch, of either set.
+        batch: Samples per batch, for each set.
     """
     student = task.clone(model)
     loop = Loop(task, generator, budget, progress)
@@ -112,8 +112,8 @@ def salun(
             if parameter.grad is not None:
                 parameter.grad *= mask
 
-    # AdamW without weight decay moves nothing whose gradients were always zero.
-    relabelled(
+    # AdamW without weight decay does not change weights whose gradients were always zero.
+    train_on_wrong_targets(
         student, forget, retain, loop, optimizer, alpha=alpha, epochs=epochs, batch=batch, change=keep_salient
     )
     return student

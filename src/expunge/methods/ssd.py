@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSD, selective synaptic dampening: shrink the weights that matter much more to the forget set than to all.
+"""SSD, selective synaptic dampening: shrink weights much more important to the forget set than to all data.
 
 Rule::
 
     θᵢ ← min(λ · I_D,ᵢ / I_F,ᵢ, 1) · θᵢ   where  I_F,ᵢ > α · I_D,ᵢ
 
 I_S: mean over S of the squared gradient of the loss (the diagonal Fisher information); F: the forget set;
-D: all data, F included; α: how much more a weight must matter to F; λ: the less, the stronger the dampening.
+D: all data, including F; α: the ratio of importances above which a weight is dampened; λ: the strength of the
+dampening (lower is stronger).
 
 Reference: Foster, Schoepf, Brintrup, *Fast Machine Unlearning without Retraining through Selective Synaptic
 Dampening*, AAAI 2024.
 
-Differences: where the paper writes the gradient of single samples, its authors' code squares the mean
-gradient of a mini-batch, and α = 10 belongs to that; so does the default here (``averaged``, 16 samples).
-With single samples, I_D ≥ (|F|/|D|) · I_F, so that no weight at all can be chosen once |F|/|D| ≥ 1/α. Where
-the budget does not suffice, I_D is estimated on a random part of D.
+Differences: the paper uses the gradients of single samples, but its authors' code squares the mean gradient
+of a mini-batch, to which α = 10 belongs. The default here (``averaged``, 16 samples) follows the code. With
+single samples, I_D ≥ (|F|/|D|) · I_F, so that no weight can be selected once |F|/|D| ≥ 1/α. If the budget
+does not suffice, I_D is estimated on a random part of D.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch.utils.data import ConcatDataset
 
 from expunge.methods.base import Budget, Loop, Progress, register
 from expunge.methods.fisher import CHUNK_SAMPLES, TRIED, Value, importance
-from expunge.methods.least import LeastWork, Sizes, exactly, first
+from expunge.methods.least import LeastWork, SetSizes, exact_work, first_batch
 from expunge.tasks.protocol import Samples, Task
 
 
@@ -48,7 +49,7 @@ def dampen(
     return torch.where(on_forget > alpha * on_all, weights * factor, weights)
 
 
-def dampened(
+def dampened_copy(
     model: nn.Module,
     forget: Samples,
     retain: Samples,
@@ -60,7 +61,7 @@ def dampened(
     dampening: float,
     averaged: int,
 ) -> nn.Module:
-    """Return a dampened copy of a model; see :func:`expunge.methods.fisher.importance` for the value."""
+    """Return a dampened copy of a model; for ``value`` see :func:`expunge.methods.fisher.importance`."""
     student = loop.task.clone(model)
     on_forget, _ = importance(loop, student, forget, value, squared=squared, batch=averaged)
     everything: Samples = ConcatDataset([retain, forget])  # type: ignore[list-item]
@@ -75,11 +76,11 @@ def dampened(
     return student
 
 
-def least_dampening(sizes: Sizes, values: Mapping[str, Any]) -> LeastWork:
-    """Return the gradients of the forget set, and those of a first batch of everything."""
+def least_dampening(sizes: SetSizes, values: Mapping[str, Any]) -> LeastWork:
+    """Return the work of the gradients over the forget set and a first batch of all data."""
     everything = sizes.forget + sizes.retain
     if values["averaged"] > 1:
-        return exactly(sizes.forget + first(everything, values, "averaged"))
+        return exact_work(sizes.forget + first_batch(everything, values, "averaged"))
     return LeastWork(2, sizes.forget + min(CHUNK_SAMPLES, everything) + 2 * TRIED)
 
 
@@ -108,13 +109,14 @@ def ssd(
 
     Args:
         alpha: α, how many times more important to F than to D a weight must be; lower forgets more.
-        dampening: λ; lower shrinks more.
-        averaged: Samples whose mean gradient is squared; 1 gives the Fisher information.
+        dampening: λ; lower dampens more.
+        averaged: Number of samples whose gradients are averaged before squaring; 1 gives the Fisher
+            information.
 
     Raises:
-        BudgetSpent: If the budget does not even suffice for the forget set.
+        BudgetSpent: If the budget does not suffice for the forget set.
     """
-    return dampened(
+    return dampened_copy(
         model,
         forget,
         retain,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks the values of hyper-parameters before a method runs."""
+"""Validation of hyperparameter values before a method runs."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from typing import Any
 from expunge.errors import InputError
 
 COUNTS = {"epochs", "batch", "steps", "samples", "averaged", "k", "noises", "noise_steps", "total_steps"}
-"""Whole numbers of which 0 means that nothing is done."""
+"""Whole numbers that must be at least 1."""
 
 RATES = {
     "lr", "impair_lr", "repair_lr", "damping", "rise", "epsilon", "delta", "bound", "part", "share",
     "smoothness", "gradient_bound",
 }  # fmt: skip
-"""Numbers of which 0 means that nothing is done, or that cannot be divided by."""
+"""Numbers that must be greater than 0: with 0 the method has no effect or divides by zero."""
 
 SHARES = {"part", "share", "slow"}
-"""Of a whole: at most 1."""
+"""Shares, which must be at most 1."""
 
 SIZES = {
     "alpha", "beta", "gamma", "penalty", "noise", "dampening", "slow", "doublings", "max_epochs",
 }  # fmt: skip
-"""Numbers that may be 0 and never negative."""
+"""Numbers that must not be negative."""
 
 
 def is_number(value: object) -> bool:
-    """Say whether something is a real number; a truth value is none."""
+    """Return whether a value is a real number and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_whole(value: object, least: int) -> bool:
-    """Say whether something is a whole number of at least ``least``; a truth value is none."""
+    """Return whether a value is an integer of at least ``least`` and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def check_values(method: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse values of which one does not fit; see :func:`check_value`.
+    """Check hyperparameter values; see :func:`check_value`.
 
     Args:
         method: The method's name.
-        values: What was given; only known names.
-        defaults: Of all hyper-parameters.
+        values: The given values; all names must be known.
+        defaults: Defaults of all hyperparameters.
     """
     for name, value in values.items():
         check_value(method, name, value, defaults[name])
 
 
 def check_value(method: str, name: str, value: Any, default: Any) -> None:
-    """Refuse a value with which a method would do nothing, or could not work.
+    """Check that a method can work with a hyperparameter value.
 
     Args:
         method: The method's name.
-        name: Of the hyper-parameter.
+        name: The hyperparameter's name.
         value: Its value.
-        default: Its default, which says its type; None: it has none.
+        default: Its default, which determines the type; None if there is none.
 
     Raises:
-        InputError: If the value is of the wrong type, is no finite number, or is out of range.
+        InputError: If the value has the wrong type, is not finite, or is out of range.
     """
     if isinstance(value, Mapping):
         for key, entry in value.items():

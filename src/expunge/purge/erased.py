@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises copies of erased pictures, by name and by content, after the originals are gone.
+"""Recognises copies of erased images by name and by content, without the originals.
 
-What is compared are keyed digests of the suppression list: of a picture's path, of its bytes, of its pixels.
+The keyed digests of a file's path, bytes and pixels are compared with those of the suppression list.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from expunge.catalog.macs import suppression_mac
-from expunge.catalog.roots import all_roots
+from expunge.catalog.dataset_folders import all_folders
 from expunge.catalog.selection import retains_image
-from expunge.catalog.suppression import erased_by
+from expunge.catalog.suppression import suppressing_requests
 from expunge.data.listing import IMAGE_SUFFIXES
-from expunge.data.pixels import pixel_digest, readings
+from expunge.data.pixels import image_layouts, pixel_digest
 from expunge.errors import InputError
 from expunge.purge.kinds import Leftover
-from expunge.purge.tree import Changed, Entry, opened
+from expunge.purge.tree import Entry, FileChanged, open_entry
+from expunge.storage.keyed_digests import suppression_mac
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 NUMPY = b"\x93NUMPY"
-MAX_FILE_BYTES = 1 << 28  # a larger file is no decoded picture
+MAX_FILE_BYTES = 1 << 28  # larger files are not decoded images
 SUFFIXES = tuple(sorted({case for s in IMAGE_SUFFIXES for case in (s, s.upper())}))
 
 
 @dataclass(frozen=True)
-class ErasedPictures:
-    """What is known of erased pictures.
+class ErasedImages:
+    """The digests of erased images, with which files are compared.
 
     Attributes:
         key: The workspace's secret.
-        macs: For each keyed digest on the suppression list the request that put it there.
-        roots: The folders of each dataset, present and earlier ones, as (name, real path).
-        retained: Whether a picture with that SHA-256 is retained in any dataset.
-        kept: Real paths of originals that a request still waits for; they are not a purge's to delete.
+        macs: Id of the erasing request for each keyed digest on the suppression list.
+        roots: Present and earlier folders of each dataset, as (name of the dataset, real path).
+        retained: Returns whether an image with a SHA-256 (hex) is retained in any dataset.
+        kept: Real paths of originals that belong to an unfinished request; a purge must not delete them.
     """
 
     key: bytes
@@ -53,41 +53,45 @@ class ErasedPictures:
     kept: frozenset[str]
 
     @classmethod
-    def read(cls, session: Session, key: bytes, kept: frozenset[str]) -> ErasedPictures:
+    def read(cls, session: Session, key: bytes, kept: frozenset[str]) -> ErasedImages:
         """Read the suppression list and the datasets' folders."""
-        roots = [(name, PurePosixPath(os.path.realpath(root))) for name, root in all_roots(session)]
-        return cls(key, erased_by(session), roots, lambda digest: retains_image(session, digest), kept)
+        roots = [(name, PurePosixPath(os.path.realpath(root))) for name, root in all_folders(session)]
+        return cls(
+            key, suppressing_requests(session), roots, lambda digest: retains_image(session, digest), kept
+        )
 
     def copy_of(self, entry: Entry) -> Leftover | None:
-        """Return a file as a leftover if it is a copy of an erased picture."""
+        """Return a file as a leftover if it is a copy of an erased image; None if not."""
         path = os.fsdecode(entry.path)
         suffix = entry.name.rpartition(b".")[2].lower().decode("ascii", "replace")
         if not self.macs or path in self.kept or entry.size_bytes > MAX_FILE_BYTES:
             return None
         if suffix == "npy":
-            return self._decoded(entry, path)
+            return self._decoded_copy(entry, path)
         if suffix in IMAGE_SUFFIXES:
-            return self._picture(entry)
+            return self._image_copy(entry)
         return None
 
-    def _decoded(self, entry: Entry, path: str) -> Leftover | None:
+    def _decoded_copy(self, entry: Entry, path: str) -> Leftover | None:
+        """Return a NumPy file as a leftover if it is the decoded form of an erased image."""
         content = _content(entry)
         if not content.startswith(NUMPY):
             return None
-        request = self._by_name(path)
+        request = self._request_by_name(path)
         if request is not None:
             return Leftover(
                 entry, "decoded", "the decoded form of an erased picture, by its name", (request,)
             )
         array = _array(content)
-        request = self._by_pixels(readings(array)) if array is not None else None
+        request = self._request_by_pixels(image_layouts(array)) if array is not None else None
         if request is not None:
             return Leftover(
                 entry, "decoded", "the decoded form of an erased picture, by its pixels", (request,)
             )
         return None
 
-    def _picture(self, entry: Entry) -> Leftover | None:
+    def _image_copy(self, entry: Entry) -> Leftover | None:
+        """Return an image file as a leftover if it has the bytes or the pixels of an erased image."""
         from expunge.tasks.images import decode
 
         content = _content(entry)
@@ -98,51 +102,55 @@ class ErasedPictures:
         if request is not None:
             return Leftover(entry, "picture", "byte for byte an erased picture", (request,))
         try:
-            request = self._by_pixels([decode(content, "the file")])
+            request = self._request_by_pixels([decode(content, "the file")])
         except InputError:
             return None
         if request is not None:
             return Leftover(entry, "picture", "pixel for pixel an erased picture", (request,))
         return None
 
-    def _by_name(self, path: str) -> str | None:
-        """The request that erased a picture of which this path, but for the suffix, is the path."""
-        place = PurePosixPath(path)
+    def _request_by_name(self, path: str) -> str | None:
+        """Return the request that erased an image with this path, apart from the suffix."""
+        file = PurePosixPath(path)
         for name, root in self.roots:
-            if place.is_relative_to(root):
-                stem = str(place.relative_to(root).with_suffix(""))
+            if file.is_relative_to(root):
+                stem = str(file.relative_to(root).with_suffix(""))
                 for suffix in SUFFIXES:
                     if request := self._request("sample", name, f"{stem}.{suffix}"):
                         return request
         return None
 
-    def _by_pixels(self, pictures: Iterable[NDArray[np.uint8]]) -> str | None:
-        for picture in pictures:
-            if request := self._request("decoded", "", pixel_digest(picture)):
+    def _request_by_pixels(self, images: Iterable[NDArray[np.uint8]]) -> str | None:
+        """Return the request that erased an image with the pixels of one of the arrays."""
+        for image in images:
+            if request := self._request("decoded", "", pixel_digest(image)):
                 return request
         return None
 
     def _request(self, kind: str, dataset: str, value: str) -> str | None:
+        """Return the request that put a value on the suppression list."""
         return self.macs.get(suppression_mac(self.key, kind, dataset, value))
 
 
 def _content(entry: Entry) -> bytes:
-    """A file's bytes; none where it cannot be read or has changed."""
+    """Return a file's bytes; empty if it cannot be read or has changed."""
     try:
-        with opened(entry) as handle:
+        with open_entry(entry) as handle:
             return b"".join(_chunks(handle, entry.size_bytes))
-    except (OSError, Changed):
+    except (OSError, FileChanged):
         return b""
 
 
 def _chunks(handle: int, size_bytes: int) -> Iterator[bytes]:
-    left = size_bytes
-    while left > 0 and (chunk := os.read(handle, left)):
-        left -= len(chunk)
+    """Yield the bytes of an open file, up to the given size."""
+    remaining = size_bytes
+    while remaining > 0 and (chunk := os.read(handle, remaining)):
+        remaining -= len(chunk)
         yield chunk
 
 
 def _array(content: bytes) -> Any:
+    """Return the array of a NumPy file; None if it is damaged or contains objects."""
     import numpy as np
 
     try:

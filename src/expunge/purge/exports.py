@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports of superseded models, and sanitized trees in which something was erased since."""
+"""Finds exports of superseded models, and exported dataset trees of which samples were erased since."""
 
 from __future__ import annotations
 
@@ -11,79 +11,82 @@ from typing import TYPE_CHECKING
 from expunge.catalog import derivatives
 from expunge.data.export import MARKER
 from expunge.data.listing import IMAGE_SUFFIXES
-from expunge.purge.folders import head, sha256
-from expunge.purge.kinds import Left, Leftover
-from expunge.purge.tree import Changed, Entry, Listed, Root, listing, look, walk
+from expunge.purge.folders import file_sha256, read_head
+from expunge.purge.kinds import Leftover, SkippedFile
+from expunge.purge.tree import Entry, FileChanged, FolderListing, Root, find_entry, list_folder, walk
 
 if TYPE_CHECKING:
-    from expunge.purge.find import Look
+    from expunge.purge.context import PurgeContext
 
-# What an export writes, and what Ultralytics puts beside it: decoded pictures and label caches.
-OURS = frozenset(s.encode() for s in (*IMAGE_SUFFIXES, "txt", "npy", "cache"))
+# Files of an exported tree, and those that Ultralytics adds: decoded images and label caches.
+EXPORTED_SUFFIXES = frozenset(s.encode() for s in (*IMAGE_SUFFIXES, "txt", "npy", "cache"))
 DRAFT = re.compile(rb"\..+\.\d+\.tmp", re.DOTALL)
 
 
-def model_exports(at: Look) -> Iterator[Leftover]:
-    """Yield the files of exports whose version is superseded, where they are still what was written."""
-    versions = {p.id: p for p in at.superseded}
-    with at.workspace.session() as session:
+def model_exports(context: PurgeContext) -> Iterator[Leftover]:
+    """Yield the files of exports of superseded versions, if they still have the exported bytes."""
+    versions = {p.id: p for p in context.superseded}
+    with context.workspace.session() as session:
         exports = derivatives.model_exports(session, versions)
         digests = {e.id: derivatives.export_digests(session, e.id) for e in exports}
-        every = derivatives.model_exports(session, [p.id for p in at.versions])
+        all_exports = derivatives.model_exports(session, [p.id for p in context.versions])
     for export in exports:
         version = versions[export.model_version_id]
         reason = f"an export ({export.format}) of {version.label}, which is superseded"
-        where = os.fsencode(export.path)
-        entry = _entry(where)
+        path = os.fsencode(export.path)
+        entry = _entry(path)
         if entry is None:
-            if os.path.lexists(where):
-                at.left.append(Left(export.path, "a link now, or behind one: not followed"))
+            if os.path.lexists(path):
+                context.left.append(SkippedFile(export.path, "a link now, or behind one: not followed"))
             continue
-        inside = listing(entry.root, entry.names) if entry.folder else None
+        inside = list_folder(entry.root, entry.names) if entry.folder else None
         files = inside.files if inside else (entry,)
-        ours = [f for f in files if sha256(f) in digests[export.id]]
-        for f in ours:
-            yield Leftover(f, "export", reason, at.seen.get(version.id, ()), ("export", export.id))
-        if len(ours) < len(files):
-            at.left.append(
-                Left(export.path, f"{len(files) - len(ours)} file(s) are not those that were exported")
+        exported = [f for f in files if file_sha256(f) in digests[export.id]]
+        for f in exported:
+            yield Leftover(f, "export", reason, context.seen.get(version.id, ()), ("export", export.id))
+        if len(exported) < len(files):
+            context.left.append(
+                SkippedFile(
+                    export.path, f"{len(files) - len(exported)} file(s) are not those that were exported"
+                )
             )
         elif inside and not inside.folders and not inside.others:
-            yield Leftover(entry, "folder", reason, at.seen.get(version.id, ()), ("export", export.id))
-    yield from _unrecorded(at, {os.fsencode(e.path) for e in every})
+            yield Leftover(entry, "folder", reason, context.seen.get(version.id, ()), ("export", export.id))
+    yield from _unfinished(context, {os.fsencode(e.path) for e in all_exports})
 
 
-def _entry(where: bytes) -> Entry | None:
+def _entry(path: bytes) -> Entry | None:
+    """Return the file or folder with an absolute path; None if there is none or the path has a link."""
     try:
-        root = Root.of(os.path.dirname(where))
+        root = Root.of(os.path.dirname(path))
     except OSError:
         return None
-    if root.path != os.path.dirname(where):
+    if root.path != os.path.dirname(path):
         return None
-    return look(root, (os.path.basename(where),))
+    return find_entry(root, (os.path.basename(path),))
 
 
-def _unrecorded(at: Look, recorded: set[bytes]) -> Iterator[Leftover]:
-    """Exports in the workspace that a killed command did not come to record."""
+def _unfinished(context: PurgeContext, recorded: set[bytes]) -> Iterator[Leftover]:
+    """Yield exports in the workspace that a killed command left unfinished."""
     try:
-        folders = listing(at.root, (b"exports",)).folders
-    except (OSError, Changed):
+        folders = list_folder(context.root, (b"exports",)).folders
+    except (OSError, FileChanged):
         return
     for folder in folders:
-        if os.fsdecode(folder.name) in at.busy:
+        if os.fsdecode(folder.name) in context.busy:
             continue
-        for entry in listing(at.root, folder.names).files:
+        for entry in list_folder(context.root, folder.names).files:
             if DRAFT.fullmatch(entry.name) and entry.path not in recorded:
                 yield Leftover(entry, "unpublished", "an export that was never finished")
 
 
-def data_exports(at: Look) -> Iterator[Leftover]:
-    """Yield the trees that ``data export`` wrote and that hold something erased since.
+def data_exports(context: PurgeContext) -> Iterator[Leftover]:
+    """Yield the trees written by ``data export`` that contain samples erased since.
 
-    Only what such a tree consists of: pictures, labels, lists, its ``data.yaml`` and caches; other files in
-    it are somebody's own. A tree is known by its marker, so that what took its place is left alone.
+    Only files of an export are yielded: images, labels, lists, ``data.yaml`` and caches; other files belong
+    to the user. A tree is recognised by its marker, so that a folder that replaced it is skipped.
     """
-    with at.workspace.session() as session:
+    with context.workspace.session() as session:
         outdated = derivatives.outdated_data_exports(session)
     for export in outdated:
         if not os.path.lexists(os.fsencode(export.path)):
@@ -93,39 +96,47 @@ def data_exports(at: Look) -> Iterator[Leftover]:
         except OSError:
             continue
         names = (os.path.basename(os.fsencode(export.path)),)
-        top = look(root, names)
-        marker = look(root, (*names, MARKER.encode()))
-        if top is None or marker is None or head(marker, 100).decode("ascii", "replace").strip() != export.id:
-            at.left.append(Left(export.path, "not the tree that was exported there: its marker is not in it"))
+        top = find_entry(root, names)
+        marker = find_entry(root, (*names, MARKER.encode()))
+        if (
+            top is None
+            or marker is None
+            or read_head(marker, 100).decode("ascii", "replace").strip() != export.id
+        ):
+            context.left.append(
+                SkippedFile(export.path, "not the tree that was exported there: its marker is not in it")
+            )
             continue
         reason = f"a tree of {export.dataset}@{export.version}; part of it was erased since"
-        yield from _tree(at, root, top, reason, export)
+        yield from _tree(context, root, top, reason, export)
 
 
 def _tree(
-    at: Look, root: Root, top: Entry, reason: str, export: derivatives.DataExport
+    context: PurgeContext, root: Root, top: Entry, reason: str, export: derivatives.DataExport
 ) -> Iterator[Leftover]:
+    """Yield the exported files of a tree, and the folders that are empty without them."""
     source = ("data", export.id)
     found = list(walk(root, top.names))
     emptied: set[tuple[bytes, ...]] = set()
-    strangers = 0
-    for folder in reversed(found):  # children come after their parents
-        ours = [f for f in folder.files if _is_ours(folder, f, top)]
-        strangers += len(folder.files) - len(ours) + len(folder.others)
-        for entry in ours:
+    foreign = 0
+    for folder in reversed(found):  # children before their parents
+        exported = [f for f in folder.files if _is_exported(folder, f, top)]
+        foreign += len(folder.files) - len(exported) + len(folder.others)
+        for entry in exported:
             yield Leftover(entry, "data-export", reason, export.requests, source)
-        whole = len(ours) == len(folder.files) and not folder.others
-        if whole and all(inner.names in emptied for inner in folder.folders):
+        only_exported = len(exported) == len(folder.files) and not folder.others
+        if only_exported and all(inner.names in emptied for inner in folder.folders):
             emptied.add(folder.names)
     entries = {top.names: top, **{inner.names: inner for folder in found for inner in folder.folders}}
     for names in emptied:
         yield Leftover(entries[names], "folder", reason, export.requests, source)
-    if strangers:
-        at.left.append(Left(export.path, f"{strangers} file(s) in this tree are not of the export"))
+    if foreign:
+        context.left.append(SkippedFile(export.path, f"{foreign} file(s) in this tree are not of the export"))
 
 
-def _is_ours(folder: Listed, entry: Entry, top: Entry) -> bool:
+def _is_exported(folder: FolderListing, entry: Entry, top: Entry) -> bool:
+    """Return whether a file of a tree may belong to the export, by its name."""
     suffix = entry.name.rpartition(b".")[2].lower()
     if folder.names == top.names and entry.name in (b"data.yaml", MARKER.encode()):
         return True
-    return suffix in OURS
+    return suffix in EXPORTED_SUFFIXES

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places outside of this machine that may hold copies, as the user lists them: a checklist, never a check."""
+"""Reads the user's list of places outside this machine that may hold copies; the places are not checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import InputError
-from expunge.user_files import read_text
+from expunge.storage.user_files import read_text
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -19,13 +19,15 @@ MARK = re.compile(r"\[( |x|X)\]\s+")
 
 
 def checklist(workspace: Workspace) -> list[dict[str, Any]]:
-    """Return the places of ``external.txt`` in the workspace: ``{place, confirmed, id}``.
+    """Return the places listed in ``external.txt`` of the workspace.
 
-    ``id`` stands for the place in certificates, since its name may name people: a digest under the
-    workspace's secret, so that its owner can say which line is meant and nobody else can test a guess.
+    The file has one place per line (a bucket, a registry, a device): ``[x] PLACE`` if the deletion of the
+    copies is confirmed, ``[ ] PLACE`` or ``PLACE`` if not. Empty lines and lines with ``#`` are ignored.
 
-    One place a line (a bucket, a registry, a device): ``[x] PLACE`` where somebody confirmed that the copies
-    are gone, ``[ ] PLACE`` or ``PLACE`` where nobody has. Empty lines and ``#`` lines count for nothing.
+    Returns:
+        For each place ``{place, confirmed, id}``. ``id`` identifies it in certificates, since its name may
+        contain names of people: a digest keyed with the workspace's secret, so that nobody else can test a
+        guess.
 
     Raises:
         InputError: If the file cannot be read.
@@ -37,7 +39,7 @@ def checklist(workspace: Workspace) -> list[dict[str, Any]]:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} cannot be read.", type(error).__name__, "It is a text file in UTF-8, a place a line."
+            f"{path} cannot be read.", type(error).__name__, "Make it a UTF-8 text file, one place per line."
         ) from error
     places = []
     for line in (line.strip() for line in lines):

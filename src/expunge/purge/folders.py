@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What trainings with Ultralytics left in folders that the user named, and copies of superseded weights.
+"""Finds files of Ultralytics trainings and copies of superseded weights in folders named by the user.
 
-Names alone do not decide where they are common: ``results.csv``, ``args.yaml`` and ``labels.jpg`` count only
-in a run folder (its ``args.yaml`` has ``task:`` and ``mode:``), a ``.cache`` only with the magic bytes of
-Ultralytics' label caches, a ``.npy`` only beside the picture that it is the decoded form of.
+Common file names need further evidence: ``results.csv``, ``args.yaml`` and ``labels.jpg`` count only in a run
+folder (its ``args.yaml`` has ``task:`` and ``mode:``), a ``.cache`` only with the magic bytes of Ultralytics'
+label caches, a ``.npy`` only beside the image of which it is the decoded form.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from expunge.data.listing import IMAGE_SUFFIXES
 from expunge.errors import InputError
-from expunge.purge.erased import NUMPY, ErasedPictures
+from expunge.purge.erased import NUMPY, ErasedImages
 from expunge.purge.kinds import Leftover
-from expunge.purge.tree import Changed, Entry, Listed, Root, opened, walk
+from expunge.purge.tree import Entry, FileChanged, FolderListing, Root, open_entry, walk
 
 WORKSPACE = b".expunge"
 PICTURES = re.compile(rb"train_batch\d+\.jpg|val_batch\d+_(?:labels|pred)\.jpg")
@@ -30,10 +30,10 @@ CHUNK_BYTES = 1 << 20
 
 
 def named_roots(folders: Sequence[Path]) -> list[Root]:
-    """Return the folders to search; one within another counts once.
+    """Return the folders to search, without those inside another one.
 
     Raises:
-        InputError: If one is not a folder.
+        InputError: If a path is not a folder.
     """
     roots: dict[bytes, Root] = {}
     for folder in folders:
@@ -48,21 +48,22 @@ def named_roots(folders: Sequence[Path]) -> list[Root]:
     return [root for path, root in sorted(roots.items()) if path not in inside]
 
 
-def in_folders(
+def find_in_folders(
     roots: Sequence[Root],
     skip: Sequence[bytes],
     erased: bool,
     known: Mapping[str, tuple[str, tuple[str, ...]]],
-    pictures: ErasedPictures,
+    images: ErasedImages,
 ) -> Iterator[Leftover]:
-    """Yield what is left over in folders that the user named.
+    """Yield the leftovers in folders named by the user.
 
     Args:
         roots: The folders.
-        skip: Real paths of folders that are searched otherwise (the workspace).
-        erased: Whether anything was ever erased; else pictures and caches of trainings are no leftovers.
-        known: For the SHA-256 of each file of a superseded version its label and the erasures it precedes.
-        pictures: What is known of erased pictures.
+        skip: Real paths of folders to skip (the workspace, which is searched otherwise).
+        erased: Whether anything was ever erased; if not, images and caches of trainings are no leftovers.
+        known: Label of each superseded version and ids of the requests whose data it holds, by SHA-256 of its
+            files.
+        images: The digests of erased images.
     """
     skipped = frozenset(skip)
 
@@ -73,12 +74,13 @@ def in_folders(
         if root.path in skipped or root.path.endswith(b"/" + WORKSPACE):
             continue
         for found in walk(root, (), enter):
-            yield from _of_trainings(found) if erased else ()
-            yield from _copies(found, known) if known else ()
-            yield from filter(None, map(pictures.copy_of, found.files)) if erased else ()
+            yield from _training_files(found) if erased else ()
+            yield from _weight_copies(found, known) if known else ()
+            yield from filter(None, map(images.copy_of, found.files)) if erased else ()
 
 
-def _of_trainings(found: Listed) -> Iterator[Leftover]:
+def _training_files(found: FolderListing) -> Iterator[Leftover]:
+    """Yield the files of a folder that an Ultralytics training wrote and that may show erased data."""
     names = {entry.name: entry for entry in found.files}
     run = b"args.yaml" in names and _is_run(names[b"args.yaml"])
     images = {stem for stem, _, suffix in (n.rpartition(b".") for n in names) if suffix.lower() in IMAGES}
@@ -87,41 +89,44 @@ def _of_trainings(found: Listed) -> Iterator[Leftover]:
             yield Leftover(entry, "run", "shows pictures of a training or a validation")
         elif run and OF_RUNS.fullmatch(name):
             yield Leftover(entry, "run", "belongs to a training that may have seen what was erased")
-        elif name.endswith(b".cache") and head(entry, len(NUMPY)) == NUMPY:
+        elif name.endswith(b".cache") and read_head(entry, len(NUMPY)) == NUMPY:
             yield Leftover(entry, "cache", "a label cache: names and labels of every picture")
-        elif name.endswith(b".npy") and name[:-4] in images and head(entry, len(NUMPY)) == NUMPY:
+        elif name.endswith(b".npy") and name[:-4] in images and read_head(entry, len(NUMPY)) == NUMPY:
             yield Leftover(entry, "cache", "the decoded form of the picture beside it")
 
 
 def _is_run(entry: Entry) -> bool:
-    text = head(entry, HEAD_BYTES)
+    """Return whether an ``args.yaml`` is that of an Ultralytics run."""
+    text = read_head(entry, HEAD_BYTES)
     return all(re.search(rb"^" + key + rb":", text, re.MULTILINE) for key in (b"task", b"mode"))
 
 
-def _copies(found: Listed, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> Iterator[Leftover]:
+def _weight_copies(
+    found: FolderListing, known: Mapping[str, tuple[str, tuple[str, ...]]]
+) -> Iterator[Leftover]:
     for entry in found.files:
         if entry.name.rpartition(b".")[2].lower() in MODELS:
-            label, requests = known.get(sha256(entry), ("", ()))
+            label, requests = known.get(file_sha256(entry), ("", ()))
             if label:
                 yield Leftover(entry, "copy", f"a copy of {label}, which is superseded", requests)
 
 
-def head(entry: Entry, count: int) -> bytes:
-    """Return a file's first bytes; none where it cannot be read."""
+def read_head(entry: Entry, count: int) -> bytes:
+    """Return the first ``count`` bytes of a file; empty if it cannot be read."""
     try:
-        with opened(entry) as handle:
+        with open_entry(entry) as handle:
             return os.read(handle, count)
-    except (OSError, Changed):
+    except (OSError, FileChanged):
         return b""
 
 
-def sha256(entry: Entry) -> str:
-    """Return the SHA-256 of a file's bytes, hex; an empty text where it cannot be read."""
+def file_sha256(entry: Entry) -> str:
+    """Return the SHA-256 of a file's bytes in hex; empty if it cannot be read."""
     digest = hashlib.sha256()
     try:
-        with opened(entry) as handle:
+        with open_entry(entry) as handle:
             while chunk := os.read(handle, CHUNK_BYTES):
                 digest.update(chunk)
-    except (OSError, Changed):
+    except (OSError, FileChanged):
         return ""
     return digest.hexdigest()

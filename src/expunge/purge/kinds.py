@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a survey says: what is left over and why, what was left alone and why."""
+"""Results of a survey: leftovers to delete and files that are skipped, each with the reason."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something to delete.
+    """A file or folder to delete.
 
     Attributes:
-        entry: Which file or folder.
+        entry: The file or folder.
         kind: A key of ``KINDS``.
-        reason: Why it is left over.
-        requests: The erasures whose data it holds, as far as that is known.
-        source: What it belongs to in the catalog: ``("version", id)``, ``("export", id)``, ``("data", id)``.
+        reason: Why it is a leftover.
+        requests: Ids of the requests whose data it holds, as far as known.
+        source: The catalog entry to which it belongs: ``("version", id)``, ``("export", id)`` or
+            ``("data", id)``; None: none.
     """
 
     entry: Entry
@@ -49,11 +50,11 @@ class Leftover:
 
     @property
     def path(self) -> str:
-        """The whole path; bytes that are no UTF-8 as surrogates."""
+        """The absolute path; bytes that are not UTF-8 are surrogates."""
         return os.fsdecode(self.entry.path)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``purge --json`` lists."""
+        """Return the leftover's entry in ``purge --json``."""
         return {
             "path": self.path,
             "kind": self.kind,
@@ -65,8 +66,8 @@ class Leftover:
 
 
 @dataclass(frozen=True)
-class Left:
-    """Something that looks left over and is left alone, and why."""
+class SkippedFile:
+    """A file or folder that may be a leftover but is not deleted, and why."""
 
     path: str
     why: str
@@ -74,34 +75,35 @@ class Left:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """The result of a survey.
 
     Attributes:
-        leftovers: What to delete.
-        left: What is left alone, and why.
-        busy: Models that a running command holds; nothing of them is in ``leftovers``.
-        not_searched: Folders of the user's that were not named, where copies may lie.
+        leftovers: Files and folders to delete.
+        left: Files and folders that are skipped.
+        busy: Names of models locked by a running command; ``leftovers`` has nothing of them.
+        not_searched: Folders of datasets that were not searched and may have copies.
     """
 
     leftovers: tuple[Leftover, ...]
-    left: tuple[Left, ...] = ()
+    left: tuple[SkippedFile, ...] = ()
     busy: tuple[str, ...] = ()
     not_searched: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        """What the files take."""
+        """Total size of the leftovers in bytes."""
         return sum(leftover.entry.size_bytes for leftover in self.leftovers)
 
     @cached_property
     def digest(self) -> str:
-        """Digest of exactly these files as they are now: the dry run's word for what will be deleted."""
+        """Digest of the leftovers in their present state: the ``plan`` of a dry run."""
         digest = hashlib.sha256(b"expunge-purge-v1\n")
         for part in self._rows():
             digest.update(part)
         return f"sha256:{digest.hexdigest()}"
 
     def _rows(self) -> Iterator[bytes]:
+        """Yield an unambiguous encoding of each leftover."""
         for leftover in self.leftovers:
             e = leftover.entry
             numbers = (e.root.device, e.root.inode, e.folder, e.inode, e.size_bytes, e.mtime_ns, e.links)

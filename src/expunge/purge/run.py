@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find, ask, delete, record: the purge of a workspace and of folders that the user named."""
+"""Executes a purge of a workspace and of folders named by the user: survey, confirm, delete, record."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.catalog import derivatives
-from expunge.catalog import models as catalog
+from expunge.catalog import derivatives, model_store
 from expunge.catalog.decisions import forget_decisions
-from expunge.catalog.locks import model_lock
 from expunge.catalog.names import NAME
 from expunge.errors import BusyError, InputError
+from expunge.purge.copies import amend_certificates
 from expunge.purge.delete import CAVEATS, Outcome, delete
 from expunge.purge.external import checklist
 from expunge.purge.find import survey
-from expunge.purge.folders import sha256
+from expunge.purge.folders import file_sha256
 from expunge.purge.kinds import Leftover, Survey
-from expunge.steps.copies import bring_up_to_date
+from expunge.storage.locks import model_lock
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
-PLACES = ("models", "checkpoints", "exports")  # each has a folder for every model
+PLACES = ("models", "checkpoints", "exports")  # folders of the workspace with a subfolder for each model
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What to purge, and how.
+class PurgeOptions:
+    """Options of a purge.
 
     Attributes:
-        include: Folders of the user's to search, too.
-        expected: The ``plan`` of a dry run: delete that and nothing else.
-        confirm: Asked before anything is deleted.
+        include: Folders outside the workspace to search.
+        expected: The ``plan`` of a dry run: the purge is refused if the leftovers are not the same.
+        confirm: Called with the dry run; the purge is executed only if it returns True. None: no question.
     """
 
     include: Sequence[Path] = ()
@@ -44,49 +43,51 @@ class Ask:
     confirm: Callable[[dict[str, Any]], bool] | None = None
 
 
-def dry_run(workspace: Workspace, ask: Ask) -> dict[str, Any]:
-    """Say what would be deleted, and why; nothing is changed."""
-    with _held(workspace) as busy:
-        return _described(workspace, survey(workspace, ask.include, busy), dry_run=True)
+def dry_run(workspace: Workspace, options: PurgeOptions) -> dict[str, Any]:
+    """Return the leftovers that a purge would delete, in the form of ``purge --dry-run --json``."""
+    with _locked_models(workspace) as busy:
+        return _report(workspace, survey(workspace, options.include, busy), dry_run=True)
 
 
-def purge(workspace: Workspace, ask: Ask) -> dict[str, Any]:
-    """Delete what is left over, exactly as it was said.
+def purge(workspace: Workspace, options: PurgeOptions) -> dict[str, Any]:
+    """Delete all leftovers and amend the certificates; return the report, as in ``purge --json``.
 
-    Models that a running command holds are left out. What was found is compared with ``expected``, and with
-    what was shown for confirmation; each file is compared once more before it goes. At the first that has
-    changed in between, the purge stops. Certificates are brought up to date with what went.
+    Models locked by a running command are skipped. The leftovers must be those of the dry run (``expected``)
+    and of the confirmation. Each file is checked again before its deletion; the purge stops at the first that
+    has changed.
 
     Raises:
-        InputError: If what is left over is not what was expected or confirmed; nothing was deleted.
+        InputError: If the leftovers are not those that were expected or confirmed; nothing was deleted.
     """
-    expected = ask.expected
-    if ask.confirm is not None:
-        shown = dry_run(workspace, ask)
-        if expected in (None, shown["plan"]) and shown["leftovers"]:
-            if not ask.confirm(shown):
+    expected = options.expected
+    if options.confirm is not None:
+        preview = dry_run(workspace, options)
+        if expected in (None, preview["plan"]) and preview["leftovers"]:
+            if not options.confirm(preview):
                 raise InputError("Nothing was deleted.", "The question was not answered with yes.", "")
-            expected = shown["plan"]
-    with _held(workspace) as busy:
-        found = survey(workspace, ask.include, busy)
+            expected = preview["plan"]
+    with _locked_models(workspace) as busy:
+        found = survey(workspace, options.include, busy)
         if expected is not None and found.digest != expected:
             raise InputError(
-                "What is left over is not what the dry run said.",
-                "Files were added, changed or removed since, or a model is being worked on.",
+                "The leftovers are not those of the dry run.",
+                "Files were added, changed or removed since, or a command is working on a model.",
                 "Run `expunge purge --dry-run` again; nothing was deleted.",
             )
-        _remember(workspace, found)
+        _remember_weights(workspace, found)
         outcomes = delete([leftover.entry for leftover in found.leftovers])
         _record(workspace, found, outcomes)
-    bring_up_to_date(workspace)
-    return {**_described(workspace, found, dry_run=False), **_became(found, outcomes)}
+    amend_certificates(workspace)
+    return {**_report(workspace, found, dry_run=False), **_deletion_report(found, outcomes)}
 
 
 @contextmanager
-def _held(workspace: Workspace) -> Iterator[list[str]]:
-    """Hold the lock of every model that is free; yields those that are not."""
+def _locked_models(workspace: Workspace) -> Iterator[list[str]]:
+    """Hold the locks of all free models; yield the names of the busy ones."""
     with workspace.session() as session:
-        names = {p.name for p in catalog.history(session)} | {b.name for b in catalog.unpublished(session)}
+        names = {p.name for p in model_store.model_versions(session)} | {
+            b.name for b in model_store.unpublished_trainings(session)
+        }
     for place in PLACES:
         folder = workspace.root / place
         if folder.is_dir():
@@ -101,13 +102,14 @@ def _held(workspace: Workspace) -> Iterator[list[str]]:
         yield busy
 
 
-def _described(workspace: Workspace, found: Survey, *, dry_run: bool) -> dict[str, Any]:
+def _report(workspace: Workspace, found: Survey, *, dry_run: bool) -> dict[str, Any]:
+    """Return a survey in the form of ``purge --json``."""
     return {
         "dry_run": dry_run,
         "plan": found.digest,
         "bytes": found.size_bytes,
         "leftovers": [leftover.as_json() for leftover in found.leftovers],
-        "left": [{"path": left.path, "why": left.why} for left in found.left],
+        "left": [{"path": skipped.path, "why": skipped.why} for skipped in found.left],
         "busy": list(found.busy),
         "not_searched": list(found.not_searched),
         "external": checklist(workspace),
@@ -115,7 +117,8 @@ def _described(workspace: Workspace, found: Survey, *, dry_run: bool) -> dict[st
     }
 
 
-def _became(found: Survey, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _deletion_report(found: Survey, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the outcome of the deletion, as in ``purge --json``."""
     failed = [o for o in outcomes if not o.deleted]
     by_entry = {o.entry: o for o in outcomes}
     leftovers = []
@@ -132,36 +135,37 @@ def _became(found: Survey, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _remember(workspace: Workspace, found: Survey) -> None:
-    """Keep digests of weights before they go, so that `expunge status` knows copies of them for ever."""
+def _remember_weights(workspace: Workspace, found: Survey) -> None:
+    """Record digests of weights before their deletion, so that later copies of them are recognised."""
     for leftover in found.leftovers:
         if leftover.kind != "weights" or leftover.source is None:
             continue
-        digests = [f"sha256:{sha256(leftover.entry)}"]
+        digests = [f"sha256:{file_sha256(leftover.entry)}"]
         if leftover.entry.names[-2].endswith(b"-ensemble"):
-            digests += _tensors(Path(leftover.path))
+            digests += _tensor_digests(Path(leftover.path))
         with workspace.session(write=True) as session:
             for digest in digests:
                 derivatives.remember_file(session, leftover.source[1], digest)
 
 
-def _tensors(path: Path) -> list[str]:
-    """The digest of a file of an ensemble, which the catalog knows only as a whole."""
-    from expunge.exact.hashing import tensor_digest
+def _tensor_digests(path: Path) -> list[str]:
+    """Return the tensor digest of one file of an ensemble, of which the catalog has only a joint digest."""
+    from expunge.storage.hashing import tensor_digest
     from expunge.tasks.weights import state_of
 
     try:
         return [f"tensors:{tensor_digest(state_of(path)).removeprefix('sha256:')}"]
     except InputError:
-        return []  # damaged: its bytes are all that is known
+        return []  # damaged: only the digest of its bytes is recorded
 
 
 def _record(workspace: Workspace, found: Survey, outcomes: Sequence[Outcome]) -> None:
-    gone = {o.entry for o in outcomes if o.deleted}
-    deleted = [leftover for leftover in found.leftovers if leftover.entry in gone]
-    kept = {x.source for x in found.leftovers if x.entry not in gone}
+    """Record the purge in the catalog, and the exports that are completely deleted."""
+    deleted_entries = {o.entry for o in outcomes if o.deleted}
+    deleted = [leftover for leftover in found.leftovers if leftover.entry in deleted_entries]
+    incomplete = {x.source for x in found.leftovers if x.entry not in deleted_entries}
     with workspace.session(write=True) as session:
-        for kind, key in {x.source for x in deleted if x.source} - kept:
+        for kind, key in {x.source for x in deleted if x.source} - incomplete:
             if kind == "export":
                 derivatives.mark_export_removed(session, key)
             elif kind == "data":
@@ -173,7 +177,7 @@ def _record(workspace: Workspace, found: Survey, outcomes: Sequence[Outcome]) ->
 
 
 def _summary(deleted: Sequence[Leftover], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Counts alone: paths may name people."""
+    """Return the counts of a purge, without paths, which may contain names of people."""
     files = [x for x in deleted if x.kind != "folder"]
     requests: dict[str, list[Leftover]] = defaultdict(list)
     for leftover in files:
@@ -188,6 +192,7 @@ def _summary(deleted: Sequence[Leftover], outcomes: Sequence[Outcome]) -> dict[s
 
 
 def _by_kind(files: Sequence[Leftover]) -> dict[str, dict[str, int]]:
+    """Return number and size in bytes of the leftovers by kind."""
     counts, sizes = Counter[str](), Counter[str]()
     for leftover in files:
         counts[leftover.kind] += 1

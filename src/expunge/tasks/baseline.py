@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Ordinary training with stock Ultralytics: the baseline that erasable training is held against.
+"""Training with plain Ultralytics, as a baseline for erasable training.
 
-It runs in a process of its own (threads are pinned before torch is imported), without network, telemetry
-or plots. Ultralytics leaves label caches beside the labels: hand it a data set of its own.
+It runs in its own process, because threads are pinned before torch is imported, and without network,
+telemetry or plots. Ultralytics writes label caches beside the labels, so pass it a copy of the data set.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 from expunge import processes
 from expunge.errors import ExpungeError
-from expunge.exact.fingerprint import environment_variables
-from expunge.tasks.quiet import environment, load_ultralytics
+from expunge.tasks.ultralytics_import import environment, load_ultralytics
+from expunge.training.fingerprint import environment_variables
 
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 MARKER = "expunge-baseline:"
@@ -45,22 +45,22 @@ def train_plain(
     threads: int,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run ``YOLO(weights).train(...)`` and return its last weights and what it cost.
+    """Run ``YOLO(weights).train(...)`` in a child process and return its last weights and their cost.
 
     Args:
-        data_yaml: A ``data.yaml``, or for classification the folder of splits.
-        out: Folder for the run; made anew.
-        weights: A ``.pt``, or a ``.yaml`` to start from random weights.
-        epochs: Epochs; there is no early stopping.
+        data_yaml: A ``data.yaml``; for classification, the folder of the splits.
+        out: Folder of the run; created if missing.
+        weights: A ``.pt`` file, or a ``.yaml`` file to start from random weights.
+        epochs: Number of epochs; there is no early stopping.
         imgsz: Image size in pixels.
         batch: Images per batch.
         seed: Ultralytics' seed.
-        threads: Threads of torch.
-        overrides: Further Ultralytics settings; what is not given stays at Ultralytics' default.
+        threads: Number of torch threads.
+        overrides: Further Ultralytics settings; all others keep Ultralytics' defaults.
 
     Returns:
-        ``weights`` (path), ``cpu_seconds`` (training epochs alone: no start-up, no final validation),
-        ``epochs`` and ``images`` (training images seen in an epoch).
+        ``weights`` (path), ``cpu_seconds`` (training epochs only, without start-up and final validation),
+        ``epochs`` and ``images`` (training images per epoch).
 
     Raises:
         ExpungeError: If the training failed.
@@ -75,7 +75,7 @@ def train_plain(
     out.mkdir(parents=True, exist_ok=True)
     path = (out / "job.json").absolute()
     path.write_text(json.dumps(job), encoding="utf-8")
-    done = processes.run(
+    process = processes.run(
         "expunge.tasks.baseline",
         str(path),
         folder=out,
@@ -83,9 +83,9 @@ def train_plain(
         capture_output=True,
         text=True,
     )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARKER)]
-    if done.returncode or not lines:
-        tail = " ".join(done.stderr.strip().splitlines()[-1:])
+    lines = [line for line in process.stdout.splitlines() if line.startswith(MARKER)]
+    if process.returncode or not lines:
+        tail = " ".join(process.stderr.strip().splitlines()[-1:])
         raise ExpungeError(
             "Ordinary training failed.", tail or "It left no result.", "See the settings in job.json."
         )
@@ -94,26 +94,26 @@ def train_plain(
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Train as the job says, in this process."""
+    """Train in this process according to a job (see :func:`train_plain`) and return its result."""
     ultralytics = load_ultralytics()
     provide_fonts()
     import torch
 
     clock = {"start": 0.0, "end": 0.0}
 
-    def pin(trainer: Any) -> None:
-        torch.set_num_threads(job["threads"])  # Ultralytics sets its own number when it selects the device
+    def pin_threads(trainer: Any) -> None:
+        torch.set_num_threads(job["threads"])  # Ultralytics changes it when it selects the device
 
-    def start(trainer: Any) -> None:
+    def start_clock(trainer: Any) -> None:
         clock["start"] = time.process_time()
 
-    def epoch_end(trainer: Any) -> None:
+    def stop_clock(trainer: Any) -> None:
         clock["end"] = time.process_time()
 
     model = ultralytics.YOLO(job["weights"])
-    model.add_callback("on_pretrain_routine_end", pin)
-    model.add_callback("on_train_start", start)
-    model.add_callback("on_train_epoch_end", epoch_end)
+    model.add_callback("on_pretrain_routine_end", pin_threads)
+    model.add_callback("on_train_start", start_clock)
+    model.add_callback("on_train_epoch_end", stop_clock)
     settings = {**SILENT, **job["settings"]}
     settings.setdefault("patience", settings["epochs"])
     if job["weights"].endswith((".yaml", ".yml")):
@@ -130,7 +130,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def provide_fonts() -> None:
-    """Put a font where Ultralytics looks for one before it would turn to the network."""
+    """Copy a font to the folder where Ultralytics expects one, so that it does not download it."""
     import matplotlib
     from ultralytics.utils import USER_CONFIG_DIR
 
@@ -142,7 +142,7 @@ def provide_fonts() -> None:
 
 
 def main() -> int:
-    """Run the job in the file that was named; print its result as one marked line of JSON."""
+    """Run the job in the JSON file named on the command line; print its result as one marked JSON line."""
     os.environ.update({k: v for k, v in environment().items() if k not in os.environ})
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     print(MARKER + json.dumps(run(job)), flush=True)

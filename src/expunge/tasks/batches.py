@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes batches (inputs, targets) of whatever samples a user has, calls the model, and reads its outputs.
+"""Batching of users' samples, and calls of their models.
 
-Inputs have one of three forms: a tensor (``model(x)``), a tuple (``model(*x)``), a dict (``model(**x)``).
+Inputs have one of three forms: a tensor (``model(x)``), a tuple (``model(*x)``) or a dict (``model(**x)``).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from expunge.errors import InputError
-from expunge.tasks.faults import blame
+from expunge.tasks.faults import raise_as_input_error
 
 TARGETS = ("labels", "label", "targets", "target", "y")
-"""Names under which a dict or a named tuple may hold its target."""
+"""Keys or field names of the target in a dict or a named tuple."""
 
 UNPACK = "Give `unpack`, a function that returns (inputs, target) of a sample, for instance {}."
 BY_PLACE = UNPACK.format("unpack=lambda sample: (sample[0], sample[1])")
@@ -36,12 +36,13 @@ Collate = Callable[[list[Any]], Any]
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model's ``forward`` takes.
+    """The parameters of a model's ``forward``.
 
     Attributes:
-        names: Of all its parameters.
-        required: Names of those without a default.
-        any_places: Whether it takes ``*args``.
+        names: Names of all parameters.
+        required: Names of the parameters without a default.
+        any_places: Whether ``forward`` takes ``*args``.
+        any_names: Whether ``forward`` takes ``**kwargs``.
     """
 
     names: frozenset[str]
@@ -51,16 +52,16 @@ class Signature:
 
 
 def signature_of(model: nn.Module) -> Signature:
-    """Return what a model's ``forward`` takes; one argument where that cannot be found out."""
+    """Return the parameters of a model's ``forward``; one parameter ``input`` where they are unknown."""
     try:
         parameters = list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
         return Signature(frozenset(), ("input",))
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    placed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return Signature(
         frozenset(p.name for p in named),
-        tuple(p.name for p in placed if p.default is p.empty),
+        tuple(p.name for p in fixed if p.default is p.empty),
         any(p.kind is p.VAR_POSITIONAL for p in parameters),
         any(p.kind is p.VAR_KEYWORD for p in parameters),
     )
@@ -68,15 +69,14 @@ def signature_of(model: nn.Module) -> Signature:
 
 @dataclass(frozen=True)
 class Batches:
-    """How samples become batches.
+    """The conversion of samples to batches.
 
     Attributes:
-        signature: Of the model; None: not known.
-        collate: Makes a batch of a list of samples, as ``DataLoader`` does.
-        unpack: Returns (inputs, targets) of what ``collate`` made; None: by the rules of
-            :meth:`_default_unpack`.
-        logits: Returns the class scores among the model's outputs; None: see :func:`find_logits`.
-        dtype: Of floating inputs and targets; None: as they are.
+        signature: The signature of the model; None: unknown.
+        collate: Makes a batch of a list of samples, as in ``DataLoader``.
+        unpack: Returns (inputs, targets) of the result of ``collate``; None: see :meth:`_default_unpack`.
+        logits: Returns the class scores among the model's outputs; None: see :meth:`find_logits`.
+        dtype: Precision of floating-point inputs and targets; None: unchanged.
     """
 
     signature: Signature | None = None
@@ -86,12 +86,12 @@ class Batches:
     dtype: torch.dtype | None = None
 
     def make(self, items: Sequence[Any], device: torch.device) -> Batch:
-        """Return (inputs, targets) on a device.
+        """Return (inputs, targets) of some samples, on a device.
 
         Raises:
-            InputError: If the samples do not fit into a batch, or are of a form that is not known.
+            InputError: If the samples cannot be collated, or their structure is not recognised.
         """
-        with blame(
+        with raise_as_input_error(
             "The samples do not fit into a batch.",
             "Give samples whose tensors have the same shapes, or a DataLoader whose collate_fn makes a batch "
             "of yours (it pads them, for instance).",
@@ -100,60 +100,64 @@ class Batches:
         if self.unpack is None:
             inputs, targets = self._default_unpack(raw)
         else:
-            with blame("The function `unpack` failed.", "It is given a batch as the collate_fn makes it."):
-                found = self.unpack(raw)
-            if not isinstance(found, (tuple, list)) or len(found) != 2:
+            with raise_as_input_error(
+                "The function `unpack` failed.", "It is given a batch as the collate_fn makes it."
+            ):
+                unpacked = self.unpack(raw)
+            if not isinstance(unpacked, (tuple, list)) or len(unpacked) != 2:
                 raise InputError(
                     "The function `unpack` does not return a pair.",
-                    f"It returns {type(found).__name__}.",
+                    f"It returns {type(unpacked).__name__}.",
                     "Return (inputs, target).",
                 )
-            inputs, targets = self._arrange(found[0]), found[1]
-        return self._placed(inputs, device), self._target(targets, device)
+            inputs, targets = self._arrange_inputs(unpacked[0]), unpacked[1]
+        return self._to_device(inputs, device), self._convert_targets(targets, device)
 
     def find_logits(self, outputs: Any) -> torch.Tensor | None:
-        """Return the class scores (B, C, …) among the outputs; None where it is not clear which they are."""
+        """Return the class scores (B, C, …) among the outputs; None where they cannot be identified."""
         if self.logits is None:
             return _logits_by_convention(outputs)
-        with blame("The function `logits` failed.", "It is given the model's outputs for a batch."):
-            found = self.logits(outputs)
-        if not isinstance(found, torch.Tensor):
+        with raise_as_input_error(
+            "The function `logits` failed.", "It is given the model's outputs for a batch."
+        ):
+            scores = self.logits(outputs)
+        if not isinstance(scores, torch.Tensor):
             raise InputError(
                 "The function `logits` does not return a tensor.",
-                f"It returns {type(found).__name__}.",
+                f"It returns {type(scores).__name__}.",
                 "Return the class scores, one row for each sample.",
             )
-        return found
+        return scores
 
     def need_logits(self, outputs: Any) -> torch.Tensor:
         """Return the class scores (B, C, …) among the outputs.
 
         Raises:
-            InputError: If it is not clear which they are.
+            InputError: If they cannot be identified.
         """
-        found = self.find_logits(outputs)
-        if found is None:
+        scores = self.find_logits(outputs)
+        if scores is None:
             raise InputError(
-                "The model's class scores cannot be told among its outputs.",
+                "The class scores cannot be identified among the model's outputs.",
                 f"It returns {describe(outputs)}.",
                 LOGITS,
             )
-        return found
+        return scores
 
     def _default_unpack(self, raw: Any) -> Batch:
-        """Return inputs and targets of a dict, a named tuple, a pair, or a longer tuple of inputs."""
+        """Return (inputs, targets) of a dict, a named tuple, a pair, or a longer tuple (target last)."""
         fields = getattr(raw, "_fields", ())
         if isinstance(raw, Mapping) or any(name in fields for name in TARGETS):
             return self._by_name(raw if isinstance(raw, Mapping) else raw._asdict())
         if isinstance(raw, (tuple, list)):
             if len(raw) == 2:
-                return self._arrange(raw[0]), raw[1]
+                return self._arrange_inputs(raw[0]), raw[1]
             if self.signature and 2 < len(raw) == len(self.signature.required) + 1:
                 return tuple(raw[:-1]), raw[-1]
-            takes = len(self.signature.required) if self.signature else 1
+            count = len(self.signature.required) if self.signature else 1
             raise InputError(
                 f"It is not clear what the {len(raw)} parts of a sample are.",
-                f"A sample is a pair (input, target), and the model takes {takes} input(s).",
+                f"A sample is a pair (input, target), and the model takes {count} input(s).",
                 BY_PLACE,
             )
         raise InputError(
@@ -163,48 +167,48 @@ class Batches:
         )
 
     def _by_name(self, raw: Mapping[Any, Any]) -> Batch:
-        found = [name for name in TARGETS if name in raw]
-        if len(found) != 1:
+        target_names = [name for name in TARGETS if name in raw]
+        if len(target_names) != 1:
             raise InputError(
                 "It is not clear which part of a sample is its target.",
                 f"It has {', '.join(map(repr, raw))}; one of {', '.join(TARGETS)} is looked for.",
                 BY_NAME,
             )
-        rest = {name: value for name, value in raw.items() if name != found[0]}
-        targets, signature = raw[found[0]], self.signature
-        taken = {k: v for k, v in rest.items() if signature and k in signature.names}
+        rest = {name: value for name, value in raw.items() if name != target_names[0]}
+        targets, signature = raw[target_names[0]], self.signature
+        arguments = {k: v for k, v in rest.items() if signature and k in signature.names}
         if not rest:
-            raise InputError("A sample has no input.", f"It has only {found[0]!r}.", BY_NAME)
+            raise InputError("A sample has no input.", f"It has only {target_names[0]!r}.", BY_NAME)
         if signature and signature.any_names and len(rest) > 1:
             return rest, targets
-        if signature and taken:
-            missing = [name for name in signature.required if name not in taken]
+        if signature and arguments:
+            missing = [name for name in signature.required if name not in arguments]
             if missing:
                 raise InputError(
                     f"The model needs '{missing[0]}', which the samples do not have.",
                     f"They have {', '.join(map(repr, rest))}.",
                     BY_NAME,
                 )
-            return taken, targets
-        return self._arrange(next(iter(rest.values())) if len(rest) == 1 else rest), targets
+            return arguments, targets
+        return self._arrange_inputs(next(iter(rest.values())) if len(rest) == 1 else rest), targets
 
-    def _arrange(self, given: Any) -> Any:
-        """Return inputs in one of the three forms."""
+    def _arrange_inputs(self, inputs: Any) -> Any:
+        """Return inputs in one of the three forms (see the module)."""
         signature = self.signature
-        if isinstance(given, torch.Tensor):
-            return given
-        if isinstance(given, Mapping):
-            names = set(given)
+        if isinstance(inputs, torch.Tensor):
+            return inputs
+        if isinstance(inputs, Mapping):
+            names = set(inputs)
             fits = signature is None or signature.any_names or names <= signature.names
-            return dict(given) if fits and all(isinstance(n, str) for n in names) else (given,)
-        if isinstance(given, (tuple, list)) and not all(isinstance(part, str) for part in given):
-            several = len(given) > 1 and (
-                signature is None or signature.any_places or len(signature.required) == len(given)
+            return dict(inputs) if fits and all(isinstance(n, str) for n in names) else (inputs,)
+        if isinstance(inputs, (tuple, list)) and not all(isinstance(part, str) for part in inputs):
+            several = len(inputs) > 1 and (
+                signature is None or signature.any_places or len(signature.required) == len(inputs)
             )
-            return tuple(given) if several else (given,)
-        return (given,)
+            return tuple(inputs) if several else (inputs,)
+        return (inputs,)
 
-    def _placed(self, value: Any, device: torch.device) -> Any:
+    def _to_device(self, value: Any, device: torch.device) -> Any:
         def move(leaf: Any) -> Any:
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc":
                 leaf = torch.as_tensor(leaf)
@@ -215,7 +219,7 @@ class Batches:
 
         return map_leaves(move, value)
 
-    def _target(self, targets: Any, device: torch.device) -> Any:
+    def _convert_targets(self, targets: Any, device: torch.device) -> Any:
         if isinstance(targets, (tuple, list)) and targets:
             if all(isinstance(part, (str, bytes)) for part in targets):
                 raise InputError(
@@ -225,20 +229,20 @@ class Batches:
                 )
             if all(isinstance(part, (int, float)) for part in targets):
                 targets = torch.tensor(targets)
-        placed = self._placed(targets, device)
-        integers = isinstance(placed, torch.Tensor) and not (
-            placed.is_floating_point() or placed.is_complex() or placed.dtype == torch.bool
+        moved = self._to_device(targets, device)
+        integers = isinstance(moved, torch.Tensor) and not (
+            moved.is_floating_point() or moved.is_complex() or moved.dtype == torch.bool
         )
-        return placed.long() if integers else placed
+        return moved.long() if integers else moved
 
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """Return the model's outputs for inputs in one of the three forms.
 
     Raises:
-        InputError: If the model raises anything; that is the cause.
+        InputError: If the model raises an exception, which becomes its ``__cause__``.
     """
-    with blame(
+    with raise_as_input_error(
         "The model failed on a batch.",
         "Check that it takes such samples: a tuple of inputs goes to as many arguments, a dict to the "
         "arguments of these names. `unpack` chooses what the model gets.",
@@ -249,7 +253,11 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
 
 
 def size_of(batch: Batch) -> int:
-    """Return the number of samples in a batch: the length of its first tensor."""
+    """Return the number of samples in a batch: the length of its first tensor.
+
+    Raises:
+        InputError: If the batch has no tensor.
+    """
     for leaf in leaves(batch):
         if isinstance(leaf, torch.Tensor) and leaf.ndim:
             return len(leaf)
@@ -261,38 +269,40 @@ def size_of(batch: Batch) -> int:
 
 
 def float_inputs(inputs: Any) -> torch.Tensor:
-    """Return what of the inputs can be perturbed: the floating tensor, several in one row each (B, …).
+    """Return the floating-point inputs (B, …), which can be perturbed.
+
+    Several tensors are flattened and joined to one row per sample.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there are none.
     """
     if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
         return inputs
-    found = [leaf for leaf in leaves(inputs) if _floating(leaf)]
-    if not found:
+    tensors = [leaf for leaf in leaves(inputs) if _is_floating(leaf)]
+    if not tensors:
         raise InputError(
             "This method changes the inputs, and these cannot be changed a little.",
             "They are no floating point numbers.",
             "Choose another method, for instance finetune, neggrad_plus or ssd; or give floating inputs.",
         )
-    return found[0] if len(found) == 1 else torch.cat([leaf.flatten(1) for leaf in found], 1)
+    return tensors[0] if len(tensors) == 1 else torch.cat([leaf.flatten(1) for leaf in tensors], 1)
 
 
 def replace_float_inputs(inputs: Any, values: torch.Tensor) -> Any:
-    """Return the inputs with other values for what :func:`float_inputs` gives."""
+    """Return the inputs with new values for the tensors that :func:`float_inputs` returns."""
     if isinstance(inputs, torch.Tensor):
         return values
-    found = [leaf for leaf in leaves(inputs) if _floating(leaf)]
+    tensors = [leaf for leaf in leaves(inputs) if _is_floating(leaf)]
     parts = [values]
-    if len(found) > 1:
-        rows = torch.split(values, [leaf[0].numel() for leaf in found], 1)
-        parts = [row.reshape(leaf.shape) for row, leaf in zip(rows, found, strict=True)]
+    if len(tensors) > 1:
+        rows = torch.split(values, [leaf[0].numel() for leaf in tensors], 1)
+        parts = [row.reshape(leaf.shape) for row, leaf in zip(rows, tensors, strict=True)]
     new = iter(parts)
-    return map_leaves(lambda leaf: next(new) if _floating(leaf) else leaf, inputs)
+    return map_leaves(lambda leaf: next(new) if _is_floating(leaf) else leaf, inputs)
 
 
 def describe(value: Any) -> str:
-    """Return the kind of a value in words, without its content."""
+    """Return a description of a value's type and shape, without its content."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
@@ -303,7 +313,10 @@ def describe(value: Any) -> str:
 
 
 def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
-    """Return dicts, tuples, named tuples and lists with every other value changed; any mapping as a dict."""
+    """Return a structure of mappings, tuples and lists with ``change`` applied to every other value.
+
+    Mappings become dicts; tuples, named tuples and lists keep their types.
+    """
     if isinstance(value, Mapping):
         return {key: map_leaves(change, part) for key, part in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -314,7 +327,7 @@ def map_leaves(change: Callable[[Any], Any], value: Any) -> Any:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield what :func:`map_leaves` would change, in the same order."""
+    """Yield the values to which :func:`map_leaves` applies ``change``, in the same order."""
     if isinstance(value, (Mapping, tuple, list)):
         for part in value.values() if isinstance(value, Mapping) else value:
             yield from leaves(part)
@@ -322,7 +335,7 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _floating(leaf: Any) -> bool:
+def _is_floating(leaf: Any) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.ndim > 0 and leaf.is_floating_point()
 
 
@@ -332,10 +345,12 @@ def _logits_by_convention(outputs: Any) -> torch.Tensor | None:
     named = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
     if isinstance(named, torch.Tensor):
         return named
-    parts = list(outputs.values() if isinstance(outputs, Mapping) else outputs) if _holds(outputs) else []
+    parts = (
+        list(outputs.values() if isinstance(outputs, Mapping) else outputs) if _is_container(outputs) else []
+    )
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     return tensors[0] if len(tensors) == len(parts) == 1 else None
 
 
-def _holds(value: Any) -> bool:
+def _is_container(value: Any) -> bool:
     return isinstance(value, (Mapping, tuple, list))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Detection data: Ultralytics' own augmentations over our own list, each draw a function of the sample."""
+"""Detection data: Ultralytics' augmentations, with draws that depend only on seed, epoch and sample."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from expunge.data.labels import read_boxes
 from expunge.data.types import DatasetConfig, Sample
 from expunge.data.yolo import label_file
 from expunge.errors import InputError
-from expunge.exact.hashing import keyed_hash
-from expunge.exact.schedule import PartnerRing, Stage
-from expunge.exact.trainer import seed_everything
+from expunge.storage.hashing import keyed_hash
 from expunge.tasks.images import ImageStore, read_checked
+from expunge.training.random_state import seed_everything
+from expunge.training.schedule import PartnerRing, Stage
 
 if TYPE_CHECKING:
-    from expunge.exact.plan import Plan
+    from expunge.training.plan import Plan
 
 
 class BoxDataset(YOLODataset):
-    """Ultralytics' dataset without its scan: labels and images come from the manifest alone."""
+    """Ultralytics' dataset without its folder scan: labels and images are read from the manifest alone."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class BoxDataset(YOLODataset):
         )
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
-        """Return the manifest's paths; nothing on disk is searched."""
+        """Return the manifest's paths; the file system is not searched."""
         return [s.path for s in self._samples]
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """Read each sample's own label file, checked against the manifest."""
+        """Return the labels of every sample, read from its label file and checked against the manifest."""
         return [self._label(sample) for sample in self._samples]
 
     def _label(self, sample: Sample) -> dict[str, Any]:
@@ -85,14 +85,14 @@ class BoxDataset(YOLODataset):
         }
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> tuple[Any, Any, Any]:
-        """Return (image resized to imgsz, original shape, new shape)."""
+        """Return the image, resized to ``imgsz``, its original shape and its new shape."""
         image, shape = self._store.load(i, int(self.imgsz))  # type: ignore[arg-type]
         return image, shape, image.shape[:2]
 
     def build_transforms(self, hyp: Any) -> Any:
-        """Build Ultralytics' pipeline and let our ring choose the partners of its mixes."""
+        """Return Ultralytics' transforms; ``self.partner`` chooses the partners of mosaic and mixup."""
         transforms = super().build_transforms(hyp)
-        for transform in _walk(transforms):
+        for transform in _flatten_transforms(transforms):
             if hasattr(transform, "get_indexes"):
                 count = getattr(transform, "n", 2) - 1
                 transform.get_indexes = lambda count=count: [self.partner() for _ in range(count)]
@@ -100,29 +100,29 @@ class BoxDataset(YOLODataset):
 
 
 class BoxStageData:
-    """Batches of a stage; see :class:`expunge.tasks.base.StageData`."""
+    """Batches of a detection stage; see :class:`expunge.training.task.StageData`."""
 
     def __init__(self, plan: Plan, config: DatasetConfig, root: Path, samples: Sequence[Sample]) -> None:
         self._plan, self._paths = plan, [s.path for s in samples]
         hyp = hyperparameters(plan)
-        self._open = BoxDataset(root, config, samples, plan.names, copy(hyp), plan.recipe.imgsz, True)
-        closed = copy(hyp)
+        self._dataset = BoxDataset(root, config, samples, plan.names, copy(hyp), plan.recipe.imgsz, True)
+        without_mixing = copy(hyp)
         for name in ("mosaic", "copy_paste", "mixup", "cutmix"):
-            setattr(closed, name, 0.0)
-        self._mixing = self._open.transforms
-        self._plain = self._open.build_transforms(copy(closed))
+            setattr(without_mixing, name, 0.0)
+        self._mixing_transforms = self._dataset.transforms
+        self._plain_transforms = self._dataset.build_transforms(copy(without_mixing))
         self._ring: PartnerRing | None = None
-        self._ring_of: tuple[str, int] | None = None
+        self._ring_epoch: tuple[str, int] | None = None
 
     def batch(self, stage: Stage, epoch: int, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the batch of the samples at ``indices``, as drawn in this epoch."""
-        last = stage.first_epoch + stage.epochs if self._plan.recipe.anneal == "stage" else stage.phase_epochs
-        mixing = epoch < last - self._plan.recipe.close_mosaic
-        self._open.transforms = self._mixing if mixing else self._plain
-        if self._ring_of != (stage.phase, epoch):
+        """Return the batch of the samples at ``indices``, augmented for this epoch."""
+        end = stage.first_epoch + stage.epochs if self._plan.recipe.anneal == "stage" else stage.phase_epochs
+        mixing = epoch < end - self._plan.recipe.close_mosaic
+        self._dataset.transforms = self._mixing_transforms if mixing else self._plain_transforms
+        if self._ring_epoch != (stage.phase, epoch):
             self._ring = PartnerRing(self._plan.seed, stage.phase, epoch, self._paths)
-            self._ring_of = (stage.phase, epoch)
-        batch: dict[str, Any] = self._open.collate_fn([self._item(stage, epoch, i) for i in indices])
+            self._ring_epoch = (stage.phase, epoch)
+        batch: dict[str, Any] = self._dataset.collate_fn([self._item(stage, epoch, i) for i in indices])
         batch["img"] = batch["img"].float() / 255
         return batch
 
@@ -130,44 +130,46 @@ class BoxStageData:
         path, draws = self._paths[index], iter(range(1 << 20))
         ring = self._ring
         assert ring is not None
-        self._open.partner = lambda: ring.partner(path, next(draws))
+        self._dataset.partner = lambda: ring.partner(path, next(draws))
         seed_everything(keyed_hash(self._plan.seed, "augment", stage.phase, epoch, path))
-        item: dict[str, Any] = self._open[index]
+        item: dict[str, Any] = self._dataset[index]
         return item
 
 
 def hyperparameters(plan: Plan) -> Any:
     """Return Ultralytics' configuration with the plan's values."""
-    known = {"imgsz": plan.recipe.imgsz, "batch": plan.recipe.batch, "task": plan.task}
+    settings = {"imgsz": plan.recipe.imgsz, "batch": plan.recipe.batch, "task": plan.task}
     values = {k: v for k, v in plan.recipe.augment.items() if v is not None}
-    return get_cfg(overrides={**known, **plan.recipe.gains, **values, "deterministic": True})
+    return get_cfg(overrides={**settings, **plan.recipe.gains, **values, "deterministic": True})
 
 
 def class_index(config: DatasetConfig, plan: Sequence[str]) -> NDArray[np.float32]:
-    """Map class indices of the data set to those of the plan: as the configuration says, or by name.
+    """Return the plan's class index for each class of the data set.
+
+    ``config.class_map`` decides where it is set; otherwise classes are matched by name.
 
     Returns:
-        Array (number of classes); NaN for a class whose labels are left out.
+        Array (number of classes,); NaN for a class whose labels are dropped.
 
     Raises:
         InputError: If the plan lacks a class.
     """
     if config.class_map is not None:
         return np.array([np.nan if i is None else i for i in config.class_map], dtype=np.float32)
-    ours = config.names
-    missing = [name for name in ours if name not in plan]
+    names = config.names
+    missing = [name for name in names if name not in plan]
     if missing:
         raise InputError(
             f"The plan has no class '{missing[0]}'.",
             f"The dataset names {len(missing)} class(es) that are not in the plan.",
             "Make a new plan, or use data with the plan's classes.",
         )
-    return np.array([list(plan).index(name) for name in ours], dtype=np.float32)
+    return np.array([list(plan).index(name) for name in names], dtype=np.float32)
 
 
-def _walk(transform: Any) -> list[Any]:
-    found = [transform]
+def _flatten_transforms(transform: Any) -> list[Any]:
+    transforms = [transform]
     for child in [*getattr(transform, "transforms", []), getattr(transform, "pre_transform", None)]:
         if child is not None:
-            found += _walk(child)
-    return found
+            transforms += _flatten_transforms(child)
+    return transforms

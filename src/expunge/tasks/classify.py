@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Ultralytics image classification."""
+"""The exact training task of Ultralytics image classification."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from expunge.data.types import DatasetConfig, Sample
-from expunge.exact.hashing import keyed_hash
-from expunge.exact.schedule import Stage
-from expunge.exact.trainer import seed_everything
+from expunge.storage.hashing import keyed_hash
 from expunge.tasks.detect import UltralyticsTask
 from expunge.tasks.images import ImageStore
-from expunge.tasks.quiet import load_ultralytics
+from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.training.random_state import seed_everything
+from expunge.training.schedule import Stage
 
 if TYPE_CHECKING:
-    from expunge.exact.plan import Plan
+    from expunge.training.plan import Plan
 
 BATCH = 32
 
@@ -35,26 +35,26 @@ class ClassData:
 
         self._plan, self._samples = plan, list(samples)
         self._store = ImageStore(root, self._samples, kind="folders")
-        class_index_of = {name: i for i, name in enumerate(plan.names)}
-        self._labels = [class_number(class_index_of, s) for s in self._samples]
-        size, aug = plan.recipe.imgsz, plan.recipe.augment
+        indices = {name: i for i, name in enumerate(plan.names)}
+        self._labels = [class_number(indices, s) for s in self._samples]
+        size, settings = plan.recipe.imgsz, plan.recipe.augment
         if augment:
             self._transform = classify_augmentations(
                 size=size,
-                scale=(1.0 - float(aug.get("scale") or 0.0), 1.0),
-                hflip=float(aug.get("fliplr") or 0.0),
-                vflip=float(aug.get("flipud") or 0.0),
-                erasing=float(aug.get("erasing") or 0.0),
-                auto_augment=str(aug.get("auto_augment") or "") or None,
-                hsv_h=float(aug.get("hsv_h") or 0.0),
-                hsv_s=float(aug.get("hsv_s") or 0.0),
-                hsv_v=float(aug.get("hsv_v") or 0.0),
+                scale=(1.0 - float(settings.get("scale") or 0.0), 1.0),
+                hflip=float(settings.get("fliplr") or 0.0),
+                vflip=float(settings.get("flipud") or 0.0),
+                erasing=float(settings.get("erasing") or 0.0),
+                auto_augment=str(settings.get("auto_augment") or "") or None,
+                hsv_h=float(settings.get("hsv_h") or 0.0),
+                hsv_s=float(settings.get("hsv_s") or 0.0),
+                hsv_v=float(settings.get("hsv_v") or 0.0),
             )
         else:
             self._transform = classify_transforms(size=size)
 
     def batch(self, stage: Stage, epoch: int, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the batch of the samples at ``indices``, as drawn in this epoch."""
+        """Return the batch of the samples at ``indices``, augmented for this epoch."""
         images = []
         for i in indices:
             path = self._samples[i].path
@@ -75,10 +75,10 @@ class ClassData:
 
 
 def class_number(index: dict[str, int], sample: Sample) -> int:
-    """Return the index of a sample's class.
+    """Return the class index of a sample.
 
     Raises:
-        InputError: If the class is unknown.
+        InputError: If the plan does not have the class.
     """
     from expunge.errors import InputError
 
@@ -92,12 +92,12 @@ def class_number(index: dict[str, int], sample: Sample) -> int:
 
 
 class ClassifyTask(UltralyticsTask):
-    """Image classification with a YOLO backbone."""
+    """Image classification with an Ultralytics model."""
 
     name = "classify"
 
     def prepare(self, model: Any, plan: Plan, frozen: int) -> None:
-        """Attach the loss, set dropout, and let all but the first ``frozen`` layers learn."""
+        """Attach the loss, set the dropout rate, and make all but the first ``frozen`` layers trainable."""
         super().prepare(model, plan, frozen)
         rate = plan.recipe.gains.get("dropout", 0.0)
         for module in model.modules():
@@ -105,7 +105,7 @@ class ClassifyTask(UltralyticsTask):
                 module.p = rate
 
     def data(self, plan: Plan, config: DatasetConfig, root: Path, samples: Sequence[Sample]) -> ClassData:
-        """Return training data over samples below ``root``."""
+        """Return the training data of the samples below ``root``."""
         load_ultralytics()
         return ClassData(plan, config, root, samples, True)
 
@@ -118,7 +118,7 @@ class ClassifyTask(UltralyticsTask):
         root: Path,
         samples: Sequence[Sample],
     ) -> dict[str, float]:
-        """Return top-1 and top-5 accuracy (several states: of their mean probability)."""
+        """Return top-1 and top-5 accuracy; several states are evaluated by their mean probability."""
         load_ultralytics()
         if not samples:
             return {}

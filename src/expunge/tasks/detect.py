@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Ultralytics detection (YOLO26 and its predecessors)."""
+"""The exact training task of Ultralytics detection (YOLO26 and its predecessors)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from expunge.data.types import DatasetConfig, Sample
-from expunge.exact.hashing import keyed_hash
-from expunge.exact.trainer import isolated_rng, seed_everything
-from expunge.tasks.quiet import load_ultralytics
+from expunge.storage.hashing import keyed_hash
+from expunge.tasks.ultralytics_import import load_ultralytics
 from expunge.tasks.weights import build_module, pack
+from expunge.training.random_state import isolated_rng, seed_everything
 
 if TYPE_CHECKING:
-    from expunge.exact.plan import Plan
     from expunge.tasks.boxes_data import BoxStageData
+    from expunge.training.plan import Plan
 
 
 class UltralyticsTask:
-    """What detection and classification share."""
+    """The common part of detection and classification."""
 
     name = ""
 
@@ -39,7 +39,7 @@ class UltralyticsTask:
         return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
     def prepare(self, model: Any, plan: Plan, frozen: int) -> None:
-        """Attach the loss and let all but the first ``frozen`` layers learn."""
+        """Attach the loss and make all but the first ``frozen`` layers trainable."""
         load_ultralytics()
         from expunge.tasks.boxes_data import hyperparameters
 
@@ -61,15 +61,15 @@ class UltralyticsTask:
         return optimizer
 
     def begin_epoch(self, model: Any, epoch: int, epochs: int) -> None:
-        """Nothing depends on the epoch."""
+        """Do nothing: the loss does not depend on the epoch."""
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-        """Return the batch's training loss."""
+        """Return the training loss of a batch (a scalar)."""
         total: torch.Tensor = model(batch)[0].sum()
         return total
 
     def deployable(self, state: dict[str, torch.Tensor], plan: Plan) -> bytes:
-        """Return a full-precision ``.pt`` that plain Ultralytics loads."""
+        """Return the bytes of a full-precision ``.pt`` file that plain Ultralytics loads."""
         module = self.build(plan)
         module.load_state_dict(state)
         return pack(module, {"task": plan.task, "imgsz": plan.recipe.imgsz, "batch": plan.recipe.batch})
@@ -81,15 +81,15 @@ class DetectTask(UltralyticsTask):
     name = "detect"
 
     def begin_epoch(self, model: Any, epoch: int, epochs: int) -> None:
-        """Move the loss's weight from the one-to-many to the one-to-one head, as Ultralytics does."""
+        """Shift the loss weight from the one-to-many to the one-to-one head, as Ultralytics does."""
         criterion = model.criterion
         if hasattr(criterion, "o2m"):
-            left = max(1 - epoch / max(epochs - 1, 1), 0)
-            criterion.o2m = left * (criterion.o2m_copy - criterion.final_o2m) + criterion.final_o2m
+            remaining = max(1 - epoch / max(epochs - 1, 1), 0)
+            criterion.o2m = remaining * (criterion.o2m_copy - criterion.final_o2m) + criterion.final_o2m
             criterion.o2o = max(criterion.total - criterion.o2m, 0)
 
     def data(self, plan: Plan, config: DatasetConfig, root: Path, samples: Sequence[Sample]) -> BoxStageData:
-        """Return training data over samples below ``root``."""
+        """Return the training data of the samples below ``root``."""
         load_ultralytics()
         from expunge.tasks.boxes_data import BoxStageData
 
@@ -103,7 +103,7 @@ class DetectTask(UltralyticsTask):
         root: Path,
         samples: Sequence[Sample],
     ) -> dict[str, float]:
-        """Return precision, recall, mAP50 and mAP50-95 (several states: of their fused boxes)."""
+        """Return precision, recall, mAP50 and mAP50-95; several states are evaluated by their fused boxes."""
         from expunge.tasks.detect_eval import evaluate
 
         modules = []

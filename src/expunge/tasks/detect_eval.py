@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Detection metrics with Ultralytics' own matching and mAP, over a manifest instead of a YAML."""
+"""Detection metrics by Ultralytics' own matching and mAP, on the samples of a manifest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from expunge.data.types import DatasetConfig, Sample
-from expunge.tasks.quiet import load_ultralytics
+from expunge.tasks.ultralytics_import import load_ultralytics
 
 if TYPE_CHECKING:
-    from expunge.exact.plan import Plan
+    from expunge.training.plan import Plan
 
 BATCH = 16
 CPU = torch.device("cpu")
@@ -55,27 +55,29 @@ def measure(
     names: Sequence[str],
     device: torch.device = CPU,
 ) -> dict[str, float]:
-    """Return the metrics of one model, or of several models' fused boxes.
+    """Return the metrics of one model, or of the fused boxes of several models.
 
     Args:
         modules: Detection models; they are left in evaluation mode.
-        batches: As Ultralytics collates them, images as floats in 0–1.
+        batches: Batches as Ultralytics collates them, with images as floats in 0–1.
         names: Class names.
-        device: Where models and batches are.
+        device: Device of the models and batches.
     """
     from expunge.tasks.fusion import fuse
 
     validator = detector(modules, names, device)
     for batch in batches:
-        found = [validator.postprocess(module(batch["img"])) for module in modules]
-        predictions = found[0] if len(found) == 1 else [fuse(list(each)) for each in zip(*found, strict=True)]
+        outputs = [validator.postprocess(module(batch["img"])) for module in modules]
+        predictions = (
+            outputs[0] if len(outputs) == 1 else [fuse(list(each)) for each in zip(*outputs, strict=True)]
+        )
         validator.update_metrics(predictions, batch)
     stats = validator.get_stats()
     return {name: round(float(stats.get(f"metrics/{key}", 0.0)), 5) for name, key in KEYS.items()}
 
 
 def detector(modules: Sequence[Any], names: Sequence[str], device: torch.device = CPU) -> Any:
-    """Return a validator of Ultralytics that has seen nothing; the modules are put in evaluation mode."""
+    """Return a new Ultralytics validator for some models, which are put in evaluation mode."""
     load_ultralytics()
     from ultralytics.models.yolo.detect import DetectionValidator
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where to work, as a person names it: ``cpu``, ``cuda``, ``0``."""
+"""Devices by the names that users give: ``cpu``, ``cuda``, ``0``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from expunge.errors import InputError
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """Return the device of that name; a number is that of a CUDA device, as Ultralytics has it.
+    """Return the device of a name; a number selects a CUDA device, as in Ultralytics.
 
     Raises:
-        InputError: If there is no such device here.
+        InputError: If the device does not exist on this machine.
     """
     text = str(name).strip()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tries model, loss and data sets together on a few samples, so that faults appear before any work."""
+"""A dry run of model, loss and data sets on a few samples, to find errors before any work is done."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import torch
 from torch import nn
 
 from expunge.errors import InputError
-from expunge.tasks.faults import blame
+from expunge.tasks.faults import raise_as_input_error
 from expunge.tasks.module import ModuleTask
 from expunge.tasks.protocol import Samples
 from expunge.tasks.working_copy import holds_tensors
 
 
 def dry_run(task: ModuleTask, model: nn.Module, sets: Mapping[str, Samples], *, gradients: bool) -> None:
-    """Run the first and second sample of every data set through a copy of the model.
+    """Run the first two samples of every data set through a copy of the model.
 
     Args:
-        task: Learns from it what the outputs and targets are.
-        model: It is not changed.
-        sets: Data sets by name; empty ones are left out.
-        gradients: Whether weights must be able to learn.
+        task: The task; it records the form of the outputs and targets.
+        model: The model; it is not changed.
+        sets: Data sets by name; empty ones are skipped.
+        gradients: Whether the weights must receive gradients.
 
     Raises:
-        InputError: If something does not fit; it names the data set.
+        InputError: If a check fails; the message names the data set.
     """
-    twin = task.clone(model)
+    working_model = task.clone(model)
     for name, data in sets.items():
         if not len(data):
             continue
         try:
-            losses = _losses(task, twin, data)
+            losses = _losses(task, working_model, data)
         except InputError as error:
             where = f"It happened with the first samples of the {name} set."
             raise InputError(error.what, f"{error.why} {where}".strip(), error.next_step) from (
                 error.__cause__ or error
             )
         if gradients:
-            _check_gradients(task, twin, losses)
+            _check_gradients(task, working_model, losses)
             gradients = False
-    task.vectorised = task.vectorised and not holds_tensors(twin)
+    task.vectorised = task.vectorised and not holds_tensors(working_model)
 
 
 def _losses(task: ModuleTask, model: nn.Module, data: Samples) -> torch.Tensor:
@@ -60,16 +60,18 @@ def _check_gradients(task: ModuleTask, model: nn.Module, losses: torch.Tensor) -
     weights = list(task.parameters(model).values())
     advice = "Let the loss depend on the weights: no torch.no_grad() or detach() in model or loss."
     if not losses.requires_grad:
-        raise InputError("The loss cannot be derived.", "No gradient reaches it from the weights.", advice)
-    with blame("The loss cannot be derived.", advice):
-        found = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
-    if all(g is None for g in found):
+        raise InputError(
+            "The loss cannot be differentiated.", "No gradient reaches it from the weights.", advice
+        )
+    with raise_as_input_error("The loss cannot be differentiated.", advice):
+        gradients = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
+    if all(g is None for g in gradients):
         raise InputError(
             "No gradient reaches the copy's weights.",
             "The loss depends on other tensors only: those of the model that was copied, for instance.",
             "Undo changes to model.forward (a wrapper holds the original), or give the plain module.",
         )
-    if any(g is not None and g.layout != torch.strided for g in found):
+    if any(g is not None and g.layout != torch.strided for g in gradients):
         raise InputError(
             "The model's gradients are sparse.",
             "Methods need dense ones.",

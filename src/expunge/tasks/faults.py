@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns exceptions of the user's own code (model, loss, data set) into errors for people."""
+"""Conversion of exceptions in user code (model, loss, data set) to InputErrors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from expunge.errors import ExpungeError, InputError
 
 
 @contextmanager
-def blame(what: str, advice: str, *, quote: bool = True) -> Iterator[None]:
-    """Raise an exception of the block as an InputError; the original is its ``__cause__``.
+def raise_as_input_error(what: str, advice: str, *, quote: bool = True) -> Iterator[None]:
+    """Re-raise any exception of the block as an InputError; the original becomes its ``__cause__``.
 
     Args:
         what: What failed, in one sentence.
-        advice: What to do next.
-        quote: Whether to repeat the exception's text. That of a data set may name files of people.
+        advice: What the user should do.
+        quote: Whether to quote the exception's text. A data set's exception may name files of people.
     """
     try:
         yield

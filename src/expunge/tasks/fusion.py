@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weighted box fusion (Solovyev, Wang & Gabruseva 2021, section 3): the ensemble's detections."""
+"""Weighted box fusion (Solovyev, Wang & Gabruseva 2021, section 3) for the detections of an ensemble."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ Detections = dict[str, torch.Tensor]
 
 
 def fuse(models: list[Detections], iou: float = 0.55) -> Detections:
-    """Fuse the detections that several models made on one image.
+    """Return the fused detections of several models on one image, sorted by confidence.
+
+    A cluster's box is the confidence-weighted mean of its members (eq. 1–4); its confidence is their mean
+    times min(members, models) / models (eq. 6).
 
     Args:
-        models: For each model ``bboxes`` (N, 4) xyxy pixels, ``conf`` (N,), ``cls`` (N,).
-        iou: Boxes of one class that overlap a cluster's fused box by more than this join it.
-
-    Returns:
-        The fused detections, sorted by confidence. A cluster's box is the confidence-weighted mean of its
-        members (eq. 1–4), its confidence their mean times min(members, models) / models (eq. 6).
+        models: Of each model ``bboxes`` (N, 4) in xyxy pixels, ``conf`` (N,) and ``cls`` (N,).
+        iou: A box joins a cluster of its class if it overlaps the cluster's fused box by more than this.
     """
     parts = [torch.cat([m["bboxes"], m["conf"][:, None], m["cls"][:, None]], 1) for m in models]
     rows = torch.cat(parts)
@@ -48,8 +47,8 @@ def fuse(models: list[Detections], iou: float = 0.55) -> Detections:
 def _iou(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     if not len(others):
         return torch.zeros(0, dtype=box.dtype)
-    low = torch.maximum(box[:2], others[:, :2])
-    high = torch.minimum(box[2:], others[:, 2:])
-    shared = (high - low).clamp_min(0).prod(1)
+    lower = torch.maximum(box[:2], others[:, :2])
+    upper = torch.minimum(box[2:], others[:, 2:])
+    intersection = (upper - lower).clamp_min(0).prod(1)
     areas = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1)
-    return shared / (areas - shared).clamp_min(1e-12)
+    return intersection / (areas - intersection).clamp_min(1e-12)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Reading images: once per file, checked against the manifest, never written to."""
+"""Image reading: each file is read once, checked against the manifest, and never written."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.data.decoding import BadPicture, decode_picture
+from expunge.data.decoding import BadImage, decode_image
 from expunge.data.types import Sample
 from expunge.errors import InputError
-from expunge.user_files import read_bytes
+from expunge.storage.user_files import read_bytes
 
 CACHE_BYTES = 2 << 30
 
 
 def read_checked(path: Path, digest: str, name: str) -> bytes:
-    """Return a file's bytes if they are those of the manifest.
+    """Return the content of a file whose digest matches the manifest.
 
     Raises:
-        InputError: If the file is gone or has changed since it was added.
+        InputError: If the file is missing or has changed since it was added.
     """
     try:
         data = read_bytes(path)
     except OSError as error:
         raise InputError(
             f"{name} cannot be read.",
-            f"The system said: {error.strerror}.",
+            f"The system reported: {error.strerror}.",
             "Restore the file, or add the data again.",
         ) from error
     if hashlib.sha256(data).hexdigest() != digest:
@@ -43,38 +43,38 @@ def read_checked(path: Path, digest: str, name: str) -> bytes:
 
 
 def decode(data: bytes, name: str, kind: str = "yolo") -> NDArray[np.uint8]:
-    """Decode an image as Ultralytics would: BGR, (H, W, 3), EXIF orientation applied.
+    """Return an image decoded as in Ultralytics: BGR, (H, W, 3), with EXIF orientation applied.
 
     Args:
-        data: The file's bytes.
-        name: The file's path; its suffix counts.
-        kind: ``yolo`` or ``folders``, as of :class:`expunge.data.types.DatasetConfig`.
+        data: The file's content.
+        name: The file's path; its suffix selects the decoder.
+        kind: ``yolo`` or ``folders``, see :class:`expunge.data.types.DatasetConfig`.
 
     Raises:
-        InputError: If the bytes are no image.
+        InputError: If the content is not an image.
     """
     try:
-        return decode_picture(data, name, kind)
-    except BadPicture as error:
+        return decode_image(data, name, kind)
+    except BadImage as error:
         raise InputError(f"{name} is not a readable image.", str(error), "Repair or remove it.") from error
 
 
 class ImageStore:
-    """Decoded images of a list of samples, with a bounded cache (results do not depend on it)."""
+    """Decoded images of a list of samples, with a cache of bounded size that does not affect results."""
 
     def __init__(
         self, root: Path, samples: list[Sample], limit_bytes: int = CACHE_BYTES, kind: str = "yolo"
     ) -> None:
         self._root, self._samples, self._limit, self._kind = root, samples, limit_bytes, kind
         self._cache: OrderedDict[tuple[int, int], tuple[NDArray[np.uint8], tuple[int, int]]] = OrderedDict()
-        self._held = 0
+        self._cached_bytes = 0
 
     def load(self, index: int, longest: int = 0) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """Return image ``index`` (a copy) and its original (height, width).
+        """Return a copy of image ``index`` and its original (height, width).
 
         Args:
             index: Position in the list of samples.
-            longest: Resize so that the longer side has this many pixels; 0: leave as it is.
+            longest: Resize the longer side to this many pixels; 0: keep the size.
         """
         key = (index, longest)
         if key not in self._cache:
@@ -83,16 +83,16 @@ class ImageStore:
             image = decode(content, sample.path, self._kind)
             shape = (image.shape[0], image.shape[1])
             if longest:
-                image = _fit(image, longest)
+                image = _resize(image, longest)
             self._cache[key] = (image, shape)
-            self._held += image.nbytes
-            while self._held > self._limit and len(self._cache) > 1:
-                self._held -= self._cache.popitem(last=False)[1][0].nbytes
+            self._cached_bytes += image.nbytes
+            while self._cached_bytes > self._limit and len(self._cache) > 1:
+                self._cached_bytes -= self._cache.popitem(last=False)[1][0].nbytes
         image, shape = self._cache[key]
         return image.copy(), shape
 
 
-def _fit(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+def _resize(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     ratio = longest / max(height, width)
     if ratio == 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW, in the form that costs least."""
+"""AdamW, fused where torch supports it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def adamw(parameters: Iterable[torch.Tensor], lr: float, weight_decay: float) ->
     """Return AdamW over some parameters, fused (one pass over each instead of a dozen) where torch can.
 
     Args:
-        parameters: Leaves. Complex ones, and those on rarer devices, get the plain form.
+        parameters: Leaf tensors. Complex ones and those on unsupported devices use the plain implementation.
         lr: Learning rate.
-        weight_decay: Decoupled.
+        weight_decay: Decoupled weight decay.
     """
     weights = list(parameters)
     fused = all(w.is_floating_point() and w.device.type in FUSED_ON for w in weights)

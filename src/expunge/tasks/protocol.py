@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What approximate methods and audits ask of a model family: the Task protocol."""
+"""The Task protocol: the operations on a model family that unlearning methods and audits use."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import torch
 from torch import nn
 
 Batch = Any
-"""What ``Task.collate`` makes; only the task looks inside."""
+"""The result of ``Task.collate``; its structure is private to the task."""
 
 Outputs = Mapping[str, torch.Tensor]
-"""What a model says of a batch, by name; the batch is the first dimension of every tensor."""
+"""A model's outputs for a batch, by name; the first dimension of every tensor is the batch."""
 
 
 class Samples(Protocol):
-    """A map-style data set, as torch has them; ``torch.utils.data.Subset`` and ``ConcatDataset`` fit."""
+    """A map-style data set, such as ``torch.utils.data.Subset`` and ``ConcatDataset``."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
         ...
 
     def __getitem__(self, index: int) -> Any:
-        """Return a sample, in the form that ``Task.collate`` takes."""
+        """Return a sample, in a form that ``Task.collate`` accepts."""
         ...
 
 
 class Task(Protocol):
-    """A model family, as methods and audits see it. B is the number of samples in a batch.
+    """A model family. B is the number of samples in a batch.
 
-    Nothing here changes running statistics (batch norm) unless it says so: a model that was made ready by
-    ``clone`` or ``ready`` uses the running ones, so that samples do not influence each other and the data
-    to be forgotten never enters them.
+    No method changes running statistics (batch norm) unless its description says so. After ``clone`` or
+    ``ready`` a model uses its running statistics, so that samples do not influence each other and forgotten
+    data never enters the statistics.
 
     Attributes:
         name: ``detect``, ``classify``, ``module``, …
-        metric: Name of the main figure of ``evaluate``; higher is better.
-        device: Where batches and models are.
+        metric: Name of the main metric of ``evaluate``; higher is better.
+        device: Device of batches and models.
         vectorised: Whether ``loss`` works under ``torch.func.vmap`` with ``torch.func.functional_call``.
     """
 
@@ -48,15 +48,15 @@ class Task(Protocol):
     vectorised: bool
 
     def clone(self, model: nn.Module) -> nn.Module:
-        """Return an independent copy, ready to learn (see ``ready``)."""
+        """Return an independent copy, ready for training (see ``ready``)."""
         ...
 
     def ready(self, model: nn.Module) -> None:
-        """Attach the loss, let what is not frozen learn, and use running statistics; no dropout."""
+        """Attach the loss, make all but the frozen parameters trainable, and set evaluation mode."""
         ...
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Return by name the parameters that may be changed."""
+        """Return the trainable parameters by name."""
         ...
 
     def collate(self, items: Sequence[Any]) -> Batch:
@@ -68,29 +68,30 @@ class Task(Protocol):
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return the loss of every sample (B,), differentiable, from one forward pass of the batch."""
+        """Return the differentiable loss of every sample (B,), from one forward pass of the batch."""
         ...
 
     def signals(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return scores by which members of the training set may be told, by name (B,); higher: a member.
+        """Return membership signals by name (B,); higher values indicate a member of the training set.
 
-        ``negative_loss`` is always among them. No gradient is kept.
+        ``negative_loss`` is always included. No gradient is kept.
         """
         ...
 
-    def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return by kind how much the model contradicts the label of every sample (B,), in 0–1.
+    def label_quality(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the doubt about the label of every sample by kind (B,), in 0–1; higher is more doubtful.
 
-        ``label``: of a class. Of boxes the kinds of :mod:`expunge.bias.box_labels`. No gradient is kept.
+        Classifiers have the kind ``label``; detectors have the kinds of :mod:`expunge.tasks.box_labels`. No
+        gradient is kept.
         """
         ...
 
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
-        """Return what the model says, before any threshold or suppression; differentiable."""
+        """Return the differentiable outputs of the model, before any threshold or suppression."""
         ...
 
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
-        """Return for every sample (B,) how far the student is from the teacher: KL(teacher ‖ student)."""
+        """Return the divergence of the student from the teacher, KL(teacher ‖ student), per sample (B,)."""
         ...
 
     def square_norm(self, outputs: Outputs) -> torch.Tensor:
@@ -98,67 +99,69 @@ class Task(Protocol):
         ...
 
     def suppress(self, outputs: Outputs, batch: Batch) -> Outputs:
-        """Return the outputs with the logits of the batch's own (true) classes at −∞ (a large number)."""
+        """Return the outputs with the logits of each sample's true classes set to a large negative number."""
         ...
 
     def wrong_targets(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the batch with targets drawn at random among those that are wrong.
+        """Return the batch with targets drawn at random from the wrong ones.
 
         Args:
-            model: Says which targets there are (how many classes); what it predicts does not matter.
+            model: Determines the possible targets (number of classes); its predictions do not matter.
+            batch: The batch with its true targets.
+            generator: Draws the targets.
         """
         ...
 
     def own_targets(self, model: nn.Module, batch: Batch) -> Batch:
-        """Return the batch with the model's own predictions as targets."""
+        """Return the batch with the model's predictions as targets."""
         ...
 
-    def mistaken(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return for every sample (B,) whether the model's prediction is wrong (bool)."""
+    def misclassified(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return whether the model's prediction is wrong for every sample (B,), bool."""
         ...
 
     def predicts(self, model: nn.Module, batch: Batch, classes: Sequence[int]) -> torch.Tensor:
-        """Return for every sample (B,) whether any of these classes is in the prediction (bool)."""
+        """Return whether the prediction contains any of ``classes`` for every sample (B,), bool."""
         ...
 
     def inputs(self, batch: Batch) -> torch.Tensor:
-        """Return the pictures (B, C, H, W) or whatever the model takes, first dimension B, as floats.
+        """Return the model's inputs as floats: pictures (B, C, H, W), or any tensor with first dimension B.
 
         Raises:
-            InputError: If the model takes nothing that can be changed a little.
+            InputError: If the model has no floating-point inputs.
         """
         ...
 
     def with_inputs(self, batch: Batch, inputs: torch.Tensor) -> Batch:
-        """Return the batch with other inputs."""
+        """Return the batch with new inputs."""
         ...
 
     def input_digest(self, batch: Batch) -> bytes:
-        """Return a digest of all that the model sees of a batch."""
+        """Return a digest of the model's inputs in a batch."""
         ...
 
     def input_range(self, batch: Batch) -> tuple[float, float] | None:
-        """Return the least and greatest value that an input may have; None: unbounded."""
+        """Return the lowest and highest valid input value; None: unbounded."""
         ...
 
     def features(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return what the last layer sees, one vector for each sample (B, D)."""
+        """Return the inputs of the last layer, one vector per sample (B, D)."""
         ...
 
     def layers(self, model: nn.Module) -> list[nn.Module]:
-        """Return the model's blocks from input to output; the last is the head."""
+        """Return the model's blocks from input to output; the last one is the head."""
         ...
 
     def reset(self, module: nn.Module, generator: torch.Generator) -> None:
-        """Initialise the parameters and statistics below a module anew, as before training."""
+        """Initialise the parameters and statistics of a module, as before training."""
         ...
 
     def evaluate(self, model: nn.Module, data: Samples) -> dict[str, float]:
-        """Return the metrics of a model on samples; ``metric`` is among them."""
+        """Return the metrics of a model on samples, including ``metric``."""
         ...
 
     def fresh(self, model: nn.Module, generator: torch.Generator) -> nn.Module:
-        """Return an untrained model of the same architecture, ready to learn."""
+        """Return an untrained model of the same architecture, ready for training."""
         ...
 
     def retrain(
@@ -171,14 +174,14 @@ class Task(Protocol):
         images: Callable[[int], None],
         **settings: Any,
     ) -> nn.Module:
-        """Return a model of the same architecture, trained from its own start on other data.
+        """Return a model of the same architecture, trained from its start weights on other data.
 
         Args:
-            model: Says the architecture, and how it was trained where that is on record.
-            retain: What to train on.
+            model: Determines the architecture and, where it is recorded, the training settings.
+            retain: Training data.
             epochs: Passes over ``retain``.
-            generator: All randomness.
-            images: Is told of the images done.
-            settings: What the task knows beyond that.
+            generator: Source of all randomness.
+            images: Called with the number of images of every finished batch.
+            settings: Settings specific to the task.
         """
         ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a retrain of a plain module, and the bounds of its batches."""
+"""Settings and batch bounds for retraining a plain module."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from expunge.errors import InputError
 
 
-def cuts_of(count: int, batch: int) -> list[tuple[int, int]]:
-    """Return the bounds of the batches; a remainder of one sample joins the batch before it."""
+def batch_bounds(count: int, batch: int) -> list[tuple[int, int]]:
+    """Return the (start, end) bounds of the batches; a last batch of one sample joins the one before it."""
     starts = list(range(0, count, batch))
     if len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
@@ -18,10 +18,10 @@ def cuts_of(count: int, batch: int) -> list[tuple[int, int]]:
 
 
 def retrain_settings(settings: Mapping[str, Any]) -> tuple[float, int]:
-    """Return learning rate and batch size of a retrain.
+    """Return the learning rate and batch size of a retrain.
 
     Raises:
-        InputError: If there is a setting that a retrain does not have.
+        InputError: If a setting is unknown.
     """
     unknown = sorted(set(settings) - {"lr", "batch"})
     if unknown:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of every sample by a user's loss function, and what its targets are."""
+"""Per-sample losses by a user's loss function, with checks of its targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.errors import InputError
 from expunge.tasks.batches import Batches, describe
-from expunge.tasks.faults import blame
+from expunge.tasks.faults import raise_as_input_error
 
 Loss = Callable[[Any, Any], torch.Tensor]
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
@@ -21,14 +21,14 @@ NOT_REDUCED = 'Build it with reduction="none".'
 
 @dataclass
 class SampleLoss:
-    """A user's loss, checked at every call.
+    """A user's loss function, checked at every call.
 
     Attributes:
-        function: ``function(outputs, targets) -> (B,)``, or (B, …): then the mean of a sample's numbers
-            counts. A loss of torch's own is given the class scores where the outputs are no tensor.
+        function: ``function(outputs, targets) -> (B,)``, or (B, …), which is averaged per sample. Torch's own
+            losses receive the class scores if the outputs are not a tensor.
         batches: Finds class scores among the outputs.
-        classifies: Whether outputs are scores of classes and targets say which is right; None: not known yet.
-        bound: Class indices of targets are below it; None: not known, or there are none.
+        classifies: Whether outputs are class scores and targets class indices; None: not yet known.
+        bound: Number of classes that targets must not reach; None: unknown, or targets are not indices.
     """
 
     function: Loss
@@ -54,21 +54,21 @@ class SampleLoss:
         """Return the loss of every sample (B,).
 
         Args:
-            outputs: As the model gives them.
+            outputs: The model's outputs.
             y: Targets.
             count: B.
 
         Raises:
-            InputError: If the loss fails, or does not give numbers for every sample.
+            InputError: If the loss fails, or does not return a value for every sample.
         """
-        given = outputs
+        scores = outputs
         if not isinstance(outputs, torch.Tensor) and isinstance(self.function, nn.modules.loss._Loss):
-            given = self.batches.need_logits(outputs)
-        with blame(
+            scores = self.batches.need_logits(outputs)
+        with raise_as_input_error(
             "The loss failed on a batch.",
             "It is called as loss(outputs, targets), with what the model returns and the batch of targets.",
         ):
-            values = self.function(given, y)
+            values = self.function(scores, y)
         if not isinstance(values, torch.Tensor):
             raise InputError(
                 "The loss does not give a tensor.",
@@ -81,36 +81,36 @@ class SampleLoss:
                 f"For {count} samples its shape is {tuple(values.shape)}.",
                 NOT_REDUCED,
             )
-        sizes = [part.numel() for part in (given, y) if isinstance(part, torch.Tensor)]
+        sizes = [part.numel() for part in (scores, y) if isinstance(part, torch.Tensor)]
         if len(sizes) == 2 and values.numel() > max(sizes):
             raise InputError(
                 "The loss compares every sample's output with every other's target.",
-                f"Outputs are {describe(given)}, targets {describe(y)}: one is broadcast against the other.",
+                f"Outputs are {describe(scores)}, targets {describe(y)}: one is broadcast against the other.",
                 "Give both the same shape: targets with unsqueeze(1), or outputs with squeeze(1).",
             )
         values = values if values.element_size() >= 4 else values.float()
         return values.flatten(1).mean(1) if values.ndim > 1 else values
 
     def learn_form(self, outputs: Any, y: Any) -> None:
-        """Find out from a batch what outputs and targets are.
+        """Record the form of outputs and targets from a batch.
 
         Raises:
-            InputError: If targets are classes that the outputs do not have.
+            InputError: If a target is not a class of the outputs.
         """
         logits = self.batches.find_logits(outputs)
-        shaped = logits is not None and logits.ndim >= 2 and logits.shape[1] >= 2
-        self.classifies = shaped and (_integers(y) or isinstance(self.function, nn.CrossEntropyLoss))
-        if isinstance(self.function, CLASS_LOSSES) and logits is not None and shaped and _integers(y):
+        has_classes = logits is not None and logits.ndim >= 2 and logits.shape[1] >= 2
+        self.classifies = has_classes and (_is_integer(y) or isinstance(self.function, nn.CrossEntropyLoss))
+        if isinstance(self.function, CLASS_LOSSES) and logits is not None and has_classes and _is_integer(y):
             self.bound = logits.shape[1]
             self.check(y)
 
     def check(self, y: Any) -> None:
-        """Refuse targets that are none of the model's classes, where these are known.
+        """Check that targets are classes of the model, if its classes are known.
 
         Raises:
-            InputError: It names the first of them.
+            InputError: If a target is out of range; the message names the first one.
         """
-        if self.bound is None or not _integers(y):
+        if self.bound is None or not _is_integer(y):
             return
         outside = (y >= self.bound) | ((y < 0) & (y != getattr(self.function, "ignore_index", -100)))
         if bool(outside.any()):
@@ -122,12 +122,12 @@ class SampleLoss:
 
 
 def class_scores(logits: torch.Tensor | None, y: Any) -> bool:
-    """Whether these are scores (B, C) of classes, and the targets (B,) are indices of some of them."""
+    """Return whether ``logits`` are class scores (B, C) and ``y`` (B,) contains indices of these classes."""
     fits = logits is not None and logits.ndim == 2 and isinstance(y, torch.Tensor) and y.ndim == 1
     return fits and not y.is_floating_point() and bool((y < logits.shape[1]).all())  # type: ignore[union-attr]
 
 
-def _integers(y: Any) -> bool:
+def _is_integer(y: Any) -> bool:
     return isinstance(y, torch.Tensor) and not (
         y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
     )

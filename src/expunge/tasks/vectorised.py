@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains many small models at once: their weights are stacked and one pass serves them all.
+"""Training of many small models at once, with stacked weights and one forward pass for all.
 
-``torch.func.stack_module_state`` with ``vmap`` (PyTorch's model ensembling). Each model has its own start and
-its own order of samples, and ends where :meth:`expunge.tasks.module.ModuleTask.retrain` would have taken it,
-up to rounding.
+It uses ``torch.func.stack_module_state`` with ``vmap`` (PyTorch's model ensembling). Each model has its own
+start and sample order, and equals the result of :meth:`expunge.tasks.module.ModuleTask.retrain` up to
+rounding.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from expunge.errors import InputError
 from expunge.tasks.module import DECAY, ModuleTask
 from expunge.tasks.optimizer import adamw
 from expunge.tasks.protocol import Samples, Task
-from expunge.tasks.retrain_batches import cuts_of, retrain_settings
+from expunge.tasks.retrain_batches import batch_bounds, retrain_settings
 from expunge.tasks.working_copy import places
 
-SMALL = 1_000_000  # parameters; above, one model alone keeps the processor busy
+SMALL = 1_000_000  # parameters; a larger model already uses the whole processor
 UNFIT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase)
 
 
 def vectorisable(task: Task, model: nn.Module) -> bool:
-    """Say whether many such models can be trained at once: small ones without batch norm or dropout."""
+    """Return whether many such models can be trained at once: small ones without batch norm or dropout."""
     return (
         isinstance(task, ModuleTask)
         and task.vectorised
@@ -47,15 +47,15 @@ def retrain_many(
     images: Callable[[int], None],
     **settings: Any,
 ) -> list[nn.Module]:
-    """Train as many models as there are generators, each as ``task.retrain`` would.
+    """Return one retrained model per generator, each trained as by ``task.retrain``.
 
     Args:
         task, model, retain, epochs, images: See the protocol.
-        generators: One for each model.
+        generators: One generator per model.
         settings: ``lr`` and ``batch``, see :meth:`~expunge.tasks.module.ModuleTask.retrain`.
 
     Raises:
-        InputError: If the model is not one for this; see :func:`vectorisable`.
+        InputError: If the model cannot be vectorised; see :func:`vectorisable`.
     """
     if not vectorisable(task, model):
         raise InputError(
@@ -65,15 +65,15 @@ def retrain_many(
         )
     lr, size = retrain_settings(settings)
     students = [task.fresh(model, generator) for generator in generators]
-    learn = sorted(task.parameters(students[0]))
+    trainable = sorted(task.parameters(students[0]))
     stacked, buffers = stack_module_state(students)
-    values = {k: v.detach().clone().requires_grad_(k in learn) for k, v in stacked.items()}
-    fixed = {k: v for k, v in values.items() if k not in learn}
-    where = places(students[0])
+    values = {k: v.detach().clone().requires_grad_(k in trainable) for k, v in stacked.items()}
+    fixed = {k: v for k, v in values.items() if k not in trainable}
+    names_by_place = places(students[0])
     base = copy.deepcopy(students[0]).to("meta")
-    optimizer = adamw([values[k] for k in learn], lr, DECAY)
-    cuts = cuts_of(len(retain), size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(cuts), 1))
+    optimizer = adamw([values[k] for k in trainable], lr, DECAY)
+    bounds = batch_bounds(len(retain), size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs * len(bounds), 1))
     inputs, targets = task.collate([retain[i] for i in range(len(retain))])
     if not (isinstance(inputs, torch.Tensor) and isinstance(targets, torch.Tensor)):
         raise InputError(
@@ -82,7 +82,7 @@ def retrain_many(
             "Train them one after the other.",
         )
     for generator in generators:
-        torch.randint(2**62, (1,), generator=generator)  # retrain draws a seed for dropout here
+        torch.randint(2**62, (1,), generator=generator)  # `retrain` draws its dropout seed at this point
 
     def loss(
         trained: dict[str, torch.Tensor],
@@ -91,7 +91,7 @@ def retrain_many(
         y: torch.Tensor,
     ) -> torch.Tensor:
         tensors = {**trained, **rest}
-        placed = {place: tensors[name] for place, name in where.items()}
+        placed = {place: tensors[name] for place, name in names_by_place.items()}
         return task.batch_loss(
             lambda given: functional_call(base, placed, (given,), tie_weights=False), x, y
         ).mean()
@@ -99,11 +99,13 @@ def retrain_many(
     gradient = vmap(grad(loss))
     for _ in range(epochs):
         orders = torch.stack([torch.randperm(len(retain), generator=g) for g in generators]).to(task.device)
-        for start, end in cuts:
+        for start, end in bounds:
             rows = orders[:, start:end]
-            found = gradient({k: values[k] for k in learn}, {**fixed, **buffers}, inputs[rows], targets[rows])
-            for k in learn:
-                values[k].grad = found[k].detach()
+            gradients = gradient(
+                {k: values[k] for k in trainable}, {**fixed, **buffers}, inputs[rows], targets[rows]
+            )
+            for k in trainable:
+                values[k].grad = gradients[k].detach()
             optimizer.step()
             schedule.step()
             images((end - start) * len(generators))

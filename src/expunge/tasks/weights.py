@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Weights in and out: the safe loader for checkpoints, architectures from YAML, full-precision files."""
+"""Weights files: safe loading of checkpoints, architectures from YAML, and full-precision output."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ import torch
 from torch import nn
 
 from expunge.errors import ExpungeError, InputError
-from expunge.tasks.quiet import load_ultralytics
-from expunge.user_files import read_text
-from expunge.user_yaml import parse_yaml
+from expunge.storage.user_files import read_text
+from expunge.storage.user_yaml import parse_yaml
+from expunge.tasks.ultralytics_import import load_ultralytics
 
-# Our own entry of a checkpoint's architecture: how wide its class branches are. Ultralytics lets that depend
-# on the number of classes, so that the same model for other classes would not take the checkpoint's weights.
+# Architecture entry for the width of the class branches. Ultralytics derives the width from the number of
+# classes, so the checkpoint's weights would not fit a model with another number of classes.
 CLASS_WIDTH = "class_width"
 HEADS = {"Detect": "detect", "Classify": "classify", "Segment": "segment", "Pose": "pose", "OBB": "obb"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Weights or an architecture that the user named.
+    """A weights file or an architecture named by the user.
 
     Attributes:
         task: ``detect``, ``classify``, …
         architecture: The model's YAML as a dict.
-        module: The model if the source was a checkpoint, else None.
-        names: Its class names if it was a checkpoint.
+        module: The model of a checkpoint; None for an architecture.
+        names: Class names of a checkpoint; empty for an architecture.
     """
 
     task: str
@@ -43,10 +43,10 @@ class Source:
 
 
 def open_source(name: str) -> Source:
-    """Open ``….yaml`` (an architecture) or ``….pt`` (a checkpoint, through the safe loader).
+    """Return the source in a ``.yaml`` file (architecture) or ``.pt`` file (checkpoint, loaded safely).
 
     Raises:
-        InputError: If it does not exist, is no checkpoint, or its pickle asks for a global outside the
+        InputError: If the file does not exist, is not a checkpoint, or its pickle needs a global outside the
             allow-list.
     """
     if name.endswith((".yaml", ".yml")):
@@ -71,7 +71,7 @@ def _from_yaml(name: str) -> Source:
 
     try:
         if os.path.lexists(name):
-            parse_yaml(read_text(name, errors="ignore"))  # Ultralytics would wait for a pipe
+            parse_yaml(read_text(name, errors="ignore"))  # refuses pipes, on which Ultralytics would block
         architecture = cast(Any, library.yaml_model_load)(name)
         head = str(architecture["head"][-1][2])
     except Exception as error:
@@ -86,28 +86,28 @@ def _from_yaml(name: str) -> Source:
 
 
 def load_checkpoint(path: Path, *, unsafe_trust: bool = False) -> Any:
-    """Load a ``.pt`` file's model in fp32 (the EMA where it has one), never running code from it.
+    """Return the model in a ``.pt`` file in fp32 (the EMA if there is one), without running code from it.
 
-    The model's ``args`` are then the training settings on record, a dict.
+    The model's ``args`` are set to its recorded training settings, as a dict.
 
     Args:
         path: The file.
-        unsafe_trust: Run whatever its pickle says; only for a file that the user vouched for by name.
+        unsafe_trust: Whether the pickle may run code; only for files that the user explicitly trusts.
 
     Raises:
         InputError: See :func:`open_source`.
     """
-    checkpoint = _checkpoint(path, unsafe_trust)
+    checkpoint = _read_checkpoint(path, unsafe_trust)
     candidate: Any = checkpoint.get("ema") or checkpoint.get("model")
-    # Ultralytics keeps the training record beside the model, and in detectors within it, too.
-    within = getattr(candidate, "args", None) or {}
-    within = within if isinstance(within, Mapping) else vars(within)
-    cast(Any, candidate).args = {**within, **(checkpoint.get("train_args") or {})}
+    # Ultralytics stores the training settings beside the model, and for detectors inside it as well.
+    inner = getattr(candidate, "args", None) or {}
+    inner = inner if isinstance(inner, Mapping) else vars(inner)
+    cast(Any, candidate).args = {**inner, **(checkpoint.get("train_args") or {})}
     return candidate.float()
 
 
-def _checkpoint(path: Path, unsafe_trust: bool) -> dict[str, Any]:
-    """Return what a ``.pt`` file holds: a dict with a model in it."""
+def _read_checkpoint(path: Path, unsafe_trust: bool) -> dict[str, Any]:
+    """Return the content of a ``.pt`` file: a dict that contains a model."""
     load_ultralytics()
     from ultralytics.nn import tasks as library
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
@@ -121,7 +121,7 @@ def _checkpoint(path: Path, unsafe_trust: bool) -> dict[str, Any]:
     except Exception as error:
         raise InputError(
             f"{path} cannot be used as weights.",
-            _reason(error),
+            _load_failure(error),
             "Use a checkpoint that Ultralytics wrote, or one that expunge wrote.",
         ) from error
     if not isinstance(candidate, nn.Module) or not hasattr(candidate, "yaml"):
@@ -133,17 +133,17 @@ def _checkpoint(path: Path, unsafe_trust: bool) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def _reason(error: Exception) -> str:
+def _load_failure(error: Exception) -> str:
     text = str(error)
     if "types outside" in text or "Unsupported global" in text or "WeightsUnpickler" in text:
-        return "Its pickle asks for code outside the allow-list; it was refused unread."
+        return "Its pickle needs code outside the allow-list; it was refused without running it."
     if isinstance(error, (FileNotFoundError, ConnectionError)):
         return "The file is not here, and it could not be fetched."
     return "It is empty, truncated, or no checkpoint."
 
 
 def build_module(task: str, architecture: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """Build an Ultralytics model with random weights (from torch's current generator)."""
+    """Return an Ultralytics model with random weights, drawn from torch's current generator."""
     load_ultralytics()
     from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 
@@ -159,7 +159,7 @@ def build_module(task: str, architecture: dict[str, Any], names: tuple[str, ...]
 
 
 def _set_classes(module: Any, count: int) -> None:
-    """Give a detector other classes, and leave its class branches as wide as they are."""
+    """Change the number of classes of a detector and keep the width of its class branches."""
     head = module.model[-1]
     for branch in (*head.cv3, *getattr(head, "one2one_cv3", ())):
         branch[-1] = nn.Conv2d(branch[-1].in_channels, count, 1)
@@ -182,9 +182,9 @@ def transfer(module: Any, source: Source, names: tuple[str, ...]) -> None:
 
 
 def pack(module: Any, train_args: dict[str, Any]) -> bytes:
-    """Return the bytes of a full-precision ``.pt`` that plain Ultralytics loads, trains on and exports.
+    """Return the bytes of a full-precision ``.pt`` file that plain Ultralytics loads, trains and exports.
 
-    No clock, path or random name enters: equal weights give equal bytes.
+    The file contains no time, path or random name: equal weights give equal bytes.
     """
     import ultralytics
 
@@ -219,38 +219,42 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What is in a weights file.
+class CheckpointContent:
+    """The models and the training record in a weights file.
 
     Attributes:
-        states: The fp32 state of each model in it, that which is loaded first: EMA, raw model.
-        starts: Where its training began, as its training record names it: files, or names of models.
+        states: The fp32 state of each model, in loading order: EMA, raw model.
+        starts: Start weights according to the training record: files or names of models.
     """
 
     states: tuple[dict[str, torch.Tensor], ...]
     starts: tuple[str, ...]
 
 
-def look_inside(path: Path, *, unsafe_trust: bool = False) -> Inside:
-    """Return every model in a ``.pt`` file, and what the training record says of its start.
+def read_checkpoint_content(path: Path, *, unsafe_trust: bool = False) -> CheckpointContent:
+    """Return every model in a ``.pt`` file, and the start weights named in its training record.
 
     Raises:
         InputError: See :func:`open_source`.
     """
-    checkpoint = _checkpoint(path, unsafe_trust)
-    found = [checkpoint.get(key) for key in ("ema", "model")]
-    modules = [module.float() for module in found if isinstance(module, nn.Module)]
+    checkpoint = _read_checkpoint(path, unsafe_trust)
+    candidates = [checkpoint.get(key) for key in ("ema", "model")]
+    modules = [module.float() for module in candidates if isinstance(module, nn.Module)]
     states = [dict(module.state_dict()) for module in modules]
-    within = [getattr(module, "args", None) or {} for module in modules]
-    record = [checkpoint.get("train_args") or {}, *within]
-    plain = [args if isinstance(args, Mapping) else vars(args) for args in record]
-    named = [args.get(key) for args in plain for key in ("model", "pretrained", "resume")]
-    starts = dict.fromkeys(str(name) for name in named if isinstance(name, (str, Path)) and str(name))
-    return Inside(tuple(states), tuple(starts))
+    inner = [getattr(module, "args", None) or {} for module in modules]
+    records = [checkpoint.get("train_args") or {}, *inner]
+    settings = [args if isinstance(args, Mapping) else vars(args) for args in records]
+    values = [args.get(key) for args in settings for key in ("model", "pretrained", "resume")]
+    starts = dict.fromkeys(str(name) for name in values if isinstance(name, (str, Path)) and str(name))
+    return CheckpointContent(tuple(states), tuple(starts))
 
 
 def states_of(path: Path) -> list[dict[str, torch.Tensor]]:
-    """Return the state of a weights file, or those of an ensemble's folder, shard by shard."""
+    """Return the state of a weights file, or the states of an ensemble's folder in the order of its shards.
+
+    Raises:
+        InputError: If the folder contains no weights.
+    """
     if not path.is_dir():
         return [state_of(path)]
     files = sorted(path.glob("*.pt"), key=lambda file: (len(file.name), file.name))  # shard2 before shard10

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies a user's model for the work: without wrappers, in single precision; and turns results back.
+"""Working copies of users' models: unwrapped and in single precision, and their conversion back.
 
-Half-precision weights learn badly: small steps are rounded away, and AdamW divides by numbers that are zero
-in fp16. So the work is done in fp32, and what it gives is rounded to the model's own precision before it is
-judged.
+Half-precision weights train badly: small steps are rounded away, and AdamW divides by values that underflow
+to zero in fp16. Methods therefore work in fp32, and results are rounded to the model's own precision before
+they are evaluated.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from expunge.errors import InputError
 from expunge.tasks.batches import leaves
-from expunge.tasks.faults import blame
+from expunge.tasks.faults import raise_as_input_error
 
 DERIVING = (BasePruningMethod, WeightNorm, SpectralNorm)
-"""Hooks that compute a weight of a layer from other parameters before each forward pass."""
+"""Hooks that compute a layer's weight from other parameters before each forward pass."""
 
 _QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 Wrap = Callable[[nn.Module], nn.Module]
@@ -34,12 +34,12 @@ Wrap = Callable[[nn.Module], nn.Module]
 
 @dataclass(frozen=True)
 class WorkingCopy:
-    """A copy to work with, and the way back to the form in which the model was given.
+    """A working copy of a model, and the information to convert results to the model's original form.
 
     Attributes:
-        module: The copy: no ``DataParallel`` or ``torch.compile`` around it, weights in fp32 or fp64.
-        dtypes: Of tensors whose precision was raised, by name, as they were.
-        wrappers: What was around it, outermost first.
+        module: The copy, without ``DataParallel`` or ``torch.compile``, with weights in fp32 or fp64.
+        dtypes: Original precision of the tensors whose precision was raised, by name.
+        wrappers: Functions that restore the wrappers, outermost first.
     """
 
     module: nn.Module
@@ -48,51 +48,51 @@ class WorkingCopy:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The precision of the copy's parameters; None where there are several."""
-        found = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
-        return next(iter(found)) if len(found) == 1 else None
+        """Precision of the copy's parameters; None if they have different ones."""
+        dtypes = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
+        return next(iter(dtypes)) if len(dtypes) == 1 else None
 
     @torch.no_grad()
     def round(self, module: nn.Module) -> None:
-        """Round a module's weights to the model's own precision, in place; they stay in fp32."""
+        """Round a module's weights in place to the model's original precision; they stay in fp32."""
         for name, tensor in _tensors(module):
             if name in self.dtypes:
                 tensor.copy_(tensor.to(self.dtypes[name]))
 
     def deliver(self, module: nn.Module) -> nn.Module:
-        """Return a module in the precision and the wrappers of the model as it was given."""
+        """Return a module in the precision and wrappers of the original model."""
         convert(module, self.dtypes)
         for parameter in module.parameters():
-            parameter.grad = None  # the last step's, which may be the forget set's
-        _derive(module)
+            parameter.grad = None  # may be a gradient of the forget set
+        _recompute_derived(module)
         for wrap in reversed(self.wrappers):
             module = wrap(module)
         return module
 
 
 def working_copy(model: Any, name: str = "model") -> WorkingCopy:
-    """Return a copy of a model to work with.
+    """Return a working copy of a model.
 
     Args:
-        model: It is not changed.
-        name: As it is called in messages.
+        model: The model; it is not changed.
+        name: Name of the model in messages.
 
     Raises:
-        InputError: If it is of a kind that cannot be unlearned; it says what to do.
+        InputError: If the model is of a kind that cannot be unlearned; the message says what to do.
     """
-    inner, wrappers = _unwrapped(model, name)
-    refuse_unfit(inner, name)
-    module = copy_module(inner)
-    raised = {n: t.dtype for n, t in _tensors(module) if t.is_floating_point() and t.element_size() < 4}
-    convert(module, dict.fromkeys(raised, torch.float32))
-    return WorkingCopy(module, raised, wrappers)
+    unwrapped, wrappers = _unwrap(model, name)
+    check_supported(unwrapped, name)
+    module = copy_module(unwrapped)
+    dtypes = {n: t.dtype for n, t in _tensors(module) if t.is_floating_point() and t.element_size() < 4}
+    convert(module, dict.fromkeys(dtypes, torch.float32))
+    return WorkingCopy(module, dtypes, wrappers)
 
 
 def copy_module(model: nn.Module) -> nn.Module:
-    """Return a deep copy. Tensors that were computed (a pruned layer's weight, say) are copied as values.
+    """Return a deep copy; computed tensors (such as the weight of a pruned layer) are copied by value.
 
     Raises:
-        InputError: If something in the model cannot be copied.
+        InputError: If a part of the model cannot be copied.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -100,7 +100,7 @@ def copy_module(model: nn.Module) -> nn.Module:
             for leaf in leaves(value):
                 if isinstance(leaf, torch.Tensor) and not leaf.is_leaf:
                     memo[id(leaf)] = leaf.detach().clone()
-    with blame(
+    with raise_as_input_error(
         "The model cannot be copied.",
         "Take out of it what copy.deepcopy(model) refuses: open files, locks, loggers.",
     ):
@@ -109,8 +109,8 @@ def copy_module(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def convert(module: nn.Module, dtypes: dict[str, torch.dtype]) -> None:
-    """Change the precision of some tensors in place, by name; tied ones stay tied."""
-    done: dict[int, torch.Tensor] = {}
+    """Change the precision of the named tensors in place; tied tensors stay tied."""
+    converted: dict[int, torch.Tensor] = {}
     for name, tensor in list(_tensors(module)):
         if name not in dtypes:
             continue
@@ -119,44 +119,44 @@ def convert(module: nn.Module, dtypes: dict[str, torch.dtype]) -> None:
             tensor.data = tensor.data.to(dtypes[name])
         else:
             path, _, key = name.rpartition(".")
-            new = done.setdefault(id(tensor), tensor.to(dtypes[name]))
+            new = converted.setdefault(id(tensor), tensor.to(dtypes[name]))
             module.get_submodule(path)._buffers[key] = new
 
 
 def places(model: nn.Module) -> dict[str, str]:
-    """Return for each place of a parameter or buffer the first name of the tensor that is there.
+    """Return for each place of a parameter or buffer the first place of the same tensor.
 
-    Tied weights have several places, a module with several names has one. ``functional_call`` puts a tensor
-    into such a module once for each name, and cannot restore it; so it must be given places, and
-    ``tie_weights=False``.
+    A place is a tensor's name under the first name of its module, so tied weights have several places and a
+    module with several names has one set. ``functional_call`` would set the tensors of such a module once per
+    name and cannot restore them; pass it places and ``tie_weights=False``.
     """
-    found: dict[str, str] = {}
-    names: dict[int, str] = {}
+    first_names: dict[str, str] = {}
+    by_id: dict[int, str] = {}
     for path, module in model.named_modules():
         for key, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
                 place = f"{path}.{key}" if path else key
-                found[place] = names.setdefault(id(tensor), place)
-    return found
+                first_names[place] = by_id.setdefault(id(tensor), place)
+    return first_names
 
 
 def holds_tensors(model: nn.Module) -> bool:
-    """Whether a module keeps tensors that are no parameters or buffers, such as its last activations.
+    """Return whether a module stores tensors other than parameters and buffers, such as its last activations.
 
-    ``vmap`` would leave its own kind of tensors there, which nothing else can use.
+    ``vmap`` would leave its internal tensors there, which no other code can use.
     """
     for module in model.modules():
-        others = [value for key, value in vars(module).items() if key not in ("_parameters", "_buffers")]
-        if any(isinstance(leaf, torch.Tensor) for value in others for leaf in leaves(value)):
+        attributes = [value for key, value in vars(module).items() if key not in ("_parameters", "_buffers")]
+        if any(isinstance(leaf, torch.Tensor) for value in attributes for leaf in leaves(value)):
             return True
     return False
 
 
-def refuse_unfit(model: nn.Module, name: str) -> None:
-    """Refuse a model of a kind that cannot be unlearned.
+def check_supported(model: nn.Module, name: str) -> None:
+    """Check that a model is of a kind that can be unlearned.
 
     Raises:
-        InputError: It says why, and what to do.
+        InputError: If it is not; the message gives the reason and what to do.
     """
     modules, tensors = list(model.modules()), list(_tensors(model))
     if any(isinstance(m, torch.jit.ScriptModule) for m in modules):
@@ -179,18 +179,18 @@ def refuse_unfit(model: nn.Module, name: str) -> None:
             "It has lazy layers, whose shapes are only known after a first batch.",
             "Run a batch through it once, load the trained weights, then give it again.",
         )
-    places = sorted({str(t.device) for _, t in tensors})
-    if "meta" in places:
+    devices = sorted({str(t.device) for _, t in tensors})
+    if "meta" in devices:
         raise InputError(
             f"The {name} has no weights.",
             "It is on the meta device, which only knows shapes.",
             "Call model.to_empty(device='cpu'), then model.load_state_dict(state).",
         )
-    if len(places) > 1:
+    if len(devices) > 1:
         raise InputError(
             f"The {name} is on several devices.",
-            f"They are {', '.join(places)}.",
-            f"Move it to one: model.to('{places[-1]}').",
+            f"They are {', '.join(devices)}.",
+            f"Move it to one: model.to('{devices[-1]}').",
         )
     for key, tensor in tensors:
         if tensor.layout != torch.strided:
@@ -209,7 +209,7 @@ def refuse_unfit(model: nn.Module, name: str) -> None:
             )
 
 
-def _unwrapped(model: Any, name: str) -> tuple[nn.Module, tuple[Wrap, ...]]:
+def _unwrap(model: Any, name: str) -> tuple[nn.Module, tuple[Wrap, ...]]:
     wrappers: list[Wrap] = []
     while True:
         if not isinstance(model, nn.Module):
@@ -221,45 +221,45 @@ def _unwrapped(model: Any, name: str) -> tuple[nn.Module, tuple[Wrap, ...]]:
         if any(kind.__module__.startswith("ultralytics.engine.") for kind in type(model).__mro__):
             raise InputError(
                 f"The {name} is a YOLO, which is no plain module.",
-                "It brings its own data and loss.",
+                "It has its own data and loss.",
                 "Use expunge.YOLO(file).unlearn(...).",
             )
         if isinstance(model, DistributedDataParallel) or "FullyShardedDataParallel" in type(model).__name__:
             raise InputError(
                 f"The {name} is distributed over processes.",
-                "Unlearning runs in one.",
+                "Unlearning runs in a single process.",
                 "Give the module inside: model.module.",
             )
         if isinstance(model, nn.DataParallel):
-            wrappers.append(_parallel(model))
+            wrappers.append(_rewrap_parallel(model))
             model = model.module
         elif type(model).__name__ == "OptimizedModule" and "_orig_mod" in model._modules:
-            wrappers.append(_compiled(model))
+            wrappers.append(_rewrap_compiled(model))
             model = model._modules["_orig_mod"]
         else:
             return model, tuple(wrappers)
 
 
-def _parallel(model: nn.DataParallel[nn.Module]) -> Wrap:
+def _rewrap_parallel(model: nn.DataParallel[nn.Module]) -> Wrap:
     # Without GPUs, DataParallel sets neither output_device nor dim.
     output, dim = getattr(model, "output_device", None), getattr(model, "dim", 0)
     return lambda inner: nn.DataParallel(inner, model.device_ids or None, output, dim)
 
 
-def _compiled(model: nn.Module) -> Wrap:
-    # With its own settings; torch.compile has no public way to ask a compiled module for them.
+def _rewrap_compiled(model: nn.Module) -> Wrap:
+    # torch.compile has no public way to read the settings of a compiled module.
     kind: Any = type(model)
     context = getattr(model, "dynamo_ctx", None)
 
     def wrap(inner: nn.Module) -> nn.Module:
-        found: nn.Module = kind(inner, context) if context is not None else torch.compile(inner)  # type: ignore[assignment]
-        return found
+        compiled: nn.Module = kind(inner, context) if context is not None else torch.compile(inner)  # type: ignore[assignment]
+        return compiled
 
     return wrap
 
 
-def _derive(module: nn.Module) -> None:
-    """Compute anew what layers derive from their parameters, so that nothing holds values of earlier ones."""
+def _recompute_derived(module: nn.Module) -> None:
+    """Recompute the weights that layers derive from their parameters, so that none keeps an earlier value."""
     with torch.no_grad():
         for layer in module.modules():
             for hook in layer._forward_pre_hooks.values():
@@ -268,9 +268,9 @@ def _derive(module: nn.Module) -> None:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield parameters and buffers by name, tied ones under each of their names; no temporary buffers."""
-    kept = module.state_dict(keep_vars=True)
+    """Yield parameters and buffers by name; tied ones under each name; temporary buffers only if dense."""
+    persistent = module.state_dict(keep_vars=True)
     yield from module.named_parameters(remove_duplicate=False)
     for name, buffer in module.named_buffers(remove_duplicate=False):
-        if name in kept or buffer.layout == torch.strided:
+        if name in persistent or buffer.layout == torch.strided:
             yield name, buffer

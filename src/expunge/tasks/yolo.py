@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Ultralytics models as methods and audits see them: opening, saving, and what all their tasks share.
+"""Loading and saving of Ultralytics models for methods and audits, and the choice of their task.
 
-Decisions that hold for every task:
+Decisions that apply to every task:
 
-* Running statistics: a model that is ready is in evaluation mode; only ``retrain`` moves statistics.
-* Frozen layers: those of ``freeze`` in the file's training record, or of the argument ``frozen``; and
-  ``.dfl``, a constant. After ``YOLO(path)`` every parameter has ``requires_grad=False``, which says nothing.
-* ``fresh`` and ``retrain`` keep the weights of the layers that the record calls frozen: no sample ever moved
-  them.
-* Files are written in full precision (``save``), never halved.
+* Running statistics: a model that is ready is in evaluation mode; only ``retrain`` changes statistics.
+* Frozen layers: the layers of ``freeze`` in the file's training record or of the argument ``frozen``, and
+  the constant ``.dfl``. ``requires_grad`` is not used: after ``YOLO(path)`` it is False for every parameter.
+* ``fresh`` and ``retrain`` keep the weights of layers that the record lists as frozen, since no sample ever
+  changed them.
+* Files are written in full precision (``save``), never in half precision.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ import torch
 from torch import nn
 
 from expunge.errors import InputError
-from expunge.exact.checkpoint import write_atomically
+from expunge.storage.files import write_atomically
 from expunge.tasks.class_map import class_map
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.protocol import Task
 from expunge.tasks.weights import describe, load_checkpoint, pack
 
@@ -35,46 +36,27 @@ if TYPE_CHECKING:
 IMAGE_SIZES = {"detect": 640, "classify": 224}
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A weights file.
-
-    Attributes:
-        module: The model, fp32, on the CPU.
-        task: ``detect``, ``classify``, …
-        names: Its class names.
-        imgsz: Image size in pixels that it was trained for.
-        train_args: Ultralytics' training settings, as far as they are on record.
-    """
-
-    module: nn.Module
-    task: str
-    names: tuple[str, ...]
-    imgsz: int
-    train_args: dict[str, Any]
-
-
-def open_model(path: Path | str, *, unsafe_trust: bool = False) -> Opened:
-    """Open a ``.pt`` file through the allow-list.
+def open_model(path: Path | str, *, unsafe_trust: bool = False) -> LoadedModel:
+    """Return the model in a ``.pt`` file, loaded with an allow-list of types.
 
     Args:
         path: The file.
-        unsafe_trust: Run what its pickle says; only for a file that the user vouched for by name.
+        unsafe_trust: Whether the pickle may run code; only for files that the user explicitly trusts.
 
     Raises:
-        InputError: If it is no usable checkpoint, has weights that are not finite, was fused for inference,
-            or takes pictures of other than three channels.
+        InputError: If the file is not a usable checkpoint, has non-finite weights, was fused for inference,
+            or its model does not take pictures of three channels.
     """
-    return opened_of(load_checkpoint(Path(path), unsafe_trust=unsafe_trust), str(path))
+    return as_loaded_model(load_checkpoint(Path(path), unsafe_trust=unsafe_trust), str(path))
 
 
-def opened_of(module: Any, path: str, record: Mapping[str, Any] | None = None) -> Opened:
-    """Return a loaded model (fp32, on the CPU) with what it says of itself.
+def as_loaded_model(module: Any, path: str, record: Mapping[str, Any] | None = None) -> LoadedModel:
+    """Return a loaded model (fp32, on the CPU) with its task, classes and training settings.
 
     Args:
         module: The model.
-        path: What to call it in messages.
-        record: Its training settings, where they are not in the model any more.
+        path: Name of the model in messages.
+        record: Training settings, if the module no longer contains them.
 
     Raises:
         InputError: See :func:`open_model`.
@@ -100,59 +82,70 @@ def opened_of(module: Any, path: str, record: Mapping[str, Any] | None = None) -
             "Use another model.",
         )
     source = describe(module)
-    record = _plain(record or getattr(module, "args", {}))
-    size = record.get("imgsz") or IMAGE_SIZES.get(source.task, 640)
-    imgsz = int(max(size)) if isinstance(size, (list, tuple)) else int(size)
-    return Opened(module, source.task, source.names, imgsz, record)
+    record = _plain_settings(record or getattr(module, "args", {}))
+    recorded_size = record.get("imgsz") or IMAGE_SIZES.get(source.task, 640)
+    imgsz = int(max(recorded_size)) if isinstance(recorded_size, (list, tuple)) else int(recorded_size)
+    return LoadedModel(module, source.task, source.names, imgsz, record)
 
 
-def _plain(args: Any) -> dict[str, Any]:
-    """What a checkpoint records of its training, as plain values."""
+def _plain_settings(args: Any) -> dict[str, Any]:
+    """Return the training settings of a checkpoint as plain values."""
     values = args if isinstance(args, Mapping) else vars(args)
     kinds = (bool, int, float, str, list, tuple, type(None))
     plain = {str(k): str(v) if isinstance(v, Path) else v for k, v in values.items()}
     return {k: v for k, v in plain.items() if isinstance(v, kinds)}
 
 
-def write_model(module: nn.Module, opened: Opened) -> bytes:
-    """Return the bytes of a full-precision ``.pt`` with which plain Ultralytics does all that it can."""
+def write_model(module: nn.Module, loaded: LoadedModel) -> bytes:
+    """Return the bytes of a full-precision ``.pt`` file that plain Ultralytics loads, trains and exports."""
     return pack(
-        copy.deepcopy(module).cpu(), {"task": opened.task, "imgsz": opened.imgsz, **opened.train_args}
+        copy.deepcopy(module).cpu(), {"task": loaded.task, "imgsz": loaded.imgsz, **loaded.train_args}
     )
 
 
-def save(module: nn.Module, path: Path | str, opened: Opened) -> None:
-    """Write a model in full precision, with the training record of the file that it came from.
+def save(module: nn.Module, path: Path | str, loaded: LoadedModel) -> None:
+    """Write a model in full precision, with the training record of its original file.
 
     Raises:
         StorageError: If the file could not be written.
     """
-    write_atomically(Path(path), write_model(module, opened), "The model")
+    write_atomically(Path(path), write_model(module, loaded), "The model")
 
 
 def samples_of(
-    opened: Opened, root: Path, config: DatasetConfig, samples: Sequence[Sample], imgsz: int | None = None
+    loaded: LoadedModel,
+    root: Path,
+    config: DatasetConfig,
+    samples: Sequence[Sample],
+    imgsz: int | None = None,
 ) -> YoloSamples:
-    """Return samples of a manifest as the model sees them (``imgsz``: other than on record).
+    """Return samples of a manifest as a data set for a model.
+
+    Args:
+        loaded: The model.
+        root: Folder of the dataset.
+        config: The dataset's configuration.
+        samples: The samples.
+        imgsz: Image size in pixels; None: the recorded size.
 
     Raises:
         InputError: See :class:`expunge.tasks.yolo_samples.YoloSamples`.
     """
     from expunge.tasks.yolo_samples import YoloSamples
 
-    seen = replace(config, class_map=class_map(opened, config))
-    return YoloSamples(root, seen, samples, opened.names, imgsz or opened.imgsz)
+    mapped = replace(config, class_map=class_map(loaded, config))
+    return YoloSamples(root, mapped, samples, loaded.names, imgsz or loaded.imgsz)
 
 
 def yolo_task(
-    opened: Opened, device: torch.device | str = "cpu", frozen: int | Sequence[int] | None = None
+    loaded: LoadedModel, device: torch.device | str = "cpu", frozen: int | Sequence[int] | None = None
 ) -> Task:
-    """Return the task of an opened model.
+    """Return the task of a loaded model.
 
     Args:
-        opened: The model; it says the task, the classes and how it was trained.
-        device: Where to work.
-        frozen: Layers that may not be changed, by index, or how many from the input; None: as on record.
+        loaded: The model; it determines task, classes and training settings.
+        device: Device to work on.
+        frozen: Frozen layers by index, or their number from the input; None: the recorded ones.
 
     Raises:
         InputError: If the task is not supported.
@@ -160,11 +153,11 @@ def yolo_task(
     from expunge.tasks.yolo_classify import YoloClassify
     from expunge.tasks.yolo_detect import YoloDetect
 
-    known: dict[str, type[YoloDetect | YoloClassify]] = {"detect": YoloDetect, "classify": YoloClassify}
-    if opened.task not in known:
+    tasks: dict[str, type[YoloDetect | YoloClassify]] = {"detect": YoloDetect, "classify": YoloClassify}
+    if loaded.task not in tasks:
         raise InputError(
-            f"Models of the task '{opened.task or 'unknown'}' are not supported yet.",
-            f"Supported: {', '.join(sorted(known))}.",
+            f"Models of the task '{loaded.task or 'unknown'}' are not supported yet.",
+            f"Supported: {', '.join(sorted(tasks))}.",
             "Use a model of one of these tasks.",
         )
-    return known[opened.task](opened, device, frozen)
+    return tasks[loaded.task](loaded, device, frozen)

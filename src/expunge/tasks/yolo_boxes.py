@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The maths of boxes: Ultralytics' detection loss image by image, divergences, wrong boxes, matching.
+"""Computations on boxes: per-image detection loss, divergence, random wrong boxes, and matching.
 
 B: images, A: anchors, C: classes, R: bins of a box side (``reg_max``; 1: the side itself).
 """
@@ -13,14 +13,13 @@ from torch import nn
 from torchvision.ops import box_iou
 
 CANDIDATES = 64
-SIDES = (0.1, 0.5)  # of a box drawn where there was none, as shares of the picture
+SIDES = (0.1, 0.5)  # range of the side lengths of random boxes, as shares of the picture
 
 
 def losses(criterion: Any, raw: dict[str, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
-    """Return what Ultralytics' ``v8DetectionLoss`` gives for each image alone (B,), computed for all at once.
+    """Return Ultralytics' ``v8DetectionLoss`` of each image (B,), computed in one pass.
 
-    The assignment of boxes to anchors does not mix images; only the normaliser, the sum of the target scores,
-    does, and is taken image by image here.
+    Images interact only in the loss's normaliser, the sum of the target scores; it is computed per image.
 
     Args:
         criterion: A ``v8DetectionLoss``.
@@ -39,7 +38,7 @@ def losses(criterion: Any, raw: dict[str, torch.Tensor], batch: dict[str, Any]) 
     rows = torch.cat([batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"]], 1)
     classes, truth = criterion.preprocess(rows, count, scale_tensor=size).split((1, 4), 2)
     decoded = criterion.bbox_decode(anchors, sides)
-    _, goals, targets, chosen, _ = criterion.assigner(
+    _, target_boxes, target_scores, foreground, _ = criterion.assigner(
         scores.detach().sigmoid(),
         decoded.detach() * strides,
         anchors * strides,
@@ -47,26 +46,28 @@ def losses(criterion: Any, raw: dict[str, torch.Tensor], batch: dict[str, Any]) 
         truth,
         truth.sum(2, keepdim=True).gt(0.0),
     )
-    total = targets.sum((1, 2)).clamp(min=1)
-    entropy = criterion.bce(scores, targets.to(scores.dtype))
+    total = target_scores.sum((1, 2)).clamp(min=1)
+    entropy = criterion.bce(scores, target_scores.to(scores.dtype))
     if criterion.class_weights is not None:
         entropy = entropy * criterion.class_weights
     value: torch.Tensor = criterion.hyp.cls * entropy.sum((1, 2))
-    image, anchor = chosen.nonzero(as_tuple=True)
+    image, anchor = foreground.nonzero(as_tuple=True)
     if len(image):
-        weight = targets[image, anchor].sum(1)
-        stride, centre = strides[anchor], anchors[anchor]
-        goal, mine = goals[image, anchor] / stride, sides[image, anchor]
-        overlap = bbox_iou(decoded[image, anchor], goal, xywh=False, CIoU=True).squeeze(-1)
+        weight = target_scores[image, anchor].sum(1)
+        stride, anchor_points = strides[anchor], anchors[anchor]
+        target_box, predicted = target_boxes[image, anchor] / stride, sides[image, anchor]
+        overlap = bbox_iou(decoded[image, anchor], target_box, xywh=False, CIoU=True).squeeze(-1)
         if criterion.use_dfl:
-            reach = bbox2dist(centre, goal, criterion.reg_max - 1)
-            off = criterion.bbox_loss.dfl_loss(mine.view(-1, criterion.reg_max), reach).squeeze(-1)
+            target_sides = bbox2dist(anchor_points, target_box, criterion.reg_max - 1)
+            side_loss = criterion.bbox_loss.dfl_loss(
+                predicted.view(-1, criterion.reg_max), target_sides
+            ).squeeze(-1)
         else:
-            off = ((mine - bbox2dist(centre, goal)) * stride / size).abs().mean(1)
-        part = (criterion.hyp.box * (1 - overlap) + criterion.hyp.dfl * off) * weight
+            side_loss = ((predicted - bbox2dist(anchor_points, target_box)) * stride / size).abs().mean(1)
+        part = (criterion.hyp.box * (1 - overlap) + criterion.hyp.dfl * side_loss) * weight
         value = value.index_add(0, image, part.to(value.dtype))
-    each: torch.Tensor = value / total
-    return each
+    per_image: torch.Tensor = value / total
+    return per_image
 
 
 def divergence(
@@ -76,27 +77,29 @@ def divergence(
     teacher_sides: torch.Tensor,
     gains: tuple[float, float, float],
 ) -> torch.Tensor:
-    """Return how far one head's outputs are from a teacher's (B,); see :mod:`expunge.tasks.yolo_detect`.
+    """Return the divergence of one head from a teacher's (B,); see :mod:`expunge.tasks.yolo_detect`.
 
     Args:
         student_scores: Class logits (B, C, A).
         student_sides: Box sides (B, 4R, A).
-        teacher_scores: As the student's.
-        teacher_sides: As the student's.
-        gains: Of box, class and side distribution, as in the training loss.
+        teacher_scores: Class logits (B, C, A).
+        teacher_sides: Box sides (B, 4R, A).
+        gains: Gains of box, class and side distribution in the training loss.
     """
     box, cls, dfl = gains
     teacher_scores, teacher_sides = teacher_scores.detach(), teacher_sides.detach()
-    sure = teacher_scores.sigmoid()
+    probabilities = teacher_scores.sigmoid()
     entropy = nn.functional.binary_cross_entropy_with_logits
-    value = entropy(student_scores, sure, reduction="none") - entropy(teacher_scores, sure, reduction="none")
+    value = entropy(student_scores, probabilities, reduction="none") - entropy(
+        teacher_scores, probabilities, reduction="none"
+    )
     classes = value.sum((1, 2))
-    weight = sure.amax(1)
-    student, teacher = (_expected(sides) for sides in (student_sides, teacher_sides))
-    span = (teacher[:, :2] + teacher[:, 2:]).clamp(min=1).repeat(1, 2, 1)
-    apart = box * (student - teacher).abs() / span
-    # exp(-d) + d - 1 cancels near 0, where it is d²/2
-    laplace = torch.where(apart < 1e-2, apart.square() / 2, torch.expm1(-apart) + apart).sum(1)
+    weight = probabilities.amax(1)
+    student, teacher = (_expected_sides(sides) for sides in (student_sides, teacher_sides))
+    extent = (teacher[:, :2] + teacher[:, 2:]).clamp(min=1).repeat(1, 2, 1)
+    distance = box * (student - teacher).abs() / extent
+    # exp(-d) + d - 1 loses precision near 0; there it equals d²/2
+    laplace = torch.where(distance < 1e-2, distance.square() / 2, torch.expm1(-distance) + distance).sum(1)
     bins = student_sides.shape[1] // 4
     if bins > 1:
         p, q = (_bins(sides).log_softmax(2) for sides in (teacher_sides, student_sides))
@@ -105,8 +108,12 @@ def divergence(
     return total.clamp_min(0) / weight.sum(1).clamp(min=1)
 
 
-def _expected(sides: torch.Tensor) -> torch.Tensor:
-    """Distances from the anchor to left, top, right and bottom in strides (B, 4, A), from (B, 4R, A)."""
+def _expected_sides(sides: torch.Tensor) -> torch.Tensor:
+    """Return the distances (B, 4, A) in strides from anchors to left, top, right and bottom.
+
+    Args:
+        sides: Box sides (B, 4R, A).
+    """
     bins = sides.shape[1] // 4
     if bins == 1:
         return sides
@@ -119,52 +126,58 @@ def _bins(sides: torch.Tensor) -> torch.Tensor:
     return sides.reshape(batch, 4, channels // 4, anchors)
 
 
-def corners(boxes: torch.Tensor) -> torch.Tensor:
-    """Turn boxes xywh (…, 4) into xyxy."""
+def xywh_to_xyxy(boxes: torch.Tensor) -> torch.Tensor:
+    """Return boxes xywh (…, 4) as xyxy."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
 
 
-def centred(boxes: torch.Tensor) -> torch.Tensor:
-    """Turn boxes xyxy (…, 4) into xywh."""
+def xyxy_to_xywh(boxes: torch.Tensor) -> torch.Tensor:
+    """Return boxes xyxy (…, 4) as xywh."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
 
 
-def elsewhere(boxes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Move the boxes of one image to random places inside it that none of them covers.
+def move_boxes(boxes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return the boxes of one image, moved to random positions that overlap none of the original boxes.
+
+    If 64 draws find no free position for a box, the draw with the smallest overlap is used.
 
     Args:
         boxes: xywh in 0–1 (n, 4), on the CPU.
-        generator: Draws the places.
+        generator: Draws the positions.
 
     Returns:
-        Boxes of the same sizes (n, 4); where 64 draws find no free place, the draw that is covered least.
+        Boxes of the same sizes (n, 4).
     """
     size = boxes[:, None, 2:].clamp(max=1)
-    places = torch.rand((len(boxes), CANDIDATES, 2), generator=generator)
-    moved = torch.cat([size / 2 + places * (1 - size), size.expand(-1, CANDIDATES, -1)], 2)
-    overlap = box_iou(corners(moved).flatten(0, 1), corners(boxes)).view(len(boxes), CANDIDATES, -1).amax(2)
+    positions = torch.rand((len(boxes), CANDIDATES, 2), generator=generator)
+    moved = torch.cat([size / 2 + positions * (1 - size), size.expand(-1, CANDIDATES, -1)], 2)
+    overlap = (
+        box_iou(xywh_to_xyxy(moved).flatten(0, 1), xywh_to_xyxy(boxes))
+        .view(len(boxes), CANDIDATES, -1)
+        .amax(2)
+    )
     best = overlap.argmin(1)
     return moved[torch.arange(len(boxes)), best]
 
 
-def somewhere(generator: torch.Generator) -> torch.Tensor:
-    """Draw a box inside the picture, xywh in 0–1 (1, 4)."""
-    low, high = SIDES
-    size = low + (high - low) * torch.rand((1, 2), generator=generator)
+def random_box(generator: torch.Generator) -> torch.Tensor:
+    """Return a random box inside the picture, xywh in 0–1 (1, 4)."""
+    smallest, largest = SIDES
+    size = smallest + (largest - smallest) * torch.rand((1, 2), generator=generator)
     return torch.cat([size / 2 + torch.rand((1, 2), generator=generator) * (1 - size), size], 1)
 
 
-def agree(
+def boxes_match(
     found: torch.Tensor,
     found_classes: torch.Tensor,
     truth: torch.Tensor,
     true_classes: torch.Tensor,
     iou: float = 0.5,
 ) -> bool:
-    """Whether two sets of boxes (xyxy) can be paired off, class by class, each pair overlapping enough.
+    """Return whether two sets of boxes (xyxy) match one to one, each pair with equal class and IoU ≥ ``iou``.
 
-    Greedy, the largest overlap first, as in the matching of detections for average precision.
+    Matching is greedy, largest overlap first, as for average precision.
     """
     if len(found) != len(truth):
         return False

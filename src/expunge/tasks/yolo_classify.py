@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Ultralytics image classification for methods and audits."""
+"""The task of Ultralytics image classification for methods and audits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUPPRESSED = -1e4
 
 
 class YoloClassify(YoloTask):
-    """Logits (B, C), cross-entropy; see :class:`expunge.tasks.protocol.Task`."""
+    """Classification with logits (B, C) and cross-entropy; see :class:`expunge.tasks.protocol.Task`."""
 
     name = "classify"
     metric = "top1"
@@ -41,10 +41,10 @@ class YoloClassify(YoloTask):
         return {"negative_loss": -loss, **class_signals(logits, batch["cls"])}
 
     @torch.no_grad()
-    def doubts(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-        """Return ``label``: 1 − the probability of the labelled class (B,)."""
-        own = self._logits(model, batch).softmax(1).gather(1, batch["cls"][:, None])
-        return {"label": 1 - own.squeeze(1)}
+    def label_quality(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the doubt ``label``: 1 − the probability of the labelled class (B,), in 0–1."""
+        labelled = self._logits(model, batch).softmax(1).gather(1, batch["cls"][:, None])
+        return {"label": 1 - labelled.squeeze(1)}
 
     def outputs(self, model: nn.Module, batch: Batch) -> Outputs:
         """Return {"logits": (B, C)}."""
@@ -53,16 +53,20 @@ class YoloClassify(YoloTask):
     def divergence(self, student: Outputs, teacher: Outputs) -> torch.Tensor:
         """Return KL(softmax(teacher) ‖ softmax(student)) (B,)."""
         target = teacher["logits"].detach().log_softmax(1)
-        found = student["logits"].log_softmax(1)
-        return nn.functional.kl_div(found, target, reduction="none", log_target=True).sum(1).clamp_min(0)
+        log_probabilities = student["logits"].log_softmax(1)
+        return (
+            nn.functional.kl_div(log_probabilities, target, reduction="none", log_target=True)
+            .sum(1)
+            .clamp_min(0)
+        )
 
     def suppress(self, outputs: Outputs, batch: Batch) -> Outputs:
-        """Return the logits with that of each sample's own class at −10⁴."""
+        """Return the logits with the logit of each sample's true class set to −10⁴."""
         return {"logits": outputs["logits"].scatter(1, batch["cls"][:, None], SUPPRESSED)}
 
     def wrong_targets(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the batch with classes drawn uniformly among the wrong ones (one class: as they are)."""
-        count = len(self.opened.names)
+        """Return the batch with classes drawn uniformly from the wrong ones; unchanged for a single class."""
+        count = len(self.loaded.names)
         shift = torch.randint(1, max(count, 2), batch["cls"].shape, generator=generator).to(self.device)
         return {**batch, "cls": (batch["cls"] + shift) % count}
 
@@ -70,29 +74,29 @@ class YoloClassify(YoloTask):
         """Return the batch with the predicted classes as targets."""
         return {**batch, "cls": self._predicted(model, batch)}
 
-    def mistaken(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def misclassified(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return whether the predicted class is wrong (B,)."""
         truth: torch.Tensor = batch["cls"]
         return self._predicted(model, batch) != truth
 
     def predicts(self, model: nn.Module, batch: Batch, classes: Sequence[int]) -> torch.Tensor:
-        """Return whether the predicted class is one of these (B,)."""
+        """Return whether the predicted class is one of ``classes`` (B,)."""
         return torch.isin(self._predicted(model, batch), torch.tensor(list(classes), device=self.device))
 
     def features(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return the pooled vector before the last linear layer (B, D)."""
-        found: list[torch.Tensor] = []
+        """Return the pooled features, which are the inputs of the last linear layer (B, D)."""
+        captured: list[torch.Tensor] = []
         head: Any = self.layers(model)[-1]
-        hook = head.linear.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+        hook = head.linear.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
         try:
             model(batch["img"])
         finally:
             hook.remove()
-        return found[-1]
+        return captured[-1]
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, data: Samples) -> dict[str, float]:
-        """Return top-1 and top-5 accuracy; nothing of an empty data set."""
+        """Return top-1 and top-5 accuracy; an empty dict for an empty data set."""
         if not len(data):
             return {}
         hits1 = hits5 = 0
@@ -105,8 +109,8 @@ class YoloClassify(YoloTask):
         return {"top1": round(hits1 / len(data), 5), "top5": round(hits5 / len(data), 5)}
 
     def _logits(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        found = model(batch["img"])
-        logits: torch.Tensor = found[1] if isinstance(found, tuple) else found
+        output = model(batch["img"])
+        logits: torch.Tensor = output[1] if isinstance(output, tuple) else output
         return logits
 
     @torch.no_grad()

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""An ordinary training of an Ultralytics model on other samples, by the project's own trainer.
+"""Training of an Ultralytics model on other samples, with the project's own trainer.
 
-One shard, one slice: optimizer, learning rate, batch, image size, loss gains and augmentation are those of
-the training record in the model's file; what it does not say, or leaves to ``auto``, is as in the planner.
+The training has one shard and one slice. Optimizer, learning rate, batch size, image size, loss gains and
+augmentation are those of the training record in the model's file. Missing and ``auto`` settings have the
+planner's defaults.
 
-Differences from Ultralytics' trainer: a step for every batch (no accumulation to a nominal batch of 64), no
-``multi_scale``, and the last EMA is the model (no best epoch, no early stop). On the CPU a training repeats
-to the byte for the same seed and number of threads; elsewhere torch warns of operations that may not repeat.
+Differences from Ultralytics' trainer: one optimizer step per batch (no accumulation to a nominal batch of
+64), no ``multi_scale``, and the result is the last EMA (no best epoch, no early stop). On the CPU a training
+is byte-identical for the same seed and number of threads; elsewhere torch warns about operations that are not
+deterministic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -19,29 +22,29 @@ from pydantic import ValidationError
 from torch import nn
 
 from expunge.errors import InputError
-from expunge.exact import placement
-from expunge.exact.checkpoint import State
-from expunge.exact.plan import Epochs, Initial, Plan, Recipe
-from expunge.exact.planner import AUGMENT, GAINS, RECIPE_KEYS, make_recipe
-from expunge.exact.schedule import Stage
-from expunge.exact.trainer import Hooks, run_stage
 from expunge.tasks.classify import ClassifyTask
 from expunge.tasks.detect import DetectTask
 from expunge.tasks.weights import describe
 from expunge.tasks.yolo_samples import rows_of
+from expunge.training.checkpoint import State
+from expunge.training.plan import Cell, Epochs, Initial, Placement, Plan, Recipe
+from expunge.training.recipe import AUGMENT, GAINS, RECIPE_KEYS, make_recipe
+from expunge.training.schedule import Stage
+from expunge.training.trainer import Hooks, run_stage
 
 if TYPE_CHECKING:
+    from expunge.tasks.loaded_model import LoadedModel
     from expunge.tasks.protocol import Samples
-    from expunge.tasks.yolo import Opened
-    from expunge.tasks.yolo_base import YoloTask
 
 OPTIMIZERS = get_args(Recipe.model_fields["optimizer"].annotation)
-OF_THE_OPTIMIZER = ("optimizer", "lr0", "momentum")  # "auto" chooses all three
+OPTIMIZER_SETTINGS = ("optimizer", "lr0", "momentum")  # optimizer="auto" chooses all three
 DEFAULT_BATCH = 16
 
 
 def train(
-    task: YoloTask,
+    loaded: LoadedModel,
+    device: torch.device,
+    seeded: AbstractContextManager[None],
     model: nn.Module,
     start: Mapping[str, torch.Tensor],
     retain: Samples,
@@ -50,65 +53,68 @@ def train(
     images: Callable[[int], None],
     settings: Mapping[str, Any],
 ) -> dict[str, torch.Tensor]:
-    """Return the averaged weights (EMA) at the end of the training.
+    """Return the EMA weights at the end of a training.
 
     Args:
-        task: Says the device and the record.
-        model: Says the architecture.
-        start: Weights to start from.
-        retain: A :class:`YoloSamples`, or parts of it.
+        loaded: The loaded model, with its training record.
+        device: Device to train on.
+        seeded: Context that seeds torch's generators on the device; the trainer seeds all others.
+        model: Determines the architecture.
+        start: Start weights.
+        retain: A :class:`YoloSamples`, or subsets of it.
         epochs: Passes over ``retain``.
         generator: Draws the seed.
-        images: Is told of the images done.
-        settings: What comes before the record.
+        images: Called with the number of images of every finished batch.
+        settings: Settings that override the record.
 
     Raises:
-        InputError: If a setting is unknown or does not fit.
+        InputError: If a setting is unknown or invalid.
         TrainingDiverged: If the loss is not finite.
     """
     source, rows = rows_of(retain)
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    plan = recorded_plan(task.opened, model, epochs, seed, settings)
+    plan = recorded_plan(loaded, model, epochs, seed, settings)
     kinds: dict[str, type[_Detect | _Classify]] = {"detect": _Detect, "classify": _Classify}
-    trainer = kinds[plan.task](task.device)
-    tensors = {name: value.detach().to(task.device).clone() for name, value in start.items()}
+    trainer = kinds[plan.task](device)
+    tensors = {name: value.detach().to(device).clone() for name, value in start.items()}
     stage = Stage("shard", 0, epochs, epochs, plan.recipe.lr0, fresh=True)
     data = trainer.data(plan, source.config, source.root, rows)
     state = State(model=tensors, ema=tensors)
     paths = [sample.path for sample in rows]
-    with task.seeded(generator):  # for what draws on the device; the trainer seeds the rest
+    with seeded:
         return run_stage(trainer, plan, state, stage, data, paths, Hooks(images=images)).ema
 
 
 def recorded_plan(
-    opened: Opened, model: nn.Module, epochs: int, seed: int, settings: Mapping[str, Any]
+    loaded: LoadedModel, model: nn.Module, epochs: int, seed: int, settings: Mapping[str, Any]
 ) -> Plan:
-    """Return the plan of a training like the recorded one.
+    """Return a plan with the settings of the recorded training.
 
     Raises:
         InputError: See :func:`train`.
     """
-    source, record = describe(model), opened.train_args
-    values = {**_recorded(opened.task, record), **settings}
+    source, record = describe(model), loaded.train_args
+    values = {**_recorded_settings(loaded.task, record), **settings}
     batch = values.pop("batch", record.get("batch"))
-    imgsz, freeze = values.pop("imgsz", opened.imgsz), _freeze(values.pop("freeze", record.get("freeze")))
+    imgsz = values.pop("imgsz", loaded.imgsz)
+    freeze = _frozen_count(values.pop("freeze", record.get("freeze")))
     try:
         recipe = make_recipe(
-            opened.task,
+            loaded.task,
             len(source.names),
             imgsz,
             batch if isinstance(batch, int) and batch > 0 else DEFAULT_BATCH,
             values,
         )
         if values:
-            known = [*AUGMENT[opened.task], *GAINS[opened.task], *RECIPE_KEYS, "batch", "imgsz", "freeze"]
+            known = [*AUGMENT[loaded.task], *GAINS[loaded.task], *RECIPE_KEYS, "batch", "imgsz", "freeze"]
             raise InputError(
-                f"There is no setting '{next(iter(values))}' of a training for {opened.task}.",
+                f"There is no setting '{next(iter(values))}' of a training for {loaded.task}.",
                 f"Known: {', '.join(sorted([*known, 'initial']))}.",
                 "Correct the name.",
             )
         return Plan(
-            task=opened.task,
+            task=loaded.task,
             names=source.names,
             architecture=source.architecture,
             initial=Initial(source="", tensors=""),
@@ -118,7 +124,7 @@ def recorded_plan(
             epochs=Epochs(public=0, stages=(epochs,), polish=0),
             recipe=recipe,
             freeze=freeze,
-            placement=placement.uniform(1, 1),
+            placement=Placement(bins=((Cell(shard=0, slice=0, share=1.0),),)),
             threads=torch.get_num_threads(),
         )
     except ValidationError as error:
@@ -127,16 +133,17 @@ def recorded_plan(
         raise InputError(f"The setting {where} does not fit.", first["msg"], "Correct it.") from error
 
 
-def _recorded(task: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _recorded_settings(task: str, record: Mapping[str, Any]) -> dict[str, Any]:
     keys = [*AUGMENT[task], *GAINS[task], *RECIPE_KEYS]
-    off = {k: None for k in ("auto_augment",) if k in record and k in keys}  # null on record: none was used
-    values = off | {k: record[k] for k in keys if record.get(k) is not None}
+    # a null in the record means that no policy was used
+    disabled = {k: None for k in ("auto_augment",) if k in record and k in keys}
+    values = disabled | {k: record[k] for k in keys if record.get(k) is not None}
     if values.get("optimizer") not in OPTIMIZERS:
-        values = {k: v for k, v in values.items() if k not in OF_THE_OPTIMIZER}
+        values = {k: v for k, v in values.items() if k not in OPTIMIZER_SETTINGS}
     return values
 
 
-def _freeze(frozen: Any) -> int:
+def _frozen_count(frozen: Any) -> int:
     if frozen is None or isinstance(frozen, int):
         return int(frozen or 0)
     if sorted(frozen) == list(range(len(frozen))):
@@ -144,18 +151,18 @@ def _freeze(frozen: Any) -> int:
     raise InputError(
         "The training on record froze layers that are not the first ones.",
         f"They are {sorted(frozen)}.",
-        "Give freeze=N to train anew with the first N layers frozen.",
+        "Give freeze=N to retrain with the first N layers frozen.",
     )
 
 
 class _OnDevice:
-    """Puts model and batches where the task works."""
+    """Mix-in that moves model and batches to a device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
     def build(self, plan: Plan) -> Any:
-        """Return the plan's architecture on the device."""
+        """Return the plan's architecture, on the device."""
         return super().build(plan).to(self._device)  # type: ignore[misc]
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:

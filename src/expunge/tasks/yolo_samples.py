@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Samples of a manifest as a map-style data set for Ultralytics models: checked, sized, not augmented.
+"""Samples of a manifest as a map-style data set for Ultralytics models: verified, resized, not augmented.
 
-An item says all about its sample, so that ``Subset`` and ``ConcatDataset`` may stand around the data set.
-Images and labels are read through the manifest (digests checked); Ultralytics' scan and caches never run.
+Items are self-contained, so the data set can be wrapped in ``Subset`` and ``ConcatDataset``. Images and
+labels are read through the manifest (digests checked); Ultralytics' scan and caches are not used.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from torch.utils.data import ConcatDataset, Subset
 from expunge.data.types import DatasetConfig, Sample
 from expunge.errors import InputError
 from expunge.tasks.images import ImageStore
-from expunge.tasks.quiet import load_ultralytics
+from expunge.tasks.ultralytics_import import load_ultralytics
 
 
 class YoloSamples:
-    """Samples of one dataset, as a model with certain classes and image size sees them.
+    """Samples of one dataset at a model's image size, with the model's class indices.
 
-    Items are dicts: for boxes as Ultralytics' ``Format`` makes them (``img`` (3, S, S) uint8, letterboxed;
-    ``cls`` (n, 1); ``bboxes`` (n, 4) xywh in 0–1; …), for classification ``img`` (3, S, S) float in 0–1 and
-    ``cls``, an int.
+    Items are dicts. For boxes they are as Ultralytics' ``Format`` makes them: ``img`` (3, S, S) uint8,
+    letterboxed; ``cls`` (n, 1); ``bboxes`` (n, 4) xywh in 0–1; …. For classification they are ``img``
+    (3, S, S) float in 0–1 and ``cls``, an int.
 
-    Attributes:
-        root: Folder of the dataset.
-        config: What its labels mean.
-        samples: The manifest's rows, in the order of the items.
+    Args:
+        root: Folder of the dataset; an attribute, too.
+        config: The dataset's configuration; an attribute, too.
+        samples: The manifest's rows, in the order of the items; an attribute, too.
+        names: The model's class names.
+        imgsz: Image size S in pixels.
 
     Raises:
         InputError: If a file differs from the manifest, or the model lacks a class.
@@ -47,7 +49,7 @@ class YoloSamples:
     ) -> None:
         load_ultralytics()
         self.root, self.config, self.samples = root, config, tuple(samples)
-        kind: type[_Boxes | _Pictures] = _Boxes if config.kind == "yolo" else _Pictures
+        kind: type[_BoxItems | _ClassItems] = _BoxItems if config.kind == "yolo" else _ClassItems
         self._items = kind(root, config, self.samples, names, imgsz)
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class YoloSamples:
         return self._items.item(index % len(self))
 
 
-class _Boxes:
+class _BoxItems:
     def __init__(
         self, root: Path, config: DatasetConfig, samples: Sequence[Sample], names: tuple[str, ...], imgsz: int
     ) -> None:
@@ -78,7 +80,7 @@ class _Boxes:
         return found
 
 
-class _Pictures:
+class _ClassItems:
     def __init__(
         self, root: Path, config: DatasetConfig, samples: Sequence[Sample], names: tuple[str, ...], imgsz: int
     ) -> None:
@@ -98,32 +100,32 @@ class _Pictures:
 
 
 def rows_of(data: Any) -> tuple[YoloSamples, list[Sample]]:
-    """Return the data set below ``Subset`` and ``ConcatDataset``, and the manifest's rows of the samples.
+    """Return the data set inside ``Subset`` and ``ConcatDataset``, and the manifest's rows of the samples.
 
     Raises:
-        InputError: If something else lies below, or data sets of different folders.
+        InputError: If it contains another kind of data set, or data sets of different folders.
     """
-    found = _rows(data)
-    sources = {(source.root, source.config.names): source for source, _ in found}
+    pairs = _source_rows(data)
+    sources = {(source.root, source.config.names): source for source, _ in pairs}
     if len(sources) != 1:
         raise InputError(
             "The samples to train on are not those of one dataset.",
             "There is none." if not sources else "They lie in different folders, or have different classes.",
             "Give samples of one dataset, at least one of them.",
         )
-    return next(iter(sources.values())), [sample for _, sample in found]
+    return next(iter(sources.values())), [sample for _, sample in pairs]
 
 
-def _rows(data: Any) -> list[tuple[YoloSamples, Sample]]:
+def _source_rows(data: Any) -> list[tuple[YoloSamples, Sample]]:
     if isinstance(data, YoloSamples):
         return [(data, sample) for sample in data.samples]
     if isinstance(data, Subset):
-        inner = _rows(data.dataset)
-        return [inner[i] for i in data.indices]
+        pairs = _source_rows(data.dataset)
+        return [pairs[i] for i in data.indices]
     if isinstance(data, ConcatDataset):
-        return [row for part in data.datasets for row in _rows(part)]
+        return [row for part in data.datasets for row in _source_rows(part)]
     raise InputError(
         f"A {type(data).__name__} does not say which files its samples are.",
-        "Training needs them, to augment anew in every epoch.",
+        "Training needs them for new augmentations in every epoch.",
         "Use YoloSamples, or a Subset or ConcatDataset of it.",
     )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs approximate methods safely: budget, utility guard with rollback, verdict, `auto`."""
+"""Run unlearning methods within a budget, with a utility guard, rollback and a verdict."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``expunge.unlearn`` and ``expunge.audit``: one call for any torch model."""
+"""``expunge.unlearn``, ``expunge.audit`` and ``expunge.train_references``, for any torch model."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from expunge.audit.verdict import label_of
+from expunge.audits.audit_model import Audit, check_level
+from expunge.audits.reference_models import retrains
+from expunge.audits.unlearning_data import UnlearningData, with_own_guard
+from expunge.audits.verdict import label_of
 from expunge.errors import InputError
 from expunge.methods.base import get_method
 from expunge.methods.values import check_value, is_whole
 from expunge.tasks.module import Loss
 from expunge.tasks.protocol import Samples
-from expunge.tasks.sets import take_samples
+from expunge.tasks.user_samples import take_samples
 from expunge.tasks.working_copy import working_copy
 from expunge.unlearning.arguments import check_apart, check_classes, check_filled
-from expunge.unlearning.auditing import Audit, check_level
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
 from expunge.unlearning.guard import finite
-from expunge.unlearning.material import Material, with_own_guard
 from expunge.unlearning.preparing import (
     Reading,
     own_randomness,
@@ -32,14 +33,13 @@ from expunge.unlearning.preparing import (
     refuse_unsuited_goal,
     thaw_frozen,
 )
-from expunge.unlearning.references import retrains
 from expunge.unlearning.result import Result
-from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning, checked
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Unlearning, UnlearningOptions, checked
 
 if TYPE_CHECKING:
-    from expunge.audit.raw import Raw
+    from expunge.audits.raw_losses import RawLosses
 
-NOTHING: Samples = torch.utils.data.TensorDataset(torch.zeros(0))
+NO_SAMPLES: Samples = torch.utils.data.TensorDataset(torch.zeros(0))
 
 
 def unlearn(
@@ -72,39 +72,41 @@ def unlearn(
     """Make a model forget samples, a person, or a class.
 
     Args:
-        model: Any trained module; it is not changed. Parameters with ``requires_grad=False`` stay.
-        forget: Data set to be forgotten. Its samples are pairs (input, target), dicts or named tuples; what
-            is taken in all is listed in docs/unlearn.md. A ``DataLoader`` gives its data set and collate_fn.
-        retain: Data set of what stays.
-        loss: ``loss(outputs, targets) -> (B,)``, the training loss of every sample.
-        method: A method's name, or ``auto``: from cheap to dear until one passes, else a retrain.
-        goal: ``sample`` and ``subject``: as if never trained on; ``class``: the class is gone.
-        validation: Held-out retained data that guards the utility. Without it a tenth of ``retain`` is
-            held back for that, which the original was trained on.
-        unseen: Data of the same kind that nobody trained on; the verdict compares with it. Without it the
-            verdict is ``no-power`` at best.
+        model: A trained module; it is not changed. Parameters with ``requires_grad=False`` stay as they are.
+        forget: Dataset to forget. Samples are pairs (input, target), dicts or named tuples; docs/unlearn.md
+            lists all accepted forms. A ``DataLoader`` contributes its dataset and its ``collate_fn``.
+        retain: Dataset to keep.
+        loss: ``loss(outputs, targets) -> (B,)``, the training loss of each sample.
+        method: A method's name, or ``auto``: methods by increasing cost until one passes, else a retrain.
+        goal: ``sample`` or ``subject``: a model as if never trained on them; ``class``: a model without the
+            class.
+        validation: Held-out retained data for the utility guard. Default: a tenth of ``retain``, which the
+            original was trained on.
+        unseen: Data of the same kind that no model was trained on. The verdict compares with it; without it
+            the verdict is ``no-power`` at best.
         classes: Class indices to remove, for the goal ``class``.
-        forget_groups, unseen_groups: The person of each sample, so that intervals are over people.
-        fresh: Returns an untrained model, where its layers have no ``reset_parameters``.
-        evaluate: ``evaluate(model, data) -> metrics`` in place of accuracy; the first metric counts, and
-            higher is better.
-        unpack: ``unpack(batch) -> (inputs, targets)`` where that is not clear from the form of the samples.
-            Inputs that are a tuple go to as many arguments of the model, a dict to arguments by name.
-        logits: ``logits(outputs) -> (B, C)``, the class scores, where the model returns more than these.
-        retrain_epochs: Epochs of an ordinary training: the unit of cost and of the budget.
-        budget: Most work, in units of a retrain (12 passes over ``retain`` where that is not known).
-        allowed_drop: By how much the main metric may fall on ``validation``.
-        accept_no_power: ``auto`` may stop where not even the original model showed a trace.
-        tune: In how many runs a method's strength may be looked for, by ``validation`` (never by ``unseen``);
-            1: take the defaults. Without it: 4 for ``auto``, else 1.
-        device: Where to work.
-        seed: Of all randomness; the same seed gives the same bytes.
-        options: Hyper-parameters whose name is that of another argument: ``options={"unseen": 0.1}`` for
+        forget_groups, unseen_groups: The person of each sample; intervals are then over people.
+        fresh: Returns an untrained model, for models whose layers have no ``reset_parameters``.
+        evaluate: ``evaluate(model, data) -> metrics``, in place of accuracy. The first metric is the main
+            one; higher is better.
+        unpack: ``unpack(batch) -> (inputs, targets)``, for samples whose form is ambiguous. A tuple of inputs
+            is passed to the model as positional arguments, a dict as keyword arguments.
+        logits: ``logits(outputs) -> (B, C)``, the class scores, for models with further outputs.
+        retrain_epochs: Epochs of a full training: the unit of cost and budget.
+        budget: Maximum work, in units of a retrain (12 passes over ``retain`` if ``retrain_epochs`` is not
+            given).
+        allowed_drop: Maximum drop of the main metric on ``validation``.
+        accept_no_power: Let ``auto`` accept a result if the test finds no trace in the original either.
+        tune: Maximum number of runs in which a method's strength is tuned on ``validation`` (never on
+            ``unseen``); 1: use the defaults. Default: 4 for ``auto``, else 1.
+        device: Where to compute.
+        seed: Seed of all randomness; the same seed gives the same bytes.
+        options: Hyper-parameters with the name of another argument, such as ``options={"unseen": 0.1}`` for
             ``scrub_rewind``.
-        hyperparameters: Of the method; see its page in the documentation.
+        hyperparameters: Hyper-parameters of the method; see its page in the documentation.
 
     Raises:
-        InputError: If something does not fit; the message says what to do.
+        InputError: If the arguments do not fit together; the message names the remedy.
     """
     reading = Reading(unpack, logits)
     hyperparameters = {**hyperparameters, **(options or {})}
@@ -117,8 +119,8 @@ def unlearn(
     if method != AUTO:
         get_method(method).check_known(hyperparameters)
     if goal == "class" and not classes:
-        raise InputError("Which class?", "The goal is to remove one.", "Give classes=[index].")
-    terms = Terms(
+        raise InputError("No class is given.", "The goal is to remove one.", "Give classes=[index].")
+    unlearning_options = UnlearningOptions(
         budget=budget,
         retrain_epochs=retrain_epochs,
         allowed_drop=allowed_drop,
@@ -138,11 +140,11 @@ def unlearn(
         kept, guard = (
             with_own_guard(sets["retain"], seed) if guard_seen else (sets["retain"], sets["validation"])
         )
-        material = Material(
+        material = UnlearningData(
             sets["forget"],
             kept,
             guard,
-            sets.get("unseen", NOTHING),
+            sets.get("unseen", NO_SAMPLES),
             goal,
             guard_seen,
             forget_groups,
@@ -150,13 +152,13 @@ def unlearn(
             indices,
         )
         if method != AUTO:
-            checked(method, hyperparameters, material, terms)
+            checked(method, hyperparameters, material, unlearning_options)
         check_apart(ready.task, **sets)
         unlearning = Unlearning(
             ready.copy.module,
             material,
             ready.task,
-            terms,
+            unlearning_options,
             tests_of(method, goal),
             finish=ready.copy.round,
         )
@@ -166,16 +168,16 @@ def unlearn(
 
 @dataclass(frozen=True)
 class Report:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         verdict: ``pass``, ``fail`` or ``no-power``.
         reasons: Plain sentences.
-        figures: Numbers by name, each with n, interval, null and what it is for the original.
+        figures: Figures by name, each with n, interval, null and the value of the original.
         level: ``quick``, ``standard`` or ``full``.
-        failure: Of a failure: ``under-forgetting``, ``over-forgetting`` or ``utility``.
-        references: How many reference models there were.
-        raw: Losses of every sample under every model.
+        failure: Kind of a failure: ``under-forgetting``, ``over-forgetting`` or ``utility``.
+        references: Number of reference models.
+        raw: Loss of each sample under each model.
     """
 
     verdict: str
@@ -184,19 +186,19 @@ class Report:
     level: str
     failure: str | None
     references: int = 0
-    raw: Raw | None = field(default=None, repr=False, compare=False)
+    raw: RawLosses | None = field(default=None, repr=False, compare=False)
 
     def save_page(self, path: Path | str) -> None:
-        """Write the report with its plots as one HTML file, for people."""
+        """Write the report with its plots as one HTML file."""
         from expunge.evidence.audit_page import write
 
-        said = {k: v for k, v in vars(self).items() if k != "raw"}
-        said["figures"] = {k: v for k, v in self.figures.items() if k != "utility"}
-        said |= {
+        report = {k: v for k, v in vars(self).items() if k != "raw"}
+        report["figures"] = {k: v for k, v in self.figures.items() if k != "utility"}
+        report |= {
             "utility": self.figures["utility"],
             "references": {"count": self.references, "origin": "given"},
         }
-        write(said, self.raw, Path(path))
+        write(report, self.raw, Path(path))
 
 
 def audit(
@@ -218,35 +220,36 @@ def audit(
     device: str | torch.device | None = None,
     seed: int = 0,
 ) -> Report:
-    """Judge a candidate, whoever made it.
+    """Audit a candidate model, made by any method.
 
-    ``quick``: without references, the forgotten against unseen data by their losses. ``standard``: the same
-    with losses calibrated by references, and after two probes. ``full``: against at least 19 references,
-    trained by the same plan on the same retained data with other seeds: a verdict on the model.
-    Utility is taken on ``unseen``, which the candidate must not have been tuned by.
+    ``quick`` compares losses on the forget set with losses on unseen data, without references. ``standard``
+    calibrates these losses by references and repeats the comparison after two probes. ``full`` compares the
+    candidate with at least 19 references (same plan and retained data, other seeds) and gives a verdict on
+    the model. Utility is measured on ``unseen``, on which the candidate must not have been tuned.
 
     Args:
-        candidate: The model to be judged.
-        original: The model before the erasure: without it nobody knows whether the test could notice.
-        forget, retain, unseen: Data sets; see :func:`unlearn`.
+        candidate: The model to audit.
+        original: The model before the erasure; it shows the power of the test.
+        forget, retain, unseen: Datasets; see :func:`unlearn`.
         loss: ``loss(outputs, targets) -> (B,)``.
         references: Models trained without the forget set and without ``unseen``; see
             :func:`expunge.train_references`.
-        level: Which of the three; without it what the references allow.
+        level: ``quick``, ``standard`` or ``full``. Default: the highest that the references allow.
         forget_groups, unseen_groups: The person of each sample.
-        allowed_drop: By how much the main metric may fall.
-        probes: What else to show, without judging it: ``relearn``, ``linear``, ``int8``, ``onnx``.
+        allowed_drop: Maximum drop of the main metric.
+        probes: Further probes to report without effect on the verdict: ``relearn``, ``linear``, ``int8``,
+            ``onnx``.
         unpack, logits: See :func:`unlearn`.
-        device: Where to work; without it where the candidate is.
-        seed: Of resampling and probes.
+        device: Where to compute. Default: the candidate's device.
+        seed: Seed of resampling and probes.
 
     Raises:
         InputError: If the data or the models do not fit together.
     """
-    Terms(allowed_drop=allowed_drop, seed=seed)  # refuses what cannot be
+    UnlearningOptions(allowed_drop=allowed_drop, seed=seed)  # validates both values
     if isinstance(references, nn.Module):
         raise InputError("`references` is one model.", "A list of models is taken.", "Give [model].")
-    learns = check_level(level, len(references)) != "quick" or "relearn" in probes
+    needs_gradients = check_level(level, len(references)) != "quick" or "relearn" in probes
     with own_randomness(seed, device, [candidate, original, *references]):
         ready = prepare(
             candidate,
@@ -254,13 +257,13 @@ def audit(
             loss,
             reading=Reading(unpack, logits),
             device=device,
-            gradients=learns,
+            gradients=needs_gradients,
             thaw=True,
         )
         task, sets = ready.task, ready.sets
         check_filled(**sets)
         check_apart(task, **sets)
-        material = Material(
+        material = UnlearningData(
             sets["forget"],
             sets["retain"],
             sets["unseen"],
@@ -268,13 +271,13 @@ def audit(
             forget_groups=forget_groups,
             unseen_groups=unseen_groups,
         )
-        before, *asked = (_comparable(model, name) for model, name in _named(original, references))
-        for model in (ready.copy.module, *asked):
-            _same_architecture(before, model)
-        before, *asked = (task.clone(model) for model in (before, *asked))
-        judging = Audit(task, before, asked, material, level, allowed_drop, seed=seed, probes=probes)
-        answers = judging.answers(task.clone(ready.copy.module))
-    verdict = judging.verdict_of(answers)
+        before, *others = (_comparable(model, name) for model, name in _named(original, references))
+        for model in (ready.copy.module, *others):
+            _check_comparable(before, model)
+        before, *others = (task.clone(model) for model in (before, *others))
+        auditor = Audit(task, before, others, material, level, allowed_drop, seed=seed, probes=probes)
+        scores = auditor.answers(task.clone(ready.copy.module))
+    verdict = auditor.verdict_of(scores)
     figures = {label_of(f): f for f in verdict.figures}
     return Report(
         verdict.verdict,
@@ -283,7 +286,7 @@ def audit(
         verdict.level,
         verdict.failure,
         len(references),
-        judging.raw(answers),
+        auditor.raw(scores),
     )
 
 
@@ -301,29 +304,28 @@ def train_references(
     seed: int = 0,
     **settings: Any,
 ) -> list[nn.Module]:
-    """Train models that never saw what is not in ``retain``, for :func:`audit`.
+    """Train reference models on ``retain`` alone, for :func:`audit`.
 
-    They are exchangeable with a retrain only if that is how the original was trained: by AdamW with a cosine
-    from ``lr`` to zero (see :meth:`expunge.tasks.module.ModuleTask.retrain`). Small models without batch norm
-    or dropout are trained all at once.
+    They are exchangeable with a retrain only if the original was trained the same way: by AdamW with a cosine
+    schedule from ``lr`` to zero (see :meth:`expunge.tasks.module.ModuleTask.retrain`). Small models without
+    batch norm or dropout are trained together.
 
     Args:
-        model: Says the architecture; what is frozen in it stays as it is.
-        retain: What to train on.
+        model: Gives the architecture; its frozen parameters stay as they are.
+        retain: Training data.
         loss: ``loss(outputs, targets) -> (B,)``.
-        count: How many; 19 or more for a verdict on the model.
-        epochs: Passes over ``retain``, as the original had.
-        fresh: Returns an untrained model, where its layers have no ``reset_parameters``.
+        count: Number of models; 19 or more for a verdict on the model.
+        epochs: Passes over ``retain``, as many as the original had.
+        fresh: Returns an untrained model, for models whose layers have no ``reset_parameters``.
         unpack, logits: See :func:`unlearn`.
-        device: Where to work; without it where the model is.
-        seed: Of all randomness; reference i depends on (seed, i) alone.
+        device: Where to compute. Default: the model's device.
+        seed: Seed of all randomness; reference i depends on (seed, i) alone.
         settings: ``lr`` and ``batch``.
 
     Raises:
-        InputError: If ``count``, ``epochs`` or a setting means that nothing would be trained.
+        InputError: If ``count``, ``epochs`` or a setting is invalid.
     """
-    least = {"count": count, "epochs": epochs}
-    for name, value in least.items():
+    for name, value in {"count": count, "epochs": epochs}.items():
         if not is_whole(value, 1):
             raise InputError(f"{name}={value} does not fit.", "Nothing would be trained.", "Give 1 or more.")
     for name, value in settings.items():
@@ -338,7 +340,7 @@ def train_references(
             device=device,
             trained=False,
         )
-        found = retrains(
+        trained = retrains(
             ready.task,
             ready.copy.module,
             ready.sets["retain"],
@@ -347,11 +349,11 @@ def train_references(
             seed=seed,
             settings=settings,
         )
-        return [ready.copy.deliver(reference) for reference in found]
+        return [ready.copy.deliver(reference) for reference in trained]
 
 
 def _prepared(name: str, value: Any) -> Any:
-    """Return a hyper-parameter that is a model or a data set in the form in which methods work with it."""
+    """Return a hyper-parameter that is a model or a dataset in the form that methods take."""
     if isinstance(value, nn.Module):
         return working_copy(value, name).module
     return take_samples(value, name)[0] if name == "unseen" and not isinstance(value, Real) else value
@@ -362,13 +364,14 @@ def _named(original: nn.Module, references: Sequence[nn.Module]) -> list[tuple[n
 
 
 def _comparable(model: nn.Module, name: str) -> nn.Module:
-    """Return a copy of a model that can be asked and probed as the candidate is."""
-    found = working_copy(model, name).module
-    thaw_frozen(found)
-    return found
+    """Return a working copy of a model that can be scored and probed as the candidate is."""
+    copy = working_copy(model, name).module
+    thaw_frozen(copy)
+    return copy
 
 
-def _same_architecture(original: nn.Module, other: nn.Module) -> None:
+def _check_comparable(original: nn.Module, other: nn.Module) -> None:
+    """Raise InputError if weights are not finite or the architectures differ."""
     if not (finite(original) and finite(other)):
         raise InputError(
             "A model's weights are not all numbers.", "One is NaN or infinite.", "Load an undamaged file."
@@ -376,7 +379,7 @@ def _same_architecture(original: nn.Module, other: nn.Module) -> None:
     shapes = [{k: getattr(v, "shape", None) for k, v in m.state_dict().items()} for m in (original, other)]
     if shapes[0] != shapes[1]:
         raise InputError(
-            "A model is of another architecture than the original.",
+            "A model has another architecture than the original.",
             "Their tensors differ in names or shapes.",
             "Compare models of one architecture.",
         )

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses data sets and classes of a Python caller that do not fit together, before any work.
+"""Check the datasets and classes of a Python caller before any work.
 
-Samples are compared by place first (the same index of the same data set, below ``Subset`` and
-``ConcatDataset``), which costs nothing, and then by content. That takes one pass over each data set, in which
-every sample is loaded once and hashed: less than a single epoch, and 16 bytes are kept of each sample but
-those of the retain set, of which nothing is kept. Random augmentations hide equal content from it.
+Samples are first compared by location: the same index of the same dataset, below ``Subset`` and
+``ConcatDataset``. They are then compared by content, in one pass that loads and hashes each sample once. Of
+each sample 16 bytes are kept, of the retain set nothing. Random augmentations hide equal content.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import ConcatDataset, Subset
 
 from expunge.errors import InputError
-from expunge.exact.trainer import isolated_rng
 from expunge.methods.values import is_whole
-from expunge.tasks.protocol import Batch, Samples, Task
+from expunge.tasks.protocol import Samples, Task
+from expunge.tasks.targets import classes_in_targets
+from expunge.training.random_state import isolated_rng
 
 BATCH = 64
 PAIRS = (
@@ -33,18 +32,18 @@ PAIRS = (
     ("unseen", "retain"),
     ("unseen", "validation"),
 )
-"""Data sets that must be apart."""
-Place = tuple[int, int]
-"""Identity of a data set and an index in it."""
+"""Pairs of datasets that must not share samples."""
+Location = tuple[int, int]
+"""Identity of a dataset and an index in it."""
 
 
 @dataclass(frozen=True)
 class Digests:
-    """Digests of the samples of a data set.
+    """Digests of the samples of a dataset.
 
     Attributes:
-        inputs: Of the inputs alone.
-        samples: Of inputs and target.
+        inputs: Digests of the inputs alone.
+        samples: Digests of inputs and target together.
     """
 
     inputs: frozenset[bytes]
@@ -52,16 +51,16 @@ class Digests:
 
 
 def check_filled(**sets: Samples | None) -> None:
-    """Refuse data sets without a sample; None: there is none.
+    """Raise InputError if a dataset is given and empty.
 
     Raises:
-        InputError: It says which.
+        InputError: With the name of the dataset.
     """
     for name, data in sets.items():
         if data is None or len(data):
             continue
         if name in ("validation", "unseen"):
-            why, advice = "No sample guards and judges nothing.", f"Give samples, or leave {name} out."
+            why, advice = "Nothing can be measured on it.", f"Give samples, or leave {name} out."
         elif name == "forget":
             why, advice = "Nothing would be forgotten.", "Give samples."
         else:
@@ -78,53 +77,54 @@ def check_apart(
     validation: Samples | None = None,
     unseen: Samples | None = None,
 ) -> None:
-    """Refuse data sets that share samples.
+    """Raise InputError if datasets share samples.
 
-    The forget set must be apart from the retain set and the validation data, input and target together: a
-    sample whose label was corrected may stay. Unseen data must be apart from all others by their inputs.
+    A sample of the forget set must not be in the retain set or the validation data with the same target; a
+    copy with a corrected label may stay. An input of the unseen data must not be in any other set.
 
     Args:
         task: Collates samples.
-        forget, retain, validation, unseen: Data sets; None: there is none.
+        forget, retain, validation, unseen: Datasets; None: not given.
 
     Raises:
-        InputError: It says which sets share how many samples.
+        InputError: With the names of the sets and the number of shared samples.
     """
     sets = {"forget": forget, "retain": retain, "validation": validation, "unseen": unseen}
     given = {name: data for name, data in sets.items() if data is not None}
     pairs = [(one, other) for one, other in PAIRS if one in given and other in given]
-    places = {name: frozenset(_places(data)) for name, data in given.items()}
+    locations = {name: frozenset(_locations(data)) for name, data in given.items()}
     for one, other in pairs:
-        _refuse(one, other, len(places[one] & places[other]))
-    del places
-    with isolated_rng():  # a data set may augment by the global generators
+        _refuse_shared(one, other, len(locations[one] & locations[other]))
+    del locations
+    with isolated_rng():  # a dataset may augment with the global generators
         digests = {name: _digests(task, data) for name, data in given.items() if name != "retain"}
         for one, other in pairs:
             if other != "retain":
-                _refuse(one, other, _shared(one, digests[one], digests[other]))
-        found = dict.fromkeys((one for one, other in pairs if other == "retain"), 0)
-        for inputs, sample in _stream(task, retain):
-            for one in found:
+                _refuse_shared(one, other, _count_shared(one, digests[one], digests[other]))
+        counts = dict.fromkeys((one for one, other in pairs if other == "retain"), 0)
+        for inputs, sample in _sample_digests(task, retain):
+            for one in counts:
                 known = digests[one]
-                found[one] += inputs in known.inputs if one == "unseen" else sample in known.samples
-    for one, count in found.items():
-        _refuse(one, "retain", count)
+                counts[one] += inputs in known.inputs if one == "unseen" else sample in known.samples
+    for one, count in counts.items():
+        _refuse_shared(one, "retain", count)
 
 
 def check_classes(
     task: Task, model: nn.Module, forget: Samples, goal: str, classes: object
 ) -> tuple[int, ...]:
-    """Return the class indices to remove, if model and forget set have them.
+    """Return the class indices to remove, after checking them against the model and the forget set.
 
     Args:
-        task: Collates samples and asks the model.
+        task: Collates samples and runs the model.
         model: The original; it is not changed.
-        forget: The forget set, which must show each of the classes.
-        goal: ``class``, or another goal, which takes no classes.
-        classes: As the caller gave them.
+        forget: The forget set, which must contain each of the classes.
+        goal: ``class``; every other goal takes no classes.
+        classes: The caller's value.
 
     Raises:
-        InputError: If something else is given than different indices of classes that both have.
+        InputError: If the value is not a list of different class indices, or the model or the forget set does
+            not have one of the classes.
     """
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Sequence):
         raise InputError(
@@ -133,17 +133,17 @@ def check_classes(
     if goal != "class":
         if classes:
             raise InputError(
-                "Classes are given, and the goal is not to remove one.",
+                "Classes are given, but the goal is not to remove one.",
                 f"The goal is '{goal}'.",
                 "Give goal='class', or leave the classes out.",
             )
         return ()
     if not classes:
-        raise InputError("Which class?", "The goal is to remove one.", "Give classes=[index].")
+        raise InputError("No class is given.", "The goal is to remove one.", "Give classes=[index].")
     for index in classes:
         if not is_whole(index, 0):
             raise InputError(
-                f"{index!r} is no class index.",
+                f"{index!r} is not a class index.",
                 "Class indices are whole numbers from 0 on.",
                 "Give classes=[index].",
             )
@@ -151,17 +151,17 @@ def check_classes(
     if len(set(chosen)) < len(chosen):
         raise InputError("A class is given twice.", f"The classes are {list(chosen)}.", "Give each once.")
     with isolated_rng(), torch.no_grad():
-        _check_known(task, model, forget, chosen)
-        _check_shown(task, forget, chosen)
+        _check_model_classes(task, model, forget, chosen)
+        _check_present(task, forget, chosen)
     return chosen
 
 
-def _check_known(task: Task, model: nn.Module, forget: Samples, classes: tuple[int, ...]) -> None:
-    """Refuse classes that the model has no output for."""
-    found = task.outputs(task.clone(model), task.collate([forget[0]])).get("logits")
-    if found is None:
+def _check_model_classes(task: Task, model: nn.Module, forget: Samples, classes: tuple[int, ...]) -> None:
+    """Raise InputError if the model has no output for a class."""
+    logits = task.outputs(task.clone(model), task.collate([forget[0]])).get("logits")
+    if logits is None:
         return
-    count = found.shape[1] if found.ndim > 1 else 1
+    count = logits.shape[1] if logits.ndim > 1 else 1
     if max(classes) >= count:
         raise InputError(
             f"The model has no class {max(classes)}.",
@@ -170,69 +170,46 @@ def _check_known(task: Task, model: nn.Module, forget: Samples, classes: tuple[i
         )
 
 
-def _check_shown(task: Task, forget: Samples, classes: tuple[int, ...]) -> None:
-    """Refuse classes that no sample of the forget set shows."""
-    present = shown_classes(task, forget, classes)
+def _check_present(task: Task, forget: Samples, classes: tuple[int, ...]) -> None:
+    """Raise InputError if no sample of the forget set has one of the classes."""
+    present = classes_in_targets(task, forget, classes)
     if present is None:
         return
     if missing := [c for c, column in zip(classes, present.T, strict=True) if not column.any()]:
         raise InputError(
-            f"The forget set does not show the class {missing[0]}.",
+            f"The forget set does not contain the class {missing[0]}.",
             f"None of its {len(present)} samples has this target.",
-            "Give the samples of the class that is to be removed.",
+            "Give the samples of the class to remove.",
         )
 
 
-def shown_classes(task: Task, data: Samples, classes: Sequence[int]) -> NDArray[np.bool_] | None:
-    """Return for every sample and class (n, C) whether its target names it; None: targets do not say."""
-    found = list[NDArray[np.bool_]]()
-    for start in range(0, len(data), BATCH):
-        batch = task.collate([data[i] for i in range(start, min(start + BATCH, len(data)))])
-        present = _present(batch, tuple(classes))
-        if present is None:
-            return None
-        found.append(present.numpy())
-    return np.concatenate(found) if found else None
-
-
-def _present(batch: Batch, classes: tuple[int, ...]) -> torch.Tensor | None:
-    """Return for every sample and class (B, C) whether the target names it; None: targets of another kind."""
-    target = batch[1] if isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-    if not isinstance(target, torch.Tensor):
-        return None
-    if target.ndim == 1 and not target.is_floating_point():
-        return target[:, None].cpu() == torch.tensor(classes)
-    if target.ndim == 2 and target.shape[1] > max(classes):
-        return target[:, list(classes)].cpu() > 0.5
-    return None
-
-
-def _refuse(one: str, other: str, count: int) -> None:
+def _refuse_shared(one: str, other: str, count: int) -> None:
+    """Raise InputError if two sets share samples."""
     if not count:
         return
     why = {
-        "forget": "What stays cannot be forgotten at the same time.",
-        "unseen": "What judges must not have been trained on, or tuned by.",
+        "forget": "A sample cannot be kept and forgotten at the same time.",
+        "unseen": "The verdict needs data that was not used for training or tuning.",
     }
     raise InputError(
         f"{count} of the {one} samples are in the {other} set.",
-        why[one] if other != "forget" else "What is judged cannot be its own yardstick.",
+        why[one] if other != "forget" else "The forget set would be compared with itself.",
         "Take them out of one of the two.",
     )
 
 
-def _shared(one: str, left: Digests, right: Digests) -> int:
-    """Return how many samples are equal; of unseen data the inputs count."""
+def _count_shared(one: str, left: Digests, right: Digests) -> int:
+    """Return the number of equal samples; unseen data is compared by inputs alone."""
     return len(left.inputs & right.inputs) if one == "unseen" else len(left.samples & right.samples)
 
 
 def _digests(task: Task, data: Samples) -> Digests:
-    found = list(_stream(task, data))
-    return Digests(frozenset(i for i, _ in found), frozenset(s for _, s in found))
+    pairs = list(_sample_digests(task, data))
+    return Digests(frozenset(i for i, _ in pairs), frozenset(s for _, s in pairs))
 
 
-def _stream(task: Task, data: Samples) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the digests of every sample: of its inputs, and of all of it."""
+def _sample_digests(task: Task, data: Samples) -> Iterator[tuple[bytes, bytes]]:
+    """Yield two digests of each sample: of its inputs, and of inputs and target."""
     for index in range(len(data)):
         batch = task.collate([data[index]])
         inputs = batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
@@ -240,16 +217,16 @@ def _stream(task: Task, data: Samples) -> Iterator[tuple[bytes, bytes]]:
 
 
 def content_digest(value: object) -> bytes:
-    """Return a digest of a value's content: tensors, arrays, numbers, texts, and containers of them.
+    """Return a digest of a value: tensors, arrays, numbers, strings, and containers of them.
 
-    A tensor and an array of the same numbers are equal; the order of a mapping's keys does not count.
+    A tensor and an array of the same numbers give the same digest; the order of a mapping's keys is ignored.
     """
     digest = hashlib.blake2b(digest_size=16)
-    _add(digest, value)
+    _update(digest, value)
     return digest.digest()
 
 
-def _add(digest: Any, value: object) -> None:
+def _update(digest: Any, value: object) -> None:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().contiguous()
         shape, raw = tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy()
@@ -262,12 +239,12 @@ def _add(digest: Any, value: object) -> None:
     elif isinstance(value, Mapping):
         digest.update(f"mapping {len(value)} ".encode())
         for key in sorted(value, key=repr):
-            _add(digest, key)
-            _add(digest, value[key])
+            _update(digest, key)
+            _update(digest, value[key])
     elif isinstance(value, (list, tuple)):
         digest.update(f"sequence {len(value)} ".encode())
         for entry in value:
-            _add(digest, entry)
+            _update(digest, entry)
     elif isinstance(value, (bytes, bytearray, memoryview)):
         digest.update(f"bytes {len(value)} ".encode())
         digest.update(value)
@@ -275,21 +252,21 @@ def _add(digest: Any, value: object) -> None:
         text = repr(value).encode()
         digest.update(f"{type(value).__name__} {len(text)} ".encode())
         digest.update(text)
-    elif hasattr(value, "tobytes"):  # a picture
+    elif hasattr(value, "tobytes"):  # a PIL image
         digest.update(f"{type(value).__name__} {getattr(value, 'size', None)} ".encode())
         digest.update(value.tobytes())
     else:
         digest.update(type(value).__qualname__.encode())
-        _add(digest, vars(value) if hasattr(value, "__dict__") else repr(value))
+        _update(digest, vars(value) if hasattr(value, "__dict__") else repr(value))
 
 
-def _places(data: Any) -> Iterator[Place]:
-    """Yield where each sample lies, below subsets and concatenations."""
+def _locations(data: Any) -> Iterator[Location]:
+    """Yield the location of each sample, below subsets and concatenations."""
     if isinstance(data, Subset):
-        inner = list(_places(data.dataset))
+        inner = list(_locations(data.dataset))
         yield from (inner[int(i)] for i in data.indices)
     elif isinstance(data, ConcatDataset):
         for part in data.datasets:
-            yield from _places(part)
+            yield from _locations(part)
     else:
         yield from ((id(data), i) for i in range(len(data)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``auto``: methods from cheap to dear until one passes, else a retrain; and why each was refused."""
+"""``auto``: try methods by increasing cost until one passes, else retrain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from expunge.unlearning.run import Unlearning, candidates
 
 AUTO = "auto"
 RANK = {"fail": 0, "no-power": 1, "pass": 2}
-TRIES = 4  # runs in which `auto` may look for a method's strength
+TRIES = 4  # runs in which `auto` may tune a method's strength
 
 
 def run(unlearning: Unlearning, method: str, hyperparameters: Mapping[str, Any]) -> Result:
@@ -30,22 +30,21 @@ def run(unlearning: Unlearning, method: str, hyperparameters: Mapping[str, Any])
 
 
 def tests_of(method: str, goal: str) -> int:
-    """How many candidates a method may put before the judge."""
+    """Return the maximum number of candidates that are audited, for the Bonferroni correction."""
     return len(candidates(goal)) + 1 if method == AUTO else 1
 
 
 def auto(unlearning: Unlearning) -> Result:
-    """Try methods from cheap to dear until one passes; else retrain.
+    """Try methods by increasing cost until one passes; else retrain.
 
-    The judged intervals are widened for the number of candidates (Bonferroni), since the first that passes
-    is taken. With ``accept_no_power`` it stops at a candidate where not even the original showed a trace.
-    Where nobody knows how many epochs a retrain takes, the best of those that did not pass is returned, with
-    its verdict.
+    The intervals are widened for the number of candidates (Bonferroni), since the first that passes is taken.
+    With ``accept_no_power`` a candidate is also accepted if the test finds no trace in the original. If the
+    number of training epochs is unknown, the best candidate that did not pass is returned with its verdict.
 
     Raises:
-        InputError: If nothing could be tried at all.
+        InputError: If no method could be tried.
     """
-    terms, tried = unlearning.terms, list[Attempt]()
+    options, tried = unlearning.options, list[Attempt]()
     best: Result | None = None
     for name in candidates(unlearning.material.goal):
         expected = get_method(name).cost * len(unlearning.material.retain)
@@ -63,34 +62,35 @@ def auto(unlearning: Unlearning) -> Result:
         tried.append(Attempt(name, result.verdict, result.reasons, round(seconds, 3), round(passes, 1)))
         if result.verdict == "pass":
             return replace(result, tried=tuple(tried))
-        if best is None or _worth(result) > _worth(best):
+        if best is None or _preference(result) > _preference(best):
             best = result
-        if terms.accept_no_power and result.audit.traceable is False and result.verdict == "no-power":
-            said = "Accepted although the test could not have noticed a failure."
-            return replace(result, tried=tuple(tried), warnings=(*result.warnings, said))
-    if terms.retrain_epochs is None:
+        if options.accept_no_power and result.audit.traceable is False and result.verdict == "no-power":
+            warning = "Accepted although the test could not have noticed a failure."
+            return replace(result, tried=tuple(tried), warnings=(*result.warnings, warning))
+    if options.retrain_epochs is None:
         if best is None:
             raise InputError(
-                "Nothing could be tried, and nobody knows how long a retrain takes.",
+                "No method could be tried, and the number of training epochs is unknown.",
                 "; ".join(f"{a.method}: {' '.join(a.reasons)}" for a in tried),
-                "Say how many epochs a training takes (retrain_epochs), or raise the budget.",
+                "Give the number of training epochs (retrain_epochs), or raise the budget.",
             )
-        said = "No method passed. Say how many epochs a training takes (retrain_epochs) to train it anew."
-        return replace(best, tried=tuple(tried), recommendation=said)
+        advice = "No method passed. Give the number of training epochs (retrain_epochs) to retrain."
+        return replace(best, tried=tuple(tried), recommendation=advice)
     result = tuning.run(unlearning, RETRAIN, {})
     tried.append(Attempt(RETRAIN, result.verdict, result.reasons, result.seconds, result.passes))
     return replace(result, tried=tuple(tried))
 
 
-def _worth(result: Result) -> tuple[int, bool]:
-    """What a result is worth beside others: by its verdict, and the original last."""
+def _preference(result: Result) -> tuple[int, bool]:
+    """Return a sort key: by verdict, and an unchanged model last."""
     return RANK[result.verdict], not result.unchanged
 
 
 def _refusal(unlearning: Unlearning, expected: float) -> str:
-    whole, left = unlearning.retrain_passes, unlearning.limit - unlearning.spent
-    if whole is not None and expected >= whole:
-        return f"At {expected:.0f} passes it is no cheaper than a retrain ({whole:.0f})."
-    if expected > left:
-        return f"It takes about {expected:.0f} passes, and {max(left, 0):.0f} of the budget are left."
+    """Return why a method that needs about ``expected`` passes is not tried; empty if it is."""
+    retrain, remaining = unlearning.retrain_passes, unlearning.limit - unlearning.spent
+    if retrain is not None and expected >= retrain:
+        return f"At {expected:.0f} passes it is no cheaper than a retrain ({retrain:.0f})."
+    if expected > remaining:
+        return f"It takes about {expected:.0f} passes; {max(remaining, 0):.0f} remain of the budget."
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches a method at work: progress, utility after every round, and the last state that was still good."""
+"""Watch a method: report its progress, evaluate each round, and keep the last useful state."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ State = dict[str, torch.Tensor]
 
 @dataclass
 class Guard:
-    """A method's ``progress``: keeps the last state whose utility holds.
+    """The ``progress`` of a method; it keeps the last state whose utility holds.
 
     Attributes:
-        task: Evaluates.
+        task: Evaluates models.
         data: Held-out retained data.
-        least: Utility below which a state is not kept.
-        on_images: Is told of the work done.
-        trail: For every round its utility and whether it holds.
-        safe: The last state that holds.
-        safe_round: Its number, from 1.
+        least: Minimum utility of a state that is kept.
+        on_images: Receives the number of samples processed.
+        trail: Utility of each round, and whether it holds.
+        safe: The last state whose utility holds.
+        safe_round: Round of that state, from 1.
     """
 
     task: Task
@@ -39,17 +39,17 @@ class Guard:
     safe_round: int = 0
 
     def images(self, count: int) -> None:
-        """So many samples were worked on."""
+        """Report that ``count`` samples were processed."""
         self.on_images(count)
 
     def round(self, model: nn.Module) -> None:
-        """Judge the state after a round, and keep it if it is fit for use."""
+        """Evaluate the state after a round, and keep it if its utility holds."""
         self.see(model)
 
     def see(self, model: nn.Module) -> bool:
-        """Whether a state is finite and useful; it is kept if so."""
+        """Return whether a state is finite and its utility holds; keep it if so."""
         if self.safe is not None and self.safe_round == len(self.trail) and _equal(model, self.safe):
-            return True  # the state after the last round, which was seen already
+            return True  # already evaluated after the last round
         good, utility = finite(model), None
         if good:
             utility = self.task.evaluate(model, self.data)[self.task.metric]
@@ -62,7 +62,7 @@ class Guard:
 
 
 class StepCounter:
-    """Counts the steps of all optimizers while it is entered: of methods that do not count their own."""
+    """Count optimizer steps inside a ``with`` block, for methods that do not count their own."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -82,5 +82,5 @@ def _equal(model: nn.Module, state: State) -> bool:
 
 
 def finite(model: nn.Module) -> bool:
-    """Whether all weights and statistics of a model are numbers."""
+    """Return whether all weights and statistics of a model are finite."""
     return all(bool(torch.isfinite(v).all()) for v in model.state_dict().values() if v.is_floating_point())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares models and data sets of a Python caller for the work, and refuses what does not fit."""
+"""Prepare the models and datasets of a Python caller, and check that they fit together."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import torch
 from torch import nn
 
 from expunge.errors import InputError
-from expunge.exact.trainer import isolated_rng, seed_everything
 from expunge.tasks.batches import Batches, signature_of
 from expunge.tasks.device import resolve_device
 from expunge.tasks.dry_run import dry_run
 from expunge.tasks.module import Loss, ModuleTask
 from expunge.tasks.protocol import Samples
-from expunge.tasks.sets import common_collate, take_samples
+from expunge.tasks.user_samples import common_collate, take_samples
 from expunge.tasks.working_copy import WorkingCopy, working_copy
+from expunge.training.random_state import isolated_rng, seed_everything
 from expunge.unlearning.guard import finite
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How the caller's samples and outputs are to be read.
+    """Functions that read the caller's samples and outputs.
 
     Attributes:
-        unpack: Returns (inputs, target) of a sample; None: by its form.
-        logits: Returns the class scores among the model's outputs; None: by their form.
+        unpack: Returns (inputs, targets) of a batch; None: derived from the form of the samples.
+        logits: Returns the class scores among the model's outputs; None: derived from their form.
     """
 
     unpack: Callable[[Any], Any] | None = None
@@ -40,18 +40,20 @@ class Reading:
         for name, function in vars(self).items():
             if function is not None and not callable(function):
                 raise InputError(
-                    f"`{name}` is no function.", f"It is of the type {type(function).__name__}.", "Give one."
+                    f"`{name}` is not a function.",
+                    f"It is of the type {type(function).__name__}.",
+                    "Give one.",
                 )
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model and its data, tried together.
+    """A model and its data, after a dry run.
 
     Attributes:
-        copy: The model to work with.
-        task: Speaks for it.
-        sets: Data sets by name, those that were given.
+        copy: Working copy of the model.
+        task: Task of the model.
+        sets: The given datasets, by name.
     """
 
     copy: WorkingCopy
@@ -72,19 +74,19 @@ def prepare(
     trained: bool = True,
     thaw: bool = False,
 ) -> Prepared:
-    """Return a copy of the model, its task and its data sets, after a dry run of all of them.
+    """Return a working copy of the model, its task and its datasets, after a dry run.
 
     Args:
-        model: As the caller gave it.
-        sets: Data sets by name, as the caller gave them.
+        model: The caller's model.
+        sets: The caller's datasets, by name.
         loss, fresh, evaluate, device: See :class:`~expunge.tasks.module.ModuleTask`.
-        reading: Of samples and outputs.
-        gradients: Whether weights must be able to learn.
-        trained: Whether the model is trained, so that ``fresh`` must give another.
-        thaw: Let a model learn in which everything is frozen: for probes that train copies.
+        reading: Reads samples and outputs.
+        gradients: Whether parameters must be trainable.
+        trained: Whether the model is trained, so that ``fresh`` must return another one.
+        thaw: Make all parameters trainable if none is, for probes that train copies.
 
     Raises:
-        InputError: If something does not fit.
+        InputError: If model, data and functions do not fit together.
     """
     own = working_copy(model)
     if not finite(own.module):
@@ -112,27 +114,27 @@ def prepare(
         present=own.deliver if own.dtypes else None,
         trained=trained,
     )
-    found = {name: samples for name, (samples, _) in taken.items()}
-    dry_run(task, own.module, found, gradients=gradients)
-    return Prepared(own, task, found)
+    data = {name: samples for name, (samples, _) in taken.items()}
+    dry_run(task, own.module, data, gradients=gradients)
+    return Prepared(own, task, data)
 
 
 def refuse_unsuited_goal(task: ModuleTask, goal: str) -> None:
-    """Refuse to remove a class from what is no classifier.
+    """Raise InputError if a class is to be removed from a model that is not a classifier.
 
     Raises:
-        InputError: If the goal is a class, and targets are no class indices.
+        InputError: If the goal is ``class`` and the targets are not class indices.
     """
     if goal == "class" and task.classifies is False:
         raise InputError(
             "The goal 'class' needs a classifier.",
-            "The model gives no scores of classes, or the targets are no class indices.",
+            "The model gives no class scores, or the targets are not class indices.",
             "Give `logits` if the scores are among its outputs; else choose the goal 'sample'.",
         )
 
 
 def thaw_frozen(model: nn.Module) -> None:
-    """Let all weights of a model learn if none of them does."""
+    """Make all parameters of a model trainable if none is."""
     if not any(p.requires_grad for p in model.parameters()):
         for parameter in model.parameters():
             if parameter.is_floating_point():
@@ -140,29 +142,31 @@ def thaw_frozen(model: nn.Module) -> None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's first parameter; the CPU where there is none."""
-    found = next(iter(model.parameters()), None)
-    return torch.device("cpu") if found is None else found.device
+    """Return the device of a model's first parameter; the CPU if it has none."""
+    first = next(iter(model.parameters()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 @contextmanager
 def own_randomness(seed: Any, device: str | torch.device | None, models: Sequence[Any]) -> Iterator[None]:
-    """Seed the global generators, from which data sets may draw, and restore them at the end.
+    """Seed the global generators, which datasets may use, and restore them at the end.
 
     Args:
-        seed: Of all randomness.
-        device: Where the caller wants the work to be done.
-        models: On whose devices generators are restored too.
+        seed: Seed of all randomness.
+        device: Device of the computation.
+        models: Models on whose devices the generators are also restored.
 
     Raises:
-        InputError: If the seed is no whole number.
+        InputError: If the seed is not a whole number.
     """
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise InputError("The seed is no whole number.", f"It is {seed!r}.", "Give one, for instance seed=0.")
-    places = {p.device for m in models if isinstance(m, nn.Module) for p in m.parameters()}
+        raise InputError(
+            "The seed is not a whole number.", f"It is {seed!r}.", "Give one, for instance seed=0."
+        )
+    devices = {p.device for m in models if isinstance(m, nn.Module) for p in m.parameters()}
     if device is not None:
-        places.add(resolve_device(device))
-    cuda = sorted({place.index or 0 for place in places if place.type == "cuda"})
+        devices.add(resolve_device(device))
+    cuda = sorted({d.index or 0 for d in devices if d.type == "cuda"})
     with isolated_rng(), torch.random.fork_rng(devices=cuda):
         seed_everything(int(seed) % 2**63)
         if cuda:

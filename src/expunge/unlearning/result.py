@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came out of an unlearning."""
+"""The result of an unlearning."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from expunge.audit.verdict import Verdict
+from expunge.audits.verdict import Verdict
 from expunge.errors import InputError
-from expunge.exact.checkpoint import write_atomically
+from expunge.storage.files import write_atomically
 
 RETRAIN = "retrain"
 
@@ -24,8 +24,8 @@ class Attempt:
     Attributes:
         method: Its name.
         outcome: ``pass``, ``fail``, ``no-power``, or ``not tried``.
-        reasons: Why it was not taken, or what speaks for it.
-        seconds, passes: What it cost; passes of one sample.
+        reasons: Reasons for the outcome.
+        seconds, passes: Its cost: wall-clock time, and passes of one sample.
     """
 
     method: str
@@ -37,28 +37,29 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Result:
-    """A model after unlearning, what it reached, and what it cost.
+    """A model after unlearning, with its verdict and its cost.
 
     Attributes:
-        model: A new module, fit for use; the one that was passed in is untouched.
+        model: A new module whose utility holds; the input model is untouched.
         method: The method that made it.
         verdict: ``pass``, ``fail`` or ``no-power``, by comparison with unseen data (no reference model).
-        reasons: Plain sentences for it.
-        warnings: What the reader should know besides.
+        reasons: Plain sentences for the verdict.
+        warnings: Further remarks for the reader.
         metrics: ``before`` and ``after``, each with ``forget``, ``retain`` and ``test``.
         audit: The figures behind the verdict.
-        seconds: Wall-clock seconds of the method, without the judging.
-        steps: Changes made to the weights.
+        seconds: Wall-clock seconds of the method, without the audit.
+        steps: Number of updates of the weights.
         passes: Work in passes (forward and backward) of one sample.
-        cost: Work in units of a retrain; None where nobody knows what a retrain takes.
-        hyperparameters, seed: With what it ran.
-        rolled_back: The method's last state was not fit for use, and an earlier one is returned.
-        unchanged: The model is the original, tensor by tensor (the method made no step, its steps changed
-            nothing, or not one state was fit for use), or gives every forgotten sample the same loss to the
-            last bit. The verdict is ``fail`` then.
+        cost: Work in units of a retrain; None: the length of a retrain is unknown.
+        hyperparameters, seed: Settings of the run.
+        rolled_back: Whether the utility of the last state did not hold and an earlier state is returned.
+        unchanged: Whether the model equals the original tensor by tensor (no step, steps without effect, or
+            no state whose utility held), or has the same loss on every forgotten sample to the last bit. The
+            verdict is then ``fail``.
         rounds: Utility after each round.
         tried: All attempts, in order.
-        recommendation: What to do next; empty if nothing.
+        recommendation: Advice for the user; may be empty.
+        writer: Serialises the model for ``save``; None: write its state dict.
     """
 
     model: nn.Module
@@ -83,22 +84,23 @@ class Result:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing more is needed: it passed, or it was trained anew without the forget set.
+        """Whether the model can be published: it passed, or it is a retrain whose utility holds.
 
-        A retrain that kept its utility is sound by how it was made, whatever a comparison with unseen data
-        says: forgotten and unseen people may differ in more than the training.
+        A retrain is sound by construction, even if it differs between forgotten and unseen people: these
+        may differ in more than the training.
         """
         retrained = self.method == RETRAIN and bool(self.audit.utility.get("holds"))
         return not self.unchanged and (self.verdict == "pass" or retrained)
 
     def save(self, path: str | Path) -> Path:
-        """Write the model: a ``.pt`` that plain Ultralytics loads, or for any other module its state dict.
+        """Write the model to a file, and return its path.
 
-        A state dict is written as safetensors; the file's name says so.
+        An Ultralytics model is written as a ``.pt`` that plain Ultralytics loads, any other module as a
+        ``.safetensors`` file with its state dict.
 
         Raises:
-            InputError: If the model is the original, or the name does not fit what would be in the file.
-            StorageError: If it cannot be written; then there is no half-written file.
+            InputError: If the model is unchanged, or the suffix of the path does not fit the format.
+            StorageError: If it cannot be written; no partial file is left.
         """
         if self.unchanged:
             raise InputError(
@@ -107,26 +109,26 @@ class Result:
                 self.recommendation or "Use another method, or method='retrain'.",
             )
         path = Path(path)
-        wanted = ".pt" if self.writer else ".safetensors"
-        if path.suffix != wanted:
+        suffix = ".pt" if self.writer else ".safetensors"
+        if path.suffix != suffix:
             raise InputError(
                 f"The model cannot be saved as {path.name}.",
                 "An Ultralytics model is saved as .pt, any other as .safetensors (its state dict).",
-                f"Choose a name that ends in {wanted}.",
+                f"Choose a name that ends in {suffix}.",
             )
         write_atomically(path, self.writer(self.model) if self.writer else _tensors(self.model), "The model")
         return path
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but the model."""
+        """Return all fields except the model, as JSON values."""
         names = (
             "method", "verdict", "reasons", "warnings", "metrics", "seconds", "steps", "passes", "cost",
             "hyperparameters", "seed", "rolled_back", "unchanged", "rounds", "recommendation", "sound",
         )  # fmt: skip
-        found = {name: getattr(self, name) for name in names}
-        found["hyperparameters"] = {k: _plain(v) for k, v in self.hyperparameters.items()}
+        fields = {name: getattr(self, name) for name in names}
+        fields["hyperparameters"] = {k: _plain(v) for k, v in self.hyperparameters.items()}
         return {
-            **found,
+            **fields,
             "level": self.audit.level,
             "figures": list(self.audit.figures),
             "utility": self.audit.utility,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a model anew where the forget set cannot be read: by construction, without a comparison."""
+"""Retrain a model whose forget set cannot be read; its guarantee is by construction, without an audit."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Subset
 
-from expunge.audit.verdict import Utility, Verdict, least_utility, told
+from expunge.audits.unlearning_data import with_own_guard
+from expunge.audits.verdict import Utility, Verdict, least_utility, utility_json
 from expunge.data.types import DatasetConfig, Sample
 from expunge.errors import InputError
 from expunge.methods.base import Budget, get_method
 from expunge.progress import Progress
 from expunge.tasks.class_map import check_fits, known_samples
-from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
+from expunge.tasks.loaded_model import LoadedModel
+from expunge.tasks.yolo import samples_of, write_model, yolo_task
 from expunge.unlearning.guard import Guard
-from expunge.unlearning.material import with_own_guard
 from expunge.unlearning.result import RETRAIN, Result
 from expunge.unlearning.run import ALLOWED_DROP
 from expunge.unlearning.yolo import Measure, measure
 
 if TYPE_CHECKING:
-    from expunge.unlearning.yolo import How
+    from expunge.unlearning.yolo import MethodOptions
 
 REASON = (
-    "It was trained without the forget set, none of which was opened. Files of the forget set are missing or"
-    " changed, so that nothing was compared with them."
+    "It was trained without the forget set, of which no file was opened. Files of the forget set are missing"
+    " or changed, so no comparison was made."
 )
 
 
 def retrain_rows(
-    opened: Opened,
+    opened: LoadedModel,
     samples: Sequence[Sample],
     config: DatasetConfig,
     root: Path,
     *,
-    settings: How,
+    settings: MethodOptions,
     progress: Progress,
     epochs: int | None,
 ) -> tuple[Result, Measure]:
-    """Train an opened model anew on retained rows; the rows of val and test guard its utility.
+    """Retrain a model on retained rows; the rows of val and test guard its utility.
 
     Args:
-        opened: The model; its file says how it was trained.
+        opened: The loaded model; its file records how it was trained.
         samples: The retained rows of its dataset.
-        config, root: What labels mean, and where the files are.
+        config, root: Configuration and root folder of the dataset.
         settings: Seed, device, hyper-parameters.
-        progress: Where to report.
-        epochs: Epochs of an ordinary training; None: what the model's file says of its own.
+        progress: Receives progress reports.
+        epochs: Epochs of a full training; None: as recorded in the model's file.
 
     Returns:
-        The result, with the verdict ``no-power``, and a function that measures a model on the held-out rows.
+        The result, with the verdict ``no-power``, and a function that evaluates a model on the held-out rows.
 
     Raises:
         InputError: If the number of epochs is unknown, or model and data do not fit together.
@@ -74,9 +75,9 @@ def retrain_rows(
     retain = samples_of(opened, root, config, train)
     known = known_samples(opened, config, samples)
     held = samples_of(opened, root, config, [s for s in known if s.split != "train"])
-    watched = held if len(held) else with_own_guard(retain, settings.seed)[1]
-    before = task.evaluate(task.clone(opened.module), watched)[task.metric]
-    guard = Guard(task, watched, least_utility(before, ALLOWED_DROP, len(watched)), progress.add)
+    guard_data = held if len(held) else with_own_guard(retain, settings.seed)[1]
+    before = task.evaluate(task.clone(opened.module), guard_data)[task.metric]
+    guard = Guard(task, guard_data, least_utility(before, ALLOWED_DROP, len(guard_data)), progress.add)
     budget, began = Budget(float(values["epochs"]) * len(retain)), time.monotonic()
     progress.begin(RETRAIN, int(budget.limit))
     try:
@@ -92,15 +93,15 @@ def retrain_rows(
         )
     finally:
         progress.end()
-    after = task.evaluate(model, watched)[task.metric]
-    utility = Utility(before, after, ALLOWED_DROP, task.metric, len(watched))
-    verdict = Verdict("no-power" if utility.holds else "fail", (REASON,), utility=told(utility))
+    after = task.evaluate(model, guard_data)[task.metric]
+    utility = Utility(before, after, ALLOWED_DROP, task.metric, len(guard_data))
+    verdict = Verdict("no-power" if utility.holds else "fail", (REASON,), utility=utility_json(utility))
     result = Result(
         model=model,
         method=RETRAIN,
         verdict=verdict.verdict,
         reasons=verdict.reasons,
-        warnings=() if len(held) else ("No validation data: retained samples guard the utility.",),
+        warnings=() if len(held) else ("No validation data: the utility was measured on retained samples.",),
         metrics={"before": {}, "after": {}},
         audit=verdict,
         seconds=round(time.monotonic() - began, 3),

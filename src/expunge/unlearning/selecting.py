@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody names, as rows of a data set: a list of paths, ids of people, or classes."""
+"""Resolve a selection (paths, ids of people, or classes) to rows of a dataset."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from expunge.data.types import DatasetConfig, Sample, Scan
 from expunge.data.unicode_names import forms_of
 from expunge.data.yolo import label_classes, label_file
 from expunge.errors import InputError
-from expunge.user_files import read_text
+from expunge.storage.user_files import read_text
 
-SHOWN = 5
+MAX_LISTED = 5  # entries that a message lists
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What is to be forgotten.
+    """The samples, people and classes to forget.
 
     Attributes:
-        paths: Every sample that goes, copies included, in whichever split.
-        subjects: The people named.
-        classes: The classes named.
+        paths: All samples to erase, byte-identical copies included, in any split.
+        subjects: The selected people.
+        classes: The selected classes.
     """
 
     paths: frozenset[str]
@@ -39,10 +39,10 @@ class Selected:
 
 
 def read_list(forget: str | Path | Sequence[str | Path]) -> list[str]:
-    """Return the entries of a list, or of a text file that has one in each line.
+    """Return the entries of a list, or of a text file with one entry per line.
 
     Raises:
-        InputError: If the file cannot be read, or nothing is in it.
+        InputError: If the file cannot be read, or there is no entry.
     """
     if not isinstance(forget, (str, Path)):
         entries = [str(entry) for entry in forget]
@@ -53,28 +53,28 @@ def read_list(forget: str | Path | Sequence[str | Path]) -> list[str]:
             raise InputError(f"{forget} cannot be read.", type(error).__name__, "Check the path.") from error
     else:
         entries = [str(forget)]
-    found = [entry.strip() for entry in entries if entry.strip()]
-    if not found:
-        raise InputError("The forget set is empty.", "The list names nothing.", "Name samples or people.")
-    return found
+    stripped = [entry.strip() for entry in entries if entry.strip()]
+    if not stripped:
+        raise InputError("The forget set is empty.", "The list has no entry.", "Name samples or people.")
+    return stripped
 
 
 def select(scan: Scan, entries: Iterable[str], classes: Sequence[str] = ()) -> Selected:
-    """Find what is meant in a data set.
+    """Return the samples of a dataset that entries and classes select.
 
     Args:
-        scan: The data set, with its subjects where they are known.
-        entries: Paths (relative to the data set's root or the current folder, or absolute), ids of people.
+        scan: The dataset, with its subjects if they are known.
+        entries: Paths (relative to the dataset's root or the current folder, or absolute), or ids of people.
         classes: Names of classes.
 
     Raises:
-        InputError: If something is unknown, lies outside the data set, or could mean two things.
+        InputError: If an entry is unknown, lies outside the dataset, or is ambiguous.
     """
     paths = {sample.path for sample in scan.samples}
     people = {subject for sample in scan.samples for subject in sample.subjects}
     chosen, named, unknown, outside = set[str](), set[str](), list[str](), list[str]()
     for entry in entries:
-        found = [form for path in _readings(scan.root, entry) for form in forms_of(path) if form in paths]
+        found = [form for path in _candidates(scan.root, entry) for form in forms_of(path) if form in paths]
         person = next((form for form in forms_of(entry) if form in people), None)
         if found and person is not None:
             raise InputError(
@@ -84,18 +84,19 @@ def select(scan: Scan, entries: Iterable[str], classes: Sequence[str] = ()) -> S
             named.add(person)
         elif found:
             chosen.add(found[0])
-        elif os.path.isabs(entry) and not _readings(scan.root, entry):
+        elif os.path.isabs(entry) and not _candidates(scan.root, entry):
             outside.append(entry)
         else:
             unknown.append(entry)
-    for what, which in (("outside the data set", outside), ("unknown", unknown)):
-        if which:
-            shown = ", ".join(repr(e) for e in which[:SHOWN]) + (" …" if len(which) > SHOWN else "")
+    for problem, rejected in (("outside the dataset", outside), ("unknown", unknown)):
+        if rejected:
+            listed = ", ".join(repr(e) for e in rejected[:MAX_LISTED])
+            listed += " …" if len(rejected) > MAX_LISTED else ""
             raise InputError(
-                f"{len(which)} of the entries to forget are {what}: {shown}.",
-                f"The data set has {len(paths)} samples"
+                f"{len(rejected)} of the entries to forget are {problem}: {listed}.",
+                f"The dataset has {len(paths)} samples"
                 + (f" and {len(people)} people." if people else ", and no table of people was given."),
-                "Give paths relative to the data set's root, or ids from the table of people.",
+                "Give paths relative to the dataset's root, or ids from the table of people.",
             )
     chosen |= {s.path for s in scan.samples if named.intersection(s.subjects)}
     chosen |= of_classes(scan.samples, scan.config, scan.root, classes)
@@ -109,10 +110,10 @@ def select(scan: Scan, entries: Iterable[str], classes: Sequence[str] = ()) -> S
 def of_classes(
     samples: Iterable[Sample], config: DatasetConfig, root: Path, classes: Sequence[str]
 ) -> set[str]:
-    """Return the samples that show one of the classes.
+    """Return the paths of the samples that show one of the classes.
 
     Raises:
-        InputError: If the data set has no such class, no sample shows it, or it is named twice.
+        InputError: If a class is unknown, no sample shows it, or it is named twice.
     """
     unknown = [name for name in classes if name not in config.names]
     if unknown:
@@ -143,8 +144,8 @@ def shown_classes(sample: Sample, config: DatasetConfig, root: Path) -> set[int]
     return label_classes(label_file(root, sample.path)) if sample.label_digest else set()
 
 
-def _readings(root: Path, entry: str) -> list[str]:
-    """What an entry may mean as a path relative to the root; none if it lies outside."""
+def _candidates(root: Path, entry: str) -> list[str]:
+    """Return the paths relative to the root that an entry may denote; none if it lies outside."""
     found = [] if os.path.isabs(entry) else [posixpath.normpath(entry)]
     for base in (root, root.resolve()):
         relative = os.path.relpath(os.path.abspath(entry), base)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unlearns an Ultralytics model on rows of a data set, for the command line and for `YOLO.unlearn`."""
+"""Unlearn rows of a dataset in an Ultralytics model, for the command line and `YOLO.unlearn`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from expunge.audits.unlearning_data import UnlearningData, with_own_guard
 from expunge.data.types import DatasetConfig, Sample
 from expunge.progress import Progress
 from expunge.tasks.class_map import check_fits, class_indices, known_samples
+from expunge.tasks.loaded_model import LoadedModel
 from expunge.tasks.protocol import Samples, Task
-from expunge.tasks.yolo import Opened, samples_of, write_model, yolo_task
+from expunge.tasks.yolo import samples_of, write_model, yolo_task
 from expunge.unlearning.auto import AUTO, TRIES, run, tests_of
-from expunge.unlearning.material import Material, with_own_guard
 from expunge.unlearning.partition import Partition, partition
 from expunge.unlearning.result import Result
-from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Terms, Unlearning, checked
+from expunge.unlearning.run import ALLOWED_DROP, BUDGET, Unlearning, UnlearningOptions, checked
 from expunge.unlearning.selecting import Selected
 
 Measure = Callable[[nn.Module], dict[str, Any]]
 
 
-class How(Protocol):
-    """How to unlearn; see :class:`expunge.steps.approximation.Settings`."""
+class MethodOptions(Protocol):
+    """Options of a method; see :class:`expunge.erasure.method_settings.MethodSettings`."""
 
     @property
     def budget(self) -> float | None: ...
@@ -40,42 +41,42 @@ class How(Protocol):
 
 
 def unlearn_rows(
-    opened: Opened,
+    opened: LoadedModel,
     samples: Sequence[Sample],
     config: DatasetConfig,
     root: Path,
     selected: Selected,
     *,
     method: str,
-    settings: How,
+    settings: MethodOptions,
     progress: Progress,
     epochs: int | None,
     allowed_drop: float = ALLOWED_DROP,
     tune: int | None = None,
 ) -> tuple[Result, Measure]:
-    """Make a model forget some rows.
+    """Make a model forget rows of its dataset.
 
     Args:
-        opened: The model.
-        samples: All rows of its data set, those to be forgotten included.
-        config, root: What labels mean, and where the files are.
-        selected: What is to be forgotten.
+        opened: The loaded model.
+        samples: All rows of its dataset, including those to forget.
+        config, root: Configuration and root folder of the dataset.
+        selected: The samples, people and classes to forget.
         method: A method's name, or ``auto``.
         settings: Budget, seed, device, hyper-parameters.
-        progress: Where to report.
-        epochs: Epochs of an ordinary training; None: what the model's file says of its own.
-        allowed_drop: By how much the main metric may fall on held-out data.
-        tune: In how many runs the strength may be looked for; None: 4 for ``auto``, else 1.
+        progress: Receives progress reports.
+        epochs: Epochs of a full training; None: as recorded in the model's file.
+        allowed_drop: Maximum drop of the main metric on held-out data.
+        tune: Maximum number of runs for tuning the strength; None: 4 for ``auto``, else 1.
 
     Returns:
-        The result, and a function that measures a model on the held-out rows (guards and judges together).
+        The result, and a function that evaluates a model on all held-out rows.
 
     Raises:
         InputError: If model, data, selection or method do not fit together.
     """
     material, parts = material_of(opened, samples, config, root, selected, settings.seed)
     task = yolo_task(opened, settings.device)
-    terms = Terms(
+    options = UnlearningOptions(
         budget=BUDGET if settings.budget is None else settings.budget,
         retrain_epochs=opened.train_args.get("epochs") if epochs is None else epochs,
         allowed_drop=allowed_drop,
@@ -86,14 +87,14 @@ def unlearn_rows(
         on_images=progress.add,
     )
     if method != AUTO:
-        checked(method, settings.hyperparameters, material, terms)
+        checked(method, settings.hyperparameters, material, options)
     held = samples_of(opened, root, config, (*parts.guard, *parts.unseen))
     try:
         unlearning = Unlearning(
             opened.module,
             material,
             task,
-            terms,
+            options,
             tests_of(method, parts.goal),
             lambda model: write_model(model, opened),
         )
@@ -104,18 +105,18 @@ def unlearn_rows(
 
 
 def material_of(
-    opened: Opened,
+    opened: LoadedModel,
     samples: Sequence[Sample],
     config: DatasetConfig,
     root: Path,
     selected: Selected,
     seed: int,
-) -> tuple[Material, Partition]:
+) -> tuple[UnlearningData, Partition]:
     """Return the data of an unlearning or an audit, and the rows it is made of.
 
     Args:
         opened, samples, config, root, selected: See :func:`unlearn_rows`.
-        seed: Of the division between what guards and what judges.
+        seed: Seed of the division between guard data and unseen data.
 
     Raises:
         InputError: If model, data and selection do not fit together.
@@ -130,7 +131,7 @@ def material_of(
     retain = data(parts.retain)
     guard_seen = not parts.guard
     kept, guard = with_own_guard(retain, seed) if guard_seen else (retain, data(parts.guard))
-    material = Material(
+    material = UnlearningData(
         data(parts.forget),
         kept,
         guard,
@@ -145,7 +146,7 @@ def material_of(
 
 
 def measure(task: Task, model: nn.Module, data: Samples, config: DatasetConfig) -> dict[str, Any]:
-    """Return metrics on held-out rows with their number; nothing where there are none."""
+    """Return metrics on held-out rows and their number; no metrics if there are none."""
     if not len(data):
         return {"images": 0, **({"held_out": False} if config.val_in_train else {})}
     return {**task.evaluate(task.clone(model), data), "split": "held out", "images": len(data)}

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The desk of a data-protection officer: pages and a REST API over what the command line does."""
+"""The web desk of a data-protection officer: pages and a REST API for the operations of the command line."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The application: one workspace, what the server was started with, and the routes of API and pages."""
+"""The FastAPI application: one workspace, the server's settings, and the routes of API and pages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from expunge.web import api, openapi, pages, problems
+from expunge.web.auth.access_log import AccessLog
 from expunge.web.guard import Guard
-from expunge.web.supervisor import Supervisor
-from expunge.web.trail import Trail
+from expunge.web.jobs.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from expunge.web.settings import ServerSettings
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = """The desk of a data-protection officer, for programs: file erasure requests, follow them, and
 fetch and verify the evidence. Errors are problem details (RFC 9457). Lists are paged: pass `next` of one
-answer as `cursor` of the next call. See docs/serve.md."""
+response as `cursor` of the next call. See docs/serve.md."""
 
 
 def create_app(workspace: Workspace, settings: ServerSettings) -> FastAPI:
-    """Make the application.
+    """Return the application.
 
     Args:
-        workspace: What is served.
-        settings: What the server was started with.
+        workspace: The workspace to serve.
+        settings: The server's settings.
     """
 
     @asynccontextmanager
@@ -49,12 +49,12 @@ def create_app(workspace: Workspace, settings: ServerSettings) -> FastAPI:
         version=version("expunge"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # their pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's pages load scripts from other hosts
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
     app.state.workspace, app.state.settings = workspace, settings
-    app.state.trail, app.state.supervisor = Trail(workspace), Supervisor(workspace)
+    app.state.trail, app.state.supervisor = AccessLog(workspace), Supervisor(workspace)
     app.state.problem_page = getattr(pages, "problem_page", None)
     problems.install(app)
     openapi.install(app)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the API: FastAPI's, with the problems and with who may call what."""
+"""The OpenAPI document: FastAPI's, extended by problem details and by the permission of each route."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from expunge.web.auth.access import COOKIE, identity
 from expunge.web.problems import Problem
-from expunge.web.security import COOKIE, identity
 
 SIGNED_IN = "signed in"  # any account, whatever its role
 SCHEMES = {
@@ -21,21 +21,21 @@ SCHEMES = {
         "type": "apiKey",
         "in": "cookie",
         "name": COOKIE,
-        "description": "A signed-in browser; what changes something needs X-CSRF-Token, too.",
+        "description": "A signed-in browser. Requests that change data also need X-CSRF-Token.",
     },
 }
 TEMPLATE = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True)
-class Served:
-    """One route with one method.
+class ServedRoute:
+    """A route with one method.
 
     Attributes:
-        method: In capitals.
-        path: With its placeholders.
-        needs: The permission that it takes, ``SIGNED_IN``, or None if anybody may call it.
-        documented: Whether it is in the API's description.
+        method: HTTP method, in capitals.
+        path: Path with placeholders.
+        needs: The required permission, ``SIGNED_IN``, or None if anybody may call it.
+        documented: Whether it is in the OpenAPI document.
     """
 
     method: str
@@ -44,23 +44,25 @@ class Served:
     documented: bool
 
 
-def served(app: FastAPI) -> list[Served]:
-    """Return all that an application answers, but for static files."""
+def served_routes(app: FastAPI) -> list[ServedRoute]:
+    """Return all routes of an application, except static files."""
     return [
-        Served(method, str(context.path), needed(context.dependant), context.include_in_schema)
+        ServedRoute(
+            method, str(context.path), required_permission(context.dependant), context.include_in_schema
+        )
         for context in iter_route_contexts(app.routes)
         if isinstance(context.original_route, APIRoute)
         for method in sorted(context.methods or ())
     ]
 
 
-def needed(dependant: Dependant) -> str | None:
-    """Return what a route takes; see :class:`Served`.
+def required_permission(dependant: Dependant) -> str | None:
+    """Return what a route requires (see :class:`Served`).
 
     Raises:
-        ValueError: If it takes several permissions: then nobody could tell which is meant.
+        ValueError: If it requires several permissions, which the document cannot express.
     """
-    found = {_of(inner) for inner in _all(dependant)} - {None}
+    found = {_requirement(inner) for inner in _flatten(dependant)} - {None}
     permissions = found - {SIGNED_IN}
     if len(permissions) > 1:
         raise ValueError(f"several permissions: {sorted(map(str, permissions))}")
@@ -68,17 +70,17 @@ def needed(dependant: Dependant) -> str | None:
 
 
 def install(app: FastAPI) -> None:
-    """Make the application describe itself so."""
+    """Replace the application's OpenAPI document by the extended one."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _described(app)
+            app.openapi_schema = _document(app)
         return app.openapi_schema
 
-    app.openapi = describe  # type: ignore[method-assign]  # FastAPI's way
+    app.openapi = describe  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -86,20 +88,20 @@ def _described(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=TEMPLATE)
     components["schemas"] |= {**problem.pop("$defs", {}), "Problem": problem}
     components["securitySchemes"] = SCHEMES
-    for route in served(app):
+    for route in served_routes(app):
         if route.documented and route.needs is not None:
             operation = document["paths"][route.path][route.method.lower()]
             operation["security"] = [{name: []} for name in SCHEMES]
             if route.needs != SIGNED_IN:
-                operation["description"] += f"\n\nTakes the permission `{route.needs}`."
+                operation["description"] += f"\n\nRequires the permission `{route.needs}`."
     return document
 
 
-def _all(dependant: Dependant) -> list[Dependant]:
-    return [dependant, *(found for inner in dependant.dependencies for found in _all(inner))]
+def _flatten(dependant: Dependant) -> list[Dependant]:
+    return [dependant, *(found for inner in dependant.dependencies for found in _flatten(inner))]
 
 
-def _of(dependant: Dependant) -> str | None:
+def _requirement(dependant: Dependant) -> str | None:
     if dependant.call is identity:
         return SIGNED_IN
     return getattr(dependant.call, "permission", None)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors over HTTP: problem details (RFC 9457) with what, why and what to do next, for the API and for pages.
+"""Errors over HTTP as problem details (RFC 9457): what happened, why, and what to do next.
 
-What a client sent is never repeated but where the error's own words do; no path of the server is told.
+A response repeats the client's input only where the error's text does, and it holds no path of the server.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from expunge.errors import (
     Preempted,
     StorageError,
 )
-from expunge.web.attempts import TooMany
+from expunge.web.auth.attempts import TooMany
 
 MEDIA_TYPE = "application/problem+json"
-STATUS: dict[type[ExpungeError], int] = {  # the nearest class counts
+STATUS: dict[type[ExpungeError], int] = {  # the most specific class decides
     NotFound: 404,
     Conflict: 409,
     InputError: 422,
@@ -43,32 +43,32 @@ STATUS: dict[type[ExpungeError], int] = {  # the nearest class counts
 WORDS = {
     400: ("The body cannot be read.", "Send JSON, in UTF-8."),
     404: ("There is nothing here.", "Check the address."),
-    405: ("This address does not do that.", "See the API's description for what it does."),
+    405: ("This address does not support that method.", "See the API's description."),
     413: ("That is too large.", "Send less."),
 }
 
 
 class Field_(BaseModel):
-    """One part of a request that does not fit."""
+    """An invalid part of a request."""
 
     model_config = ConfigDict(title="Field")
-    field: str = Field(description="Where it is.", examples=["body.subjects"])
+    field: str = Field(description="Its location.", examples=["body.subjects"])
     reason: str = Field(description="What is wrong with it.", examples=["Field required"])
 
 
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = Field(default="about:blank", description="A kind of problem; none has a page of its own.")
+    type: str = Field(default="about:blank", description="The type of problem, always about:blank.")
     title: str = Field(description="What went wrong.", examples=["There is no request 'r-0'."])
     status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str = Field(default="", description="Why, as far as it is known.")
+    detail: str = Field(default="", description="The cause, if known.")
     next: str = Field(default="", description="What you can do about it.")
-    fields: list[Field_] = Field(default_factory=list, description="What of the request does not fit.")
+    fields: list[Field_] = Field(default_factory=list, description="The invalid parts of the request.")
 
 
 class HttpProblem(Exception):
-    """A problem that has no error of its own below the web; headers go with the answer."""
+    """A problem that exists only over HTTP, with headers for the response."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class HttpProblem(Exception):
 
 
 def not_signed_in() -> HttpProblem:
-    """Nobody is signed in, or not any more."""
+    """Return the problem for a request without a valid session or token."""
     return HttpProblem(
         401,
         "You are not signed in.",
@@ -95,14 +95,14 @@ def not_signed_in() -> HttpProblem:
 
 
 def not_allowed(permission: str) -> HttpProblem:
-    """Somebody is signed in who may not do this."""
+    """Return the problem for a user without a permission."""
     return HttpProblem(
-        403, "You may not do that.", f"It takes the permission {permission}.", "Ask an admin for it."
+        403, "You may not do that.", f"It requires the permission {permission}.", "Ask an admin for it."
     )
 
 
 def problem_of(error: ExpungeError, server_path: str = "") -> Problem:
-    """Return an error for people as a problem; the workspace's path is left out of it."""
+    """Return an error as a problem, with the workspace's path replaced by ``.expunge``."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     what, why, then = (
         text.replace(server_path, ".expunge") if server_path else text
@@ -112,12 +112,12 @@ def problem_of(error: ExpungeError, server_path: str = "") -> Problem:
 
 
 def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return a problem as the API does."""
+    """Return a problem as a JSON response."""
     return JSONResponse(problem.model_dump(), problem.status, dict(headers or {}), MEDIA_TYPE)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Declare for the OpenAPI document which problems a route has."""
+    """Return the OpenAPI declaration of the problems with the given statuses."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
@@ -126,7 +126,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem."""
+    """Install handlers that turn every error of the application into a problem."""
 
     async def of_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ExpungeError)
@@ -150,7 +150,7 @@ def install(app: FastAPI) -> None:
             Field_(field=".".join(str(part) for part in e["loc"]), reason=e["msg"]) for e in error.errors()
         ]
         problem = Problem(
-            title="The request does not fit.", status=422, detail="Some of it is missing or wrong.",
+            title="The request is invalid.", status=422, detail="Parts of it are missing or wrong.",
             next="See the API's description.", fields=fields,
         )  # fmt: skip
         return await _respond(request, problem, {})
@@ -162,10 +162,10 @@ def install(app: FastAPI) -> None:
 
 
 async def _respond(request: Request, problem: Problem, headers: Mapping[str, str]) -> Response:
-    """As JSON below ``/api``; elsewhere as the pages want it, if they do."""
+    """Return a problem as JSON below ``/api`` and as a page elsewhere."""
     page = getattr(request.app.state, "problem_page", None)
     if page is None or request.url.path.startswith("/api/"):
         return answer(problem, headers)
-    shown: Response = await run_in_threadpool(page, request, problem)
-    shown.headers.update(headers)
-    return shown
+    response: Response = await run_in_threadpool(page, request, problem)
+    response.headers.update(headers)
+    return response

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the server: refuses what is not safe, prints the first admin's link, serves until it is to end."""
+"""Run the web server: check that it is safe, print the first admin's link, and serve."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from expunge.errors import InputError
-from expunge.web import accounts, links
+from expunge.web.auth import accounts, links
 from expunge.web.settings import ServerSettings
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
 
-TERMINATORS = "127.0.0.1,::1"  # whose word about the client's address is taken
+TERMINATORS = "127.0.0.1,::1"  # proxies whose forwarded client addresses are trusted
 
 
 def check_safe(workspace: Workspace, settings: ServerSettings) -> None:
-    """Refuse to listen where others could reach it before it is safe to.
+    """Check that the server may listen on its address.
 
     Raises:
-        InputError: If it would listen beyond this machine without an account, or without TLS in front.
+        InputError: If other machines could reach it and there is no admin account or no TLS in front.
     """
     if settings.is_loopback:
         return
     if not settings.behind_tls:
         raise InputError(
             f"The desk does not listen on {settings.host} without TLS in front of it.",
-            "Passwords and the data of people who asked for erasure would cross the network in the clear.",
+            "Passwords and personal data would cross the network unencrypted.",
             "Put a TLS terminator in front, and name its host: --behind-tls HOST. See docs/serve.md.",
         )
     if not accounts.has_admin(workspace):
         raise InputError(
             f"The desk does not listen on {settings.host} before there is an account.",
-            "Whoever came first could make it theirs.",
+            "The first visitor could create the admin account.",
             "Start it once without --host, and make the first account on this machine.",
         )
 
@@ -47,21 +47,21 @@ def run(
     say: Callable[[str], None],
     link_for: str | None = None,
 ) -> None:
-    """Serve until the process is told to end; workers go on with what they do.
+    """Serve until the process is stopped. Workers continue their jobs after that.
 
     Args:
-        workspace: What is served.
-        settings: What was given on the command line.
-        say: Tells the person who started it.
-        link_for: The account whose owner is to choose a new password: the last admin's was lost, say.
+        workspace: The workspace to serve.
+        settings: The server's settings.
+        say: Prints a line for the user.
+        link_for: Name of an account for which to print a link for choosing a new password.
 
     Raises:
-        InputError: If it is not safe, or the address cannot be listened on.
-        NotFound: If there is no such account.
+        InputError: If it is not safe to serve, or the address is not available.
+        NotFound: If the account does not exist.
     """
     check_safe(workspace, settings)
     if link_for is not None:
-        accounts.find(workspace, link_for)  # an unknown one, before anything is begun
+        accounts.find(workspace, link_for)  # fail early if the account does not exist
     listening = _listen(settings)
     settings = replace(settings, port=listening.getsockname()[1])
     import uvicorn
@@ -71,23 +71,23 @@ def run(
     say(f"The desk of {workspace.root}: {settings.address}")
     if not accounts.has_admin(workspace):
         minutes = int(settings.link_lifetime.total_seconds() // 60)
-        secret = links.first(workspace, settings)
-        say(f"Nobody has an account yet. Make the first admin's within {minutes} minutes, once, at:")
+        secret = links.first_admin_link(workspace, settings)
+        say(f"There is no account yet. Create the first admin's within {minutes} minutes, once, at:")
         say(f"  {settings.address}/link/{secret}")
     if link_for is not None:
-        say(f"By this link {link_for} chooses a new password, once, within ten minutes:")
+        say(f"With this link {link_for} can choose a new password, once, within ten minutes:")
         say(
             f"  {settings.address}/link/{links.invite(workspace, settings, link_for, settings.link_lifetime)}"
         )
     config = uvicorn.Config(
         create_app(workspace, settings),
         log_level="warning",
-        access_log=False,  # its lines hold addresses and queries; the desk's own trail holds neither
+        access_log=False,  # it would hold addresses and queries; the desk's own access log holds neither
         server_header=False,
         date_header=True,
         proxy_headers=settings.behind_tls is not None,
         forwarded_allow_ips=TERMINATORS,
-        timeout_graceful_shutdown=5,  # somebody may follow a job for hours
+        timeout_graceful_shutdown=5,  # event streams may be open for hours
     )
     uvicorn.Server(config).run(sockets=[listening])
 
@@ -98,12 +98,12 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
-        listening.listen()  # whoever opens the link at once waits for the server, and is not turned away
+        listening.listen()  # connections made before the server is ready wait instead of failing
     except OSError as error:
         listening.close()
         raise InputError(
-            f"{settings.host}:{settings.port} cannot be listened on.",
+            f"The desk cannot listen on {settings.host}:{settings.port}.",
             error.strerror or os.strerror(error.errno or 0),
-            "Choose another --host or --port; perhaps a desk runs there already.",
+            "Choose another --host or --port; perhaps a desk is already running there.",
         ) from error
     return listening

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the server is started with: stated on the command line, never changed by a request."""
+"""Settings of the server, given on the command line and never changed by a request."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9](
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where the server listens and what it may reach.
+    """Settings of the server.
 
     Attributes:
-        host: The address that it binds to.
-        port: The port.
-        roots: Folders named by whoever started it: pictures are shown from below these alone.
-        behind_tls: The host name under which a TLS terminator in front of it is reached; None: there is none.
-        four_eyes: Whether somebody else than who filed a request must approve it (of the workspace).
-        session_lifetime: After that a browser signs in again, whatever it did.
-        session_idle: After that without a request, too.
-        link_lifetime: How long the first admin's one-time link is good.
-        invitation_lifetime: How long the one-time link of a further account is good.
-        upload_bytes: The largest body of a request.
-        workers: Start processes for long work; off where another server does that.
+        host: Address to bind to.
+        port: Port to listen on.
+        roots: Folders below which images may be shown.
+        behind_tls: Host name of the TLS terminator in front of the server; None if there is none.
+        four_eyes: Whether a request must be approved by another person than the one who filed it.
+        session_lifetime: Longest lifetime of a session.
+        session_idle: Time without a request after which a session ends.
+        link_lifetime: Lifetime of the first admin's one-time link.
+        invitation_lifetime: Lifetime of the one-time links of further accounts.
+        upload_bytes: Largest size of a request body, in bytes.
+        workers: Start worker processes for jobs. Off if another server does.
     """
 
     host: str = "127.0.0.1"
@@ -47,7 +47,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if self.behind_tls is not None and not HOST_NAME.fullmatch(self.behind_tls):
             raise InputError(
-                f"{self.behind_tls!r} is no host name.",
+                f"{self.behind_tls!r} is not a host name.",
                 "--behind-tls takes the name under which people reach the desk, without scheme and port.",
                 "Give it as in: --behind-tls desk.example.org",
             )
@@ -57,7 +57,7 @@ class ServerSettings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody on another machine can reach it."""
+        """Whether the server is reachable from this machine only."""
         if self.host == "localhost":
             return True
         try:
@@ -67,24 +67,24 @@ class ServerSettings:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The values of the Host header that are answered, in small letters, without their port."""
+        """The accepted host names of the Host header, in lower case, without port."""
         own = {"127.0.0.1", "localhost", "[::1]"} if self.is_loopback else {self.host.lower()}
         return frozenset(own | ({self.behind_tls} if self.behind_tls else set()))
 
     @property
     def secure_cookies(self) -> bool:
-        """Whether browsers must send the cookie over TLS alone."""
+        """Whether browsers may send the cookie over TLS only."""
         return self.behind_tls is not None
 
     @property
     def address(self) -> str:
-        """The address to open in a browser, without a slash at its end."""
+        """The URL to open in a browser, without a trailing slash."""
         if self.behind_tls:
             return f"https://{self.behind_tls}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     def below_a_root(self, path: Path) -> bool:
-        """Whether a path, with its links resolved, lies below a folder that was named."""
+        """Return whether a path, with links resolved, lies below one of ``roots``."""
         real = path.resolve()
         return any(real.is_relative_to(root.resolve()) for root in self.roots)

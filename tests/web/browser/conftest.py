@@ -12,7 +12,7 @@ from proof import Story, add, train_inline
 from web.browser import office
 from web.browser.office import Office
 
-from expunge.workspace import Workspace
+from expunge.erasure.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

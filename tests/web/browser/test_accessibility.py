@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from web.browser.office import ALIKE, PASSWORD, Office
 
-from expunge.evidence import certificate
-from expunge.queue.intake import Opening, approve, open_request
-from expunge.steps.scoping import Ask
-from expunge.web import accounts
-from expunge.web.roles import Role
-from expunge.workspace import Workspace
+from expunge.erasure.intake import Opening, approve, open_request
+from expunge.erasure.scope import ErasureRequest
+from expunge.erasure.workspace import Workspace
+from expunge.evidence import certificates
+from expunge.web.auth import accounts
+from expunge.web.auth.roles import Role
 
 MODES = {
     "light": {"viewport": {"width": 1200, "height": 900}},
@@ -54,11 +54,14 @@ def names(bare: Office) -> dict[str, str]:
         accounts.create(workspace, "ada", Role.ADMIN, PASSWORD)
     opening = Opening(actor="ada", ground="objection", note="a note", recipients=("Shop Ltd",))
     found = {}
-    for name, ask in (("waiting", Ask(subjects=("p1",))), ("done", Ask(samples=("images/val/0.png",)))):
+    for name, ask in (
+        ("waiting", ErasureRequest(subjects=("p1",))),
+        ("done", ErasureRequest(samples=("images/val/0.png",))),
+    ):
         found[name] = open_request(workspace, ask, opening)["request"]
     approve(workspace, found["done"], "ada")
     workspace.run(found["done"], "ada")
-    assert certificate.path_of(workspace, found["done"]).is_file()
+    assert certificates.path_of(workspace, found["done"]).is_file()
     assert (bare.data / ALIKE).is_file()
     return found
 

@@ -49,7 +49,7 @@ def file_request(page: Any, subject: str) -> str:
     page.get_by_label("Ground").select_option("consent-withdrawn")
     page.get_by_label("Recipients of the data").fill("Acme <b>Analytics</b>")
     page.get_by_role("button", name="See what it would mean").click()
-    page.locator("#preview").get_by_text("Samples that go").wait_for()
+    page.locator("#preview").get_by_text("Samples to erase").wait_for()
     page.get_by_role("button", name="File the request").click()
     page.wait_for_url("**/requests/r-*")
     assert page.get_by_text("30 days left").count() + page.get_by_text("31 days left").count() > 0
@@ -63,8 +63,8 @@ def decide_lookalike(page: Any) -> None:
     pair.wait_for()
     assert pair.count() == 1
     pair.locator("img").evaluate_all("images => Promise.all(images.map(image => image.decode()))")
-    pair.get_by_role("button", name="Same: it goes, too").click()
-    pair.get_by_text("the same: it goes, too").wait_for()
+    pair.get_by_role("button", name="Same: erase it too").click()
+    pair.get_by_text("the same: it is erased too").wait_for()
     page.get_by_role("link", name="Back to the request").click()
 
 
@@ -88,7 +88,7 @@ def compare(page: Any) -> None:
     page.get_by_role("button", name="Run the detector of before and of after").click()
     page.get_by_role("link", name="See what the detector finds").click(timeout=WAIT)
     assert page.locator("svg image").count() >= 8
-    assert page.get_by_text("A picture that was taken out").count() > 0
+    assert page.get_by_text("A picture that was erased").count() > 0
     page.get_by_role("link", name="Back to the request").click()
 
 
@@ -132,7 +132,7 @@ def refused_as_viewer(admin: Any, browser: Any, office: Office, request: str) ->
     with window(browser, office) as page:
         choose_password(page, link)
         page.goto(f"/requests/{request}")
-        assert page.get_by_text("only for people with the right to see it").is_visible()
+        assert page.get_by_text("visible only with the permission").is_visible()
         assert page.get_by_role("button", name="Run", exact=False).count() == 0
         csrf = page.locator("input[name=csrf]").first.get_attribute("value")
         here = f"/requests/{request}"

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 from desk_kit import ROLES, Desk
 
+from expunge.web.auth.roles import Role, may
 from expunge.web.openapi import SIGNED_IN as ANYBODY
-from expunge.web.openapi import served
-from expunge.web.roles import Role, may
+from expunge.web.openapi import served_routes
 
 NOWHERE = {
     "request_id": "r-0123456789abcdef",
@@ -83,7 +83,7 @@ def address(path: str) -> str:
 
 
 def test_the_table_is_the_pages(shared: Desk) -> None:
-    pages = {(r.method, r.path): r.needs for r in served(shared.app) if not r.path.startswith("/api/")}
+    pages = {(r.method, r.path): r.needs for r in served_routes(shared.app) if not r.path.startswith("/api/")}
     assert pages == {**TABLE, **dict.fromkeys(SIGNED_IN, ANYBODY), **dict.fromkeys(OPEN)}
 
 

@@ -10,9 +10,9 @@ from desk_kit import Desk
 from requests_kit import PEOPLE
 from web.pages.reading import faults, words
 
-from expunge.catalog.datasets import add_version
+from expunge.catalog.dataset_store import add_version
 from expunge.data.types import DatasetConfig, Sample, Scan
-from expunge.web.roles import Role
+from expunge.web.auth.roles import Role
 from expunge.workspace import Workspace
 
 FORM = {"dataset": "pets", "class_name": "cat", "key": "k"}
@@ -35,7 +35,7 @@ def pets(workspace: Workspace) -> Desk:
 def test_a_class_is_filed(pets: Desk) -> None:
     client = pets.signed_in(Role.OFFICER)
     assert '<option value="cat">' in client.get("/requests/new").text
-    assert "Samples that go 3" in words(client.post("/requests/preview", data=FORM).text)
+    assert "Samples to erase 3" in words(client.post("/requests/preview", data=FORM).text)
     page = client.post("/requests", data=FORM)
     assert faults(page.text) == []
     assert "all samples of a class" in words(page.text)

@@ -11,10 +11,10 @@ from requests_kit import PEOPLE
 from web.pages.reading import faults, words
 from web.pages.test_pages import executed
 
+from expunge.erasure.audit import PLOTS, load_plots
 from expunge.evidence.audit_page import drawn, render
-from expunge.exact.hashing import plain_json
-from expunge.steps.audits import PLOTS, plots_of
-from expunge.web.roles import Role
+from expunge.storage.hashing import plain_json
+from expunge.web.auth.roles import Role
 from expunge.workspace import Workspace
 
 
@@ -68,7 +68,7 @@ def test_an_audit_with_its_plots(desk: Desk, workspace: Workspace) -> None:
     other = executed(workspace, PEOPLE[3])
     assert client.get(f"/requests/{other}/audits/{stem}").status_code == 404
     assert client.get(f"/requests/{request}/audits/{stem}{PLOTS}").status_code == 404
-    assert plots_of(workspace, "r-0000000000000000-m-1-quick") == {}
+    assert load_plots(workspace, "r-0000000000000000-m-1-quick") == {}
 
 
 def test_the_log_and_what_was_kept_of_it(desk: Desk, workspace: Workspace) -> None:

@@ -15,11 +15,12 @@ from sqlalchemy import select
 from web.pages.reading import faults, words
 
 from expunge.catalog.tables import DatasetRow, SampleRow
+from expunge.erasure import intake, scheduler
+from expunge.erasure.scope import ErasureRequest
 from expunge.progress import Progress
-from expunge.queue import batch, intake
-from expunge.steps.scoping import Ask
-from expunge.web import jobs, links
-from expunge.web.roles import Role
+from expunge.web.auth import links
+from expunge.web.auth.roles import Role
+from expunge.web.jobs import job_store
 from expunge.web.settings import ServerSettings
 from expunge.workspace import Workspace
 
@@ -38,14 +39,16 @@ HTMX = {"HX-Request": "true"}
 def opened(workspace: Workspace, *people: str, **values: Any) -> str:
     """File a request; returns its id."""
     opening = intake.Opening(actor="olga", **values)
-    return str(intake.open_request(workspace, Ask(subjects=people or PEOPLE[:1]), opening)["request"])
+    return str(
+        intake.open_request(workspace, ErasureRequest(subjects=people or PEOPLE[:1]), opening)["request"]
+    )
 
 
 def executed(workspace: Workspace, *people: str) -> str:
     """File, approve and run a request; returns its id."""
     request = opened(workspace, *people)
     intake.approve(workspace, request, "olga")
-    batch.run(workspace, batch.Chosen(ids=(request,)), Progress(quiet=True), "olga")
+    scheduler.run(workspace, scheduler.QueueSelection(ids=(request,)), Progress(quiet=True), "olga")
     return request
 
 
@@ -122,7 +125,7 @@ def test_a_form_sent_twice_is_one_request(desk: Desk, workspace: Workspace) -> N
     assert first.headers["location"].partition("?")[0] == again.headers["location"].partition("?")[0]
     page = words(client.get(again.headers["location"]).text)
     assert "This form was sent before" in page
-    assert "Shop Ltd: still to be told" in page
+    assert "Shop Ltd: still to be informed" in page
     assert len(workspace.query("SELECT id FROM request")) == 1
 
 
@@ -134,7 +137,7 @@ def test_a_preview_with_and_without_script(workspace: Workspace) -> None:
     assert "<html" in whole
     assert "kept" in whole
     assert "<html" not in part
-    assert "Samples that go 2" in words(part)
+    assert "Samples to erase 2" in words(part)
     assert workspace.query("SELECT id FROM request") == []
 
 
@@ -151,13 +154,13 @@ def test_the_way_of_a_request_by_forms(desk: Desk, workspace: Workspace) -> None
     )
     assert "30 Apr 2026" in words(extended.text)
     assert client.post(f"{here}/extend", data={"reason": "x", "told": "2026-01-31"}).status_code == 422
-    assert "Shop Ltd: told on 31 January 2026" in words(
+    assert "Shop Ltd: informed on 31 January 2026" in words(
         client.post(f"{here}/tell", data={"recipient": "Shop Ltd"}).text
     )
     started = client.post(f"{here}/run")
     client.post(f"{here}/run")
     assert "waits for a worker" in words(started.text)
-    found = jobs.of_request(workspace, request)
+    found = job_store.of_request(workspace, request)
     assert [(job.kind, job.parameters) for job in found] == [("run", {"requests": [request]})]
     assert f'data-events="/api/v1/jobs/{found[0].id}/events"' in started.text
 
@@ -169,7 +172,7 @@ def test_a_refusal_by_forms(desk: Desk, workspace: Workspace) -> None:
     assert client.post(f"{here}/refuse", data={"reason": ""}).status_code == 422
     page = words(client.post(f"{here}/refuse", data={"reason": "unfounded"}).text)
     assert "manifestly unfounded" in page
-    assert "Tell the person until 28 February 2026" in page
+    assert "Inform the person by 28 February 2026" in page
     assert "The request is closed" in words(client.post(f"{here}/refuse", data={"told": "2026-01-31"}).text)
 
 
@@ -219,7 +222,7 @@ def test_signing_in_leads_nowhere_else(desk: Desk, away: str) -> None:
 
 
 def test_a_link_is_used_up_by_choosing_alone(desk: Desk, workspace: Workspace) -> None:
-    secret = links.first(workspace, desk.settings)
+    secret = links.first_admin_link(workspace, desk.settings)
     client = desk.client()
     for _ in range(3):
         assert client.get(f"/link/{secret}").status_code == 200

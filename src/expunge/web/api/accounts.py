@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts and the trail, for admins."""
+"""Routes for admins: accounts and the access log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
 
-from expunge.desk import pages
-from expunge.web import accounts, links
-from expunge.web.api.shapes import CHANGES, READS, Cursor, Limit, Paged, Taken
-from expunge.web.roles import Role
-from expunge.web.security import Identity, allowed, settings_of, workspace_of
+from expunge.web.api.schemas import CHANGES, READS, Cursor, Limit, Paged, Taken
+from expunge.web.auth import accounts, links
+from expunge.web.auth.access import Identity, allowed, settings_of, workspace_of
+from expunge.web.auth.roles import Role
+from expunge.web.queries import pages
 
 router = APIRouter(tags=["accounts"])
 Admin = Annotated[Identity, Depends(allowed("accounts.manage"))]
@@ -22,14 +22,14 @@ Name = Annotated[str, Path(pattern=NAME, examples=["ann"])]
 
 
 class NewAccount(Taken):
-    """An account to be made; its owner chooses the password by a one-time link."""
+    """An account to create. Its owner chooses the password with a one-time link."""
 
     name: Annotated[str, Field(pattern=NAME, examples=["ann"])]
     role: Role
 
 
 class Change(Taken):
-    """Another role, or closed or open again."""
+    """A change of an account: its role, or closing or reopening it."""
 
     role: Role | None = None
     disabled: bool | None = None
@@ -46,13 +46,13 @@ class AccountShown(BaseModel):
 
 
 class Invited(AccountShown):
-    """An account and its one-time link, which is told in this answer alone."""
+    """An account and its one-time link, which is shown only in this response."""
 
     link: str
 
 
 class TrailEntry(BaseModel):
-    """Who saw or did what."""
+    """An entry of the access log."""
 
     at: str
     account: str
@@ -71,20 +71,20 @@ def list_accounts(request: Request, _: Admin) -> Any:
 
 @router.post("/accounts", response_model=Invited, status_code=201, responses=CHANGES)
 def make_account(request: Request, body: NewAccount, _: Admin) -> Any:
-    """Make an account; pass its one-time link on to its owner, over a way that you trust."""
+    """Create an account. Pass its one-time link on to its owner over a channel that you trust."""
     account = accounts.create(workspace_of(request), body.name, body.role)
     return _invited(request, account)
 
 
 @router.patch("/accounts/{name}", response_model=AccountShown, responses=CHANGES)
 def change_account(request: Request, name: Name, body: Change, _: Admin) -> Any:
-    """Give an account another role, close it (its sessions and tokens end), or open it again."""
+    """Change an account's role, close it (its sessions and tokens end), or reopen it."""
     return asdict(accounts.change(workspace_of(request), name, role=body.role, disabled=body.disabled))
 
 
 @router.post("/accounts/{name}/link", response_model=Invited, status_code=201, responses=CHANGES)
 def invite_again(request: Request, name: Name, _: Admin) -> Any:
-    """Make a new one-time link for an account: its owner was too late, or forgot the password."""
+    """Create a new one-time link for an account, if its link expired or its password was forgotten."""
     return _invited(request, accounts.find(workspace_of(request), name))
 
 
@@ -95,7 +95,7 @@ def trail(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Any:
-    """Show who saw and did what, the newest first; nobody whom a request concerns is in it."""
+    """List the access log, newest first. It names no data subject."""
     before = pages.decode(cursor, int)[0] if cursor is not None else None
     items, following = request.app.state.trail.page(limit, before)
     return {"items": items, "next": None if following is None else pages.encode([following]), "total": None}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets, their subjects as counts, one picture at a time for those who may see it, and models."""
+"""Routes for datasets, counts of subjects, single images, and models."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from expunge import desk
-from expunge.web.api.shapes import PLAIN, READS, NameAndVersion
-from expunge.web.security import Identity, allowed, settings_of, workspace_of
+from expunge.web import queries
+from expunge.web.api.schemas import PLAIN, READS, NameAndVersion
+from expunge.web.auth.access import Identity, allowed, settings_of, workspace_of
 
 router = APIRouter()
 View = Annotated[Identity, Depends(allowed("desk.view"))]
@@ -26,7 +26,7 @@ class DatasetShown(BaseModel):
     samples: int
     subjects: int
     parent: str | None
-    request: str | None = Field(description="The request whose erasure made it.")
+    request: str | None = Field(description="The erasure request that made the version.")
 
 
 class VersionShown(BaseModel):
@@ -41,7 +41,7 @@ class VersionShown(BaseModel):
 
 
 class DatasetWhole(DatasetShown):
-    """A version with its counts, and all versions."""
+    """A dataset version with its counts, and the list of all versions."""
 
     splits: dict[str, int]
     classes: list[str]
@@ -52,7 +52,7 @@ class DatasetWhole(DatasetShown):
 
 
 class SubjectCounts(BaseModel):
-    """How many subjects a version has, by how many samples they have."""
+    """The number of subjects of a version, grouped by their number of samples."""
 
     dataset: str
     subjects: int
@@ -74,7 +74,7 @@ class ModelShown(BaseModel):
     method: str
     digest: str
     samples: int
-    subjects: int = Field(description="How many it has seen.")
+    subjects: int = Field(description="Number of subjects in its training data.")
     metrics: dict[str, Any] | None
     cost: dict[str, Any] | None
     cpu_seconds: float
@@ -84,19 +84,19 @@ class ModelShown(BaseModel):
 
 
 class Newest(ModelShown):
-    """The newest version of a model, and how many it has."""
+    """The newest version of a model, and the number of its versions."""
 
     versions: int
 
 
 class WithExports(ModelShown):
-    """A version with its exports."""
+    """A model version with its exports."""
 
     exports: list[dict[str, Any]]
 
 
 class Lineage(BaseModel):
-    """A model with all its versions, oldest first; ``parent`` tells which came from which."""
+    """A model with all its versions, oldest first. ``parent`` links each version to its predecessor."""
 
     model: str
     task: str
@@ -106,19 +106,19 @@ class Lineage(BaseModel):
 @router.get("/datasets", response_model=list[DatasetShown], responses=READS, tags=["data"])
 def list_datasets(request: Request, _: View) -> Any:
     """List the newest version of every dataset."""
-    return desk.datasets(workspace_of(request))
+    return queries.datasets(workspace_of(request))
 
 
 @router.get("/datasets/{ref}", response_model=DatasetWhole, responses=READS, tags=["data"])
 def show_dataset(request: Request, ref: NameAndVersion, _: View) -> Any:
     """Show a dataset (its newest version, or NAME@V) with its counts."""
-    return desk.dataset(workspace_of(request), ref)
+    return queries.dataset(workspace_of(request), ref)
 
 
 @router.get("/datasets/{ref}/subjects", response_model=SubjectCounts, responses=READS, tags=["data"])
 def count_subjects(request: Request, ref: NameAndVersion, _: View) -> Any:
-    """Count the subjects of a dataset; no id is told."""
-    return desk.subjects(workspace_of(request), ref)
+    """Count the subjects of a dataset. No ids are returned."""
+    return queries.subjects(workspace_of(request), ref)
 
 
 @router.get(
@@ -133,20 +133,20 @@ def show_picture(
     path: Annotated[str, Query(min_length=1, max_length=1000, pattern=PLAIN)],
     _: Annotated[Identity, Depends(allowed("pictures.view"))],
 ) -> Response:
-    """Show a sample, if its dataset lies below a folder that the server was started with."""
+    """Show a sample's image, if its dataset is below a folder given to the server with `--root`."""
     settings = settings_of(request)
     return Response(
-        desk.picture(workspace_of(request), ref, path, settings.below_a_root), 200, None, "image/jpeg"
+        queries.picture(workspace_of(request), ref, path, settings.below_a_root), 200, None, "image/jpeg"
     )
 
 
 @router.get("/models", response_model=list[Newest], responses=READS, tags=["models"])
 def list_models(request: Request, _: View) -> Any:
     """List the newest version of every model."""
-    return desk.models(workspace_of(request))
+    return queries.models(workspace_of(request))
 
 
 @router.get("/models/{ref}", response_model=Lineage, responses=READS, tags=["models"])
 def show_model(request: Request, ref: NameAndVersion, _: View) -> Any:
     """Show a model with its lineage."""
-    return desk.model(workspace_of(request), ref)
+    return queries.model(workspace_of(request), ref)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evidence: certificates and reports, verification, audits, the transparency log and the key."""
+"""Routes for evidence: certificates, reports, verification, audits, the transparency log, the public key."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from expunge import desk
-from expunge.web import jobs
-from expunge.web.api.job_shapes import JobShown
-from expunge.web.api.shapes import (
+from expunge.web import queries
+from expunge.web.api.job_schemas import JobShown
+from expunge.web.api.schemas import (
     CHANGES,
     READS,
     REQUEST,
@@ -25,14 +24,15 @@ from expunge.web.api.shapes import (
     Taken,
     paged,
 )
-from expunge.web.security import Identity, allowed, workspace_of
+from expunge.web.auth.access import Identity, allowed, workspace_of
+from expunge.web.jobs import job_store
 
 router = APIRouter()
 View = Annotated[Identity, Depends(allowed("desk.view"))]
 AUDIT = r"^r-[0-9a-f]{16}-[A-Za-z0-9._-]+$"
 AuditName = Annotated[str, Path(max_length=300, pattern=AUDIT, examples=["r-5f2b8c0d9a7e6143-m-2-quick"])]
 TARGET = rf"{REQUEST}|^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}@[1-9][0-9]{{0,8}}$"
-# A finished document: it brings its own styles, and may run and load nothing.
+# Policy for self-contained documents: inline styles only, no scripts, nothing loaded.
 DOCUMENT = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox;"
     " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -49,7 +49,7 @@ OBJECT = {"type": "object", "description": "The content of the certificate's fil
 
 
 async def raw(request: Request) -> bytes:
-    """The body as it came: what is signed must not be read and written anew."""
+    """Return the body unchanged. Signed content must not be parsed and serialised again."""
     return await request.body()
 
 
@@ -57,29 +57,29 @@ class CheckShown(BaseModel):
     """One check of a verification."""
 
     name: str
-    ok: bool | None = Field(description="Null: it could not be checked here.")
+    ok: bool | None = Field(description="Null if it could not be checked here.")
     detail: str
 
 
 class Verified(BaseModel):
-    """What a verification found."""
+    """The result of a verification."""
 
-    valid: bool = Field(description="No check failed, and at least one held.")
+    valid: bool = Field(description="True if no check failed and at least one passed.")
     checks: list[CheckShown]
-    request: str | None = Field(description="The request that it is about, if that is known here.")
+    request: str | None = Field(description="The request of the certificate, if this workspace knows it.")
 
 
 class AskVerify(Taken):
-    """What to verify in the workspace, and whether to train again for it."""
+    """A verification of a request or model of the workspace."""
 
     target: Annotated[str, Field(pattern=TARGET)] = Field(
         description="A request's id, or MODEL@V.", examples=["r-5f2b8c0d9a7e6143", "m@2"]
     )
-    replay: bool = Field(default=True, description="Train again from what is retained, and compare digests.")
+    replay: bool = Field(default=True, description="Train again on the retained data and compare digests.")
 
 
 class AskAudit(Taken):
-    """Which model to audit for which request."""
+    """An audit of a model for a request."""
 
     model: Ref
     request: RequestRef
@@ -99,7 +99,7 @@ class AuditShown(BaseModel):
     reasons: list[str] | None
     n: dict[str, Any] | None
     references: dict[str, Any] | None
-    page: bool = Field(description="Whether there is a page of it for people.")
+    page: bool = Field(description="Whether the audit has an HTML page.")
 
 
 class AuditWhole(AuditShown):
@@ -121,7 +121,7 @@ class LogEntry(BaseModel):
 
 
 class TreeHead(BaseModel):
-    """What was signed of the log last."""
+    """The newest signed tree head of the log."""
 
     size: int
     root: str
@@ -130,10 +130,10 @@ class TreeHead(BaseModel):
 
 
 class Proof(BaseModel):
-    """That an entry is in the log's tree (RFC 9162, 2.1.3)."""
+    """An inclusion proof of an entry of the log (RFC 9162, 2.1.3)."""
 
     entry: LogEntry
-    line: str = Field(description="What is hashed.")
+    line: str = Field(description="The hashed line.")
     leaf: str
     path: list[str]
     size: int
@@ -150,7 +150,7 @@ class Proof(BaseModel):
 )
 def download_certificate(request: Request, request_id: RequestId, _: View) -> Response:
     """Download a request's certificate: a DSSE envelope around an in-toto statement."""
-    content = desk.certificate(workspace_of(request), request_id)
+    content = queries.certificate(workspace_of(request), request_id)
     headers = {"Content-Disposition": f'attachment; filename="{request_id}.json"'}
     return Response(content, 200, headers, "application/json")
 
@@ -162,8 +162,8 @@ def download_certificate(request: Request, request_id: RequestId, _: View) -> Re
     tags=["evidence"],
 )
 def show_report(request: Request, request_id: RequestId, _: View) -> Response:
-    """Show the report of a request, for people; it holds no picture and no name."""
-    return Response(desk.report(workspace_of(request), request_id), 200, DOCUMENT, "text/html")
+    """Show the report of a request as HTML. It holds no images and no names."""
+    return Response(queries.report(workspace_of(request), request_id), 200, DOCUMENT, "text/html")
 
 
 @router.post(
@@ -178,21 +178,21 @@ def verify_certificate(
     _: Annotated[Identity, Depends(allowed("certificates.verify"))],
     content: Annotated[bytes, Depends(raw)],
 ) -> Any:
-    """Verify a certificate that you have: send its file as it is. Nothing is trained for it."""
-    return desk.verify(workspace_of(request), content)
+    """Verify a certificate: send its file unchanged. Nothing is trained."""
+    return queries.verify(workspace_of(request), content)
 
 
 @router.post("/verifications", response_model=JobShown, status_code=202, responses=CHANGES, tags=["evidence"])
 def verify_again(
     request: Request,
     body: AskVerify,
-    who: Annotated[Identity, Depends(allowed("certificates.replay"))],
+    user: Annotated[Identity, Depends(allowed("certificates.replay"))],
     key: IdempotencyKey = None,
 ) -> Any:
-    """Verify a request or a model by training again; a worker does it."""
+    """Start a job that verifies a request or a model, by default with a replay of the training."""
     workspace = workspace_of(request)
-    desk.check_target(workspace, body.target)
-    return request.app.state.supervisor.submit(jobs.VERIFY, body.model_dump(), who.name, key)
+    queries.check_target(workspace, body.target)
+    return request.app.state.supervisor.submit(job_store.VERIFY, body.model_dump(), user.name, key)
 
 
 @router.get("/audits", response_model=list[AuditShown], responses=READS, tags=["audits"])
@@ -201,34 +201,34 @@ def list_audits(
     _: View,
     of: Annotated[str | None, Query(alias="request", pattern=REQUEST)] = None,
 ) -> Any:
-    """List the audits that were made (for a request), the newest first."""
-    return desk.audits(workspace_of(request), of)
+    """List the audits, newest first; optionally only those of one request."""
+    return queries.audits(workspace_of(request), of)
 
 
 @router.post("/audits", response_model=JobShown, status_code=202, responses=CHANGES, tags=["audits"])
 def start_audit(
     request: Request,
     body: AskAudit,
-    who: Annotated[Identity, Depends(allowed("audits.run"))],
+    user: Annotated[Identity, Depends(allowed("audits.run"))],
     key: IdempotencyKey = None,
 ) -> Any:
-    """Audit a model for a request that is not closed yet; a worker does it."""
+    """Start a job that audits a model for a request. The request must not be closed yet."""
     workspace = workspace_of(request)
-    desk.check_target(workspace, body.request)
-    desk.check_target(workspace, body.model)
-    return request.app.state.supervisor.submit(jobs.AUDIT, body.model_dump(), who.name, key)
+    queries.check_target(workspace, body.request)
+    queries.check_target(workspace, body.model)
+    return request.app.state.supervisor.submit(job_store.AUDIT, body.model_dump(), user.name, key)
 
 
 @router.get("/audits/{name}", response_model=AuditWhole, responses=READS, tags=["audits"])
 def show_audit(request: Request, name: AuditName, _: View) -> Any:
     """Show an audit with its figures."""
-    return desk.audit(workspace_of(request), name)
+    return queries.audit(workspace_of(request), name)
 
 
 @router.get("/audits/{name}/page", response_class=Response, responses={**READS, **HTML}, tags=["audits"])
 def show_audit_page(request: Request, name: AuditName, _: View) -> Response:
     """Show the page of an audit, with its plots."""
-    return Response(desk.audit_page(workspace_of(request), name), 200, DOCUMENT, "text/html")
+    return Response(queries.audit_page(workspace_of(request), name), 200, DOCUMENT, "text/html")
 
 
 @router.get("/log", response_model=Paged[LogEntry], responses={**READS, **CHANGES}, tags=["log"])
@@ -239,14 +239,14 @@ def list_log(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Any:
-    """List the entries of the transparency log (of a request), the newest first."""
-    return paged(desk.log_page(workspace_of(request), request=of, limit=limit, cursor=cursor))
+    """List the entries of the transparency log, newest first; optionally only those of one request."""
+    return paged(queries.log_page(workspace_of(request), request=of, limit=limit, cursor=cursor))
 
 
 @router.get("/log/{index}/proof", response_model=Proof, responses={**READS, **CHANGES}, tags=["log"])
 def prove(request: Request, index: Annotated[int, Path(ge=0, le=10**9)], _: View) -> Any:
-    """Prove that an entry is in the log's tree."""
-    return desk.proof(workspace_of(request), index)
+    """Return the proof that an entry is included in the log."""
+    return queries.proof(workspace_of(request), index)
 
 
 @router.get(
@@ -256,5 +256,5 @@ def prove(request: Request, index: Annotated[int, Path(ge=0, le=10**9)], _: View
     tags=["evidence"],
 )
 def public_key(request: Request, _: View) -> Response:
-    """Download the public key that verifies the workspace's certificates; trust it by its fingerprint."""
-    return Response(desk.public_key(workspace_of(request)), 200, None, "application/x-pem-file")
+    """Download the public key that verifies the workspace's certificates. Compare its fingerprint first."""
+    return Response(queries.public_key(workspace_of(request)), 200, None, "application/x-pem-file")

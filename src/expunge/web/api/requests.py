@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Erasure requests: file, list, show, decide, run."""
+"""Routes for erasure requests: file, list, show, decide, run."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from expunge import desk
 from expunge.catalog.states import State
-from expunge.queue import intake
-from expunge.queue.intake import Opening
-from expunge.steps.scoping import Ask
-from expunge.web import jobs
-from expunge.web.api.job_shapes import JobShown
-from expunge.web.api.request_shapes import (
+from expunge.erasure import intake
+from expunge.erasure.intake import Opening
+from expunge.erasure.scope import ErasureRequest
+from expunge.web import queries
+from expunge.web.api.job_schemas import JobShown
+from expunge.web.api.request_schemas import (
     Extend,
     Filed,
     FileRequest,
     Recipient,
     Refuse,
+    RequestDetail,
     Scope,
     Selection,
-    Shown,
     Story,
 )
-from expunge.web.api.shapes import (
+from expunge.web.api.schemas import (
     CHANGES,
     READS,
     Cursor,
@@ -37,24 +36,25 @@ from expunge.web.api.shapes import (
     RequestId,
     paged,
 )
-from expunge.web.security import Identity, allowed, workspace_of
+from expunge.web.auth.access import Identity, allowed, workspace_of
+from expunge.web.jobs import job_store
 
 router = APIRouter(prefix="/requests", tags=["requests"])
 View = Annotated[Identity, Depends(allowed("desk.view"))]
 
 
-@router.get("", response_model=Paged[Shown], responses=READS)
+@router.get("", response_model=Paged[RequestDetail], responses=READS)
 def list_requests(
     request: Request,
     _: View,
     state: Annotated[list[State], Query(description="Only these states.")] = [],  # noqa: B006 (not changed)
-    dataset: Annotated[Ref | None, Query(description="Only of this dataset.")] = None,
-    overdue: Annotated[bool, Query(description="Only what should have been answered by now.")] = False,
+    dataset: Annotated[Ref | None, Query(description="Only this dataset.")] = None,
+    overdue: Annotated[bool, Query(description="Only overdue requests.")] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """List requests, the most pressing first; closed ones last."""
-    found = desk.queue(
+    """List requests, the most urgent first, closed ones last."""
+    found = queries.queue(
         workspace_of(request), states=state, dataset=dataset, overdue=overdue, limit=limit, cursor=cursor
     )
     return paged(found)
@@ -64,17 +64,17 @@ def list_requests(
     "",
     response_model=Filed,
     status_code=201,
-    responses={**CHANGES, 200: {"model": Filed, "description": "It was filed, or erased, before."}},
+    responses={**CHANGES, 200: {"model": Filed, "description": "It was filed or erased before."}},
 )
 def file_request(
     request: Request,
     response: Response,
     body: FileRequest,
-    who: Annotated[Identity, Depends(allowed("requests.file"))],
+    user: Annotated[Identity, Depends(allowed("requests.file"))],
     key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    """File a request: it is scoped and waits for approval; nothing is erased yet."""
-    ask = Ask(
+    """File a request. It is scoped and waits for approval; nothing is erased yet."""
+    erasure_request = ErasureRequest(
         subjects=tuple(body.subjects),
         samples=tuple(body.samples),
         class_name=body.class_name,
@@ -85,36 +85,36 @@ def file_request(
     )
     opening = Opening(
         received=body.received,
-        key=json.dumps([who.name, key]) if key else None,  # a key is its account's own
+        key=json.dumps([user.name, key]) if key else None,  # keys are separate for each account
         ground=str(body.ground) if body.ground else None,
         due=body.due,
-        actor=who.name,
+        actor=user.name,
         note=body.note,
         recipients=tuple(dict.fromkeys(body.recipients)),
     )
-    found = intake.open_request(workspace_of(request), ask, opening)
-    request.state.object = found["request"]
-    if found["reused"] or "due" not in found:
+    opened = intake.open_request(workspace_of(request), erasure_request, opening)
+    request.state.object = opened["request"]
+    if opened["reused"] or "due" not in opened:
         response.status_code = 200
-    response.headers["Location"] = f"{request.url.path}/{found['request']}"
-    erased = found.get("already_erased_by") or {}
+    response.headers["Location"] = f"{request.url.path}/{opened['request']}"
+    erased = opened.get("already_erased_by") or {}
     return {
-        **{k: found.get(k) for k in ("request", "state", "due", "samples", "subjects", "reused")},
-        "models": found.get("models", []),
+        **{k: opened.get(k) for k in ("request", "state", "due", "samples", "subjects", "reused")},
+        "models": opened.get("models", []),
         "already_erased_by": sorted(set(erased.values())),
     }
 
 
 @router.get("/counts", response_model=dict[str, Any], responses=READS)
 def count_requests(request: Request, _: View) -> dict[str, Any]:
-    """Count requests by state, and those that are overdue."""
-    return desk.counts(workspace_of(request))
+    """Count requests by state, and overdue ones."""
+    return queries.counts(workspace_of(request))
 
 
 @router.get("/{request_id}", response_model=Story, responses=READS)
 def show_request(request: Request, request_id: RequestId, _: View) -> dict[str, Any]:
-    """Show a request from its receipt to its certificate, without saying whom it concerns."""
-    return desk.story(workspace_of(request), request_id)
+    """Show a request from its receipt to its certificate, without its selection."""
+    return queries.request_details(workspace_of(request), request_id)
 
 
 @router.get("/{request_id}/selection", response_model=Selection, responses=READS)
@@ -123,84 +123,88 @@ def show_selection(
     request_id: RequestId,
     _: Annotated[Identity, Depends(allowed("selection.view"))],
 ) -> dict[str, Any]:
-    """Show whom or what a request concerns, while that is known."""
-    asked = desk.selected(workspace_of(request), request_id)
-    known = asked or {"subjects": [], "samples": [], "listed": [], "class": None, "note": None}
+    """Show the selection of a request, until it is erased at closing."""
+    stored = queries.request_selection(workspace_of(request), request_id)
+    selection = stored or {"subjects": [], "samples": [], "listed": [], "class": None, "note": None}
     return {
         "request": request_id,
-        "forgotten": asked is None,
-        "class_name": known["class"],
-        **{k: known[k] for k in ("subjects", "samples", "listed", "note")},
+        "forgotten": stored is None,
+        "class_name": selection["class"],
+        **{k: selection[k] for k in ("subjects", "samples", "listed", "note")},
     }
 
 
 @router.get("/{request_id}/scope", response_model=Scope, responses={**READS, **CHANGES})
 def show_scope(request: Request, request_id: RequestId, _: View) -> dict[str, Any]:
-    """Say what executing a request would do, and what it is predicted to cost."""
-    return desk.scope(workspace_of(request), request_id)
+    """Show the expected effect and the predicted cost of executing a request."""
+    return queries.scope(workspace_of(request), request_id)
 
 
-@router.post("/{request_id}/approve", response_model=Shown, responses=CHANGES)
+@router.post("/{request_id}/approve", response_model=RequestDetail, responses=CHANGES)
 def approve(
     request: Request,
     request_id: RequestId,
-    who: Annotated[Identity, Depends(allowed("requests.approve"))],
+    user: Annotated[Identity, Depends(allowed("requests.approve"))],
 ) -> dict[str, Any]:
-    """Approve a request. Where the workspace wants four eyes, whoever filed it cannot."""
-    return _as_shown(intake.approve(workspace_of(request), request_id, who.name))
+    """Approve a request. With the four-eyes rule, the person user filed it cannot approve it."""
+    return _with_certified(intake.approve(workspace_of(request), request_id, user.name))
 
 
-@router.post("/{request_id}/refuse", response_model=Shown, responses=CHANGES)
+@router.post("/{request_id}/refuse", response_model=RequestDetail, responses=CHANGES)
 def refuse(
     request: Request,
     request_id: RequestId,
     body: Refuse,
-    who: Annotated[Identity, Depends(allowed("requests.refuse"))],
+    user: Annotated[Identity, Depends(allowed("requests.refuse"))],
 ) -> dict[str, Any]:
-    """Refuse a request for a reason that the law knows; then record when the person was told."""
+    """Refuse a request with a legal reason, or record when the person was informed of the refusal."""
     reason = str(body.reason) if body.reason else None
-    done = intake.refuse(workspace_of(request), request_id, reason, body.note, body.told, who.name)
-    return _as_shown(done)
+    done = intake.refuse(workspace_of(request), request_id, reason, body.note, body.told, user.name)
+    return _with_certified(done)
 
 
-@router.post("/{request_id}/extend", response_model=Shown, responses=CHANGES)
+@router.post("/{request_id}/extend", response_model=RequestDetail, responses=CHANGES)
 def extend(
     request: Request,
     request_id: RequestId,
     body: Extend,
-    who: Annotated[Identity, Depends(allowed("requests.extend"))],
+    user: Annotated[Identity, Depends(allowed("requests.extend"))],
 ) -> dict[str, Any]:
-    """Put off the due date, if the person was told within the first month."""
+    """Extend the due date. The person must have been informed within the first month."""
     done = intake.extend(
-        workspace_of(request), request_id, str(body.reason), body.told, body.months, who.name
+        workspace_of(request), request_id, str(body.reason), body.told, body.months, user.name
     )
-    return _as_shown(done)
+    return _with_certified(done)
 
 
-@router.post("/{request_id}/recipients", response_model=Shown, responses=CHANGES)
+@router.post("/{request_id}/recipients", response_model=RequestDetail, responses=CHANGES)
 def tell(
     request: Request,
     request_id: RequestId,
     body: Recipient,
-    who: Annotated[Identity, Depends(allowed("requests.tell"))],
+    user: Annotated[Identity, Depends(allowed("requests.tell"))],
 ) -> dict[str, Any]:
-    """Record that a recipient of the data was told of the erasure, or why not (article 19)."""
+    """Record that a recipient of the data was informed of the erasure, or why not (GDPR article 19)."""
     why_not = str(body.why_not) if body.why_not else None
-    return _as_shown(intake.tell(workspace_of(request), request_id, body.name, body.on, why_not, who.name))
+    return _with_certified(
+        intake.record_recipient_notice(
+            workspace_of(request), request_id, body.name, body.on, why_not, user.name
+        )
+    )
 
 
 @router.post("/{request_id}/run", response_model=JobShown, status_code=202, responses=CHANGES)
 def run(
     request: Request,
     request_id: RequestId,
-    who: Annotated[Identity, Depends(allowed("requests.run"))],
+    user: Annotated[Identity, Depends(allowed("requests.run"))],
     key: IdempotencyKey = None,
 ) -> Any:
-    """Execute a request, or finish what was begun; a worker does it, the answer is its job."""
+    """Start a job that executes a request, or finishes its execution."""
     workspace = workspace_of(request)
-    desk.check_runnable(workspace, [request_id])
-    return request.app.state.supervisor.submit(jobs.RUN, {"requests": [request_id]}, who.name, key)
+    queries.check_runnable(workspace, [request_id])
+    return request.app.state.supervisor.submit(job_store.RUN, {"requests": [request_id]}, user.name, key)
 
 
-def _as_shown(found: dict[str, Any]) -> dict[str, Any]:
+def _with_certified(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "certified": found["certificate"] is not None}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing in and out, and the one-time link by which a password is chosen."""
+"""Pages for signing in and out, and for choosing a password with a one-time link."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from expunge.errors import ExpungeError, InputError
-from expunge.web import links, passwords, sessions
-from expunge.web.pages.view import go, inside, page, said
-from expunge.web.security import (
+from expunge.web.auth import links, passwords, sessions
+from expunge.web.auth.access import (
     Identity,
     address_of,
     drop_cookie,
@@ -21,19 +20,20 @@ from expunge.web.security import (
     settings_of,
     workspace_of,
 )
+from expunge.web.pages.view import go, inside, page, problem_context
 
 router = APIRouter()
 
 
 @router.get("/")
 def home(request: Request, me: Annotated[Identity, Depends(identity)]) -> Response:
-    """The first page: the queue."""
+    """Redirect to the queue."""
     return RedirectResponse("/requests", 303)
 
 
 @router.get("/login")
 def login_form(request: Request, next: str = "/") -> Response:
-    """The form to sign in."""
+    """Show the form for signing in."""
     if known_identity(request) is not None:
         return go(inside(next))
     return page(request, "login", name="", next=inside(next))
@@ -51,7 +51,7 @@ def login(
     try:
         signed = sessions.sign_in(workspace, settings, name, password, address_of(request))
     except ExpungeError as error:
-        status, problem = said(workspace, error)
+        status, problem = problem_context(workspace, error)
         return page(request, "login", status, name=name, next=inside(next), problem=problem)
     response = go(inside(next))
     set_cookie(response, settings, signed)
@@ -60,7 +60,7 @@ def login(
 
 @router.post("/logout")
 def logout(request: Request, me: Annotated[Identity, Depends(identity)]) -> Response:
-    """Sign out: the session ends here, not only in the browser."""
+    """Sign out. The session ends on the server, not only in the browser."""
     if me.session is not None:
         sessions.end(workspace_of(request), me.session)
     response = go("/login", "out")
@@ -70,8 +70,8 @@ def logout(request: Request, me: Annotated[Identity, Depends(identity)]) -> Resp
 
 @router.get("/link/{secret}")
 def first_form(request: Request, secret: str) -> Response:
-    """The form behind a one-time link; to look at it does not use it up."""
-    account = links.look(workspace_of(request), secret)
+    """Show the form of a one-time link, without using the link up."""
+    account = links.account_of_link(workspace_of(request), secret)
     return _first(request, secret, account)
 
 
@@ -83,15 +83,15 @@ def first(
     password: Annotated[str, Form()] = "",
     again: Annotated[str, Form()] = "",
 ) -> Response:
-    """Choose the password, use the link up, and sign in."""
+    """Set the password, use the link up, and sign in."""
     workspace, settings = workspace_of(request), settings_of(request)
-    account = links.look(workspace, secret)
+    account = links.account_of_link(workspace, secret)
     try:
         if password != again:
             raise InputError("The two passwords differ.", "", "Type the same one twice.")
-        chosen = links.use(workspace, secret, password, name)
+        chosen = links.use_link(workspace, secret, password, name)
     except ExpungeError as error:
-        status, problem = said(workspace, error)
+        status, problem = problem_context(workspace, error)
         return _first(request, secret, account, name, status, problem)
     response = go("/")
     set_cookie(response, settings, sessions.begin(workspace, settings, chosen))

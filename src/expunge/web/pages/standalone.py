@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents that are made to be handed out (report, audit), shown as they are, and allowed to do nothing."""
+"""Responses for self-contained documents (report, audit), under a policy that forbids everything else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
 def document(text: str, file: str | None = None) -> Response:
-    """Return a document under a policy of its own: its own style sheet by its hash, and nothing else.
+    """Return a document under a content security policy that allows only its own style sheets, by hash.
 
     Args:
-        text: HTML that holds its style sheets.
-        file: Under which name to save it; None: show it.
+        text: HTML with inline style sheets.
+        file: Name for saving the document. Default: show it.
     """
     hashes = (b64encode(sha256(style.encode()).digest()).decode() for style in STYLE.findall(text))
     allowed = " ".join(f"'sha256-{found}'" for found in hashes) or "'none'"
@@ -30,5 +30,5 @@ def document(text: str, file: str | None = None) -> Response:
 
 
 def attached(file: str) -> dict[str, str]:
-    """Return the header that saves an answer under a name of ours."""
+    """Return the header that makes browsers save a response under a file name."""
     return {"Content-Disposition": f'attachment; filename="{file}"'}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The desk's own files: a fixed list, read once, so that no address leads to anything else."""
+"""Static files of the desk: a fixed list, read once, so that no address can lead to another file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ router = APIRouter()
 
 @router.get("/static/{name:path}")
 def static(name: str) -> Response:
-    """A file of the desk's own; there is nothing in them that only some may see."""
+    """Return a static file. These files need no permission."""
     if name not in FILES:
         raise NotFound("There is no such file.")
     content, kind = FILES[name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes pages from templates: everything is escaped, a name that a template lacks is an error."""
+"""Render pages from templates. All values are escaped, and an undefined name is an error."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from expunge.catalog import clock
 from expunge.errors import ExpungeError
-from expunge.evidence.report import figure, short
+from expunge.evidence.report_page import figure, short
 from expunge.templating import environment
-from expunge.web.pages import words
+from expunge.web.auth.access import Identity, known_identity, workspace_of
+from expunge.web.pages import texts
 from expunge.web.pages.static import FILES
 from expunge.web.problems import Problem, problem_of
-from expunge.web.security import Identity, known_identity, workspace_of
 
 if TYPE_CHECKING:
     from expunge.workspace import Workspace
@@ -34,18 +34,18 @@ MENU = (
     ("verify", "/verify", "Verify", "certificates.verify"),
     ("accounts", "/accounts", "Accounts", "accounts.manage"),
 )
-# What a page says after a deed, by the code that stands in its address: no text of a user's comes from there.
-TOLD = {
+# Notices after an action, by the code in the page's address, so that no text from the address is shown.
+NOTICES = {
     "filed": "The request is filed. Its clock runs from the day of receipt.",
-    "known": "This form was sent before: this is the request that it made.",
-    "erased": "All of that was erased before, by this request.",
+    "known": "This form was sent before. This is the request that it made.",
+    "erased": "All of it was erased before, by this request.",
     "approved": "The request is approved.",
-    "refused": "The request is refused. Now the person must be told.",
+    "refused": "The request is refused. Now the person must be informed.",
     "closed": "The notice is recorded, and the request is closed.",
     "extended": "The deadline is extended.",
     "recorded": "It is recorded.",
     "started": "The work has started.",
-    "account": "The account is made.",
+    "account": "The account is created.",
     "changed": "The account is changed.",
     "password": "The password is changed. All other sessions of yours have ended.",
     "revoked": "The token is revoked.",
@@ -57,20 +57,20 @@ def page(request: Request, template: str, status: int = 200, /, **context: Any) 
     """Return a page.
 
     Args:
-        request: The request that it answers.
-        template: Its name, without its ending.
-        status: The HTTP status.
-        context: What the template is given, beside who is signed in.
+        request: The HTTP request.
+        template: Name of the template, without its suffix.
+        status: HTTP status.
+        context: Variables of the template, besides those of every page.
     """
     me = known_identity(request)
     workspace = workspace_of(request)
-    told = TOLD.get(request.query_params.get("told", "")) if request.method == "GET" else None
-    known: dict[str, Any] = {
+    notice = NOTICES.get(request.query_params.get("told", "")) if request.method == "GET" else None
+    common: dict[str, Any] = {
         "me": me,
         "csrf": (me.csrf if me else None) or "",
         "menu": [(key, at, title) for key, at, title, right in MENU if me and me.may(right)],
         "active": None,
-        "told": told,
+        "notice": notice,
         "problem": None,
         "today": clock.local_day(workspace.clock(), workspace.settings.rules).isoformat(),
         "zone": workspace.settings.clock.zone,
@@ -78,17 +78,17 @@ def page(request: Request, template: str, status: int = 200, /, **context: Any) 
         "layout": "fragment.html.j2" if is_fragment(request) else "base.html.j2",
     }
     pages = _environment(workspace.settings.clock.zone)
-    text = pages.get_template(f"{template}.html.j2").render({**known, **context})
+    text = pages.get_template(f"{template}.html.j2").render({**common, **context})
     return HTMLResponse(text, status, {"Vary": "HX-Request"})
 
 
 def is_fragment(request: Request) -> bool:
-    """Whether htmx asks for a part of a page."""
+    """Return whether htmx requests a part of a page."""
     return request.headers.get("HX-Request") == "true"
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Return the page of an error; whoever is not signed in is sent to do that first."""
+    """Return the page of an error, or a redirect to the sign-in page if nobody is signed in."""
     if problem.status == 401 and request.method == "GET":
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         at = "/login" if here == "/" else f"/login?next={quote(here, safe='')}"
@@ -96,33 +96,38 @@ def problem_page(request: Request, problem: Problem) -> Response:
     return page(request, "problem", problem.status, problem=_words(problem), answer=problem.status)
 
 
-def said(workspace: Workspace, error: ExpungeError) -> tuple[int, dict[str, str]]:
-    """Return an error's status, and its words for the page that the person comes from."""
+def problem_context(workspace: Workspace, error: ExpungeError) -> tuple[int, dict[str, str]]:
+    """Return an error's HTTP status, and its texts for the template of the form."""
     problem = problem_of(error, str(workspace.root))
     return problem.status, _words(problem)
 
 
-def go(address: str, told: str | None = None) -> RedirectResponse:
-    """Return the way to another page after a form was sent."""
-    return RedirectResponse(f"{address}?told={told}" if told else address, 303)
+def go(address: str, notice: str | None = None) -> RedirectResponse:
+    """Return a redirect after a form was sent.
+
+    Args:
+        address: Address of the next page.
+        notice: Key of ``NOTICES``, for a notice on that page.
+    """
+    return RedirectResponse(f"{address}?told={notice}" if notice else address, 303)
 
 
 def can(request: Request, permission: str) -> bool:
-    """Whether who asks has a permission."""
+    """Return whether the user has a permission."""
     me: Identity | None = known_identity(request)
     return me is not None and me.may(permission)
 
 
 def inside(address: str) -> str:
-    """Return an address if it leads to a page of the desk, else the first page."""
+    """Return an address if it leads to a page of the desk, else ``/``, against open redirects."""
     safe = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
     return address if safe and "\\" not in address else "/"
 
 
 def _words(problem: Problem) -> dict[str, str]:
-    """A problem's words; a command of the shell is no way on for somebody who looks at a page."""
-    following = "" if "expunge " in problem.next else problem.next
-    return {"what": problem.title, "why": problem.detail, "next": following}
+    """Return a problem's texts for a page. Next steps that are shell commands are left out."""
+    next_step = "" if "expunge " in problem.next else problem.next
+    return {"what": problem.title, "why": problem.detail, "next": next_step}
 
 
 @cache
@@ -134,30 +139,30 @@ def _version() -> str:
 def _environment(zone: str) -> Environment:
     local = partial(_local, zone=zone)
     filters: dict[str, Callable[..., Any]] = {
-        "moment": lambda text: words.moment(local(text)),
-        "day": lambda text: words.day(local(text)),
-        "date": lambda text: words.date(local(text)),
+        "moment": lambda text: texts.moment(local(text)),
+        "day": lambda text: texts.day(local(text)),
+        "date": lambda text: texts.date(local(text)),
         "short": short,
         "number": figure,
-        "percent": words.percent,
-        "span": words.span,
+        "percent": texts.percent,
+        "span": texts.span,
         "facts": _facts,
     }
-    made = environment("expunge.web", filters)
-    made.globals |= {
-        "many": words.many,
-        "state": words.state,
-        "model_states": words.MODEL_STATES,
-        "verdicts": words.VERDICTS,
-        "checks_shown": words.CHECKS,
-        "decided": words.DECIDED,
-        "event": words.event,
+    jinja = environment("expunge.web", filters)
+    jinja.globals |= {
+        "many": texts.many,
+        "state": texts.state,
+        "model_states": texts.MODEL_STATES,
+        "verdicts": texts.VERDICTS,
+        "checks_shown": texts.CHECKS,
+        "decided": texts.DECIDED,
+        "event": texts.event,
     }
-    return made
+    return jinja
 
 
 def _local(text: str | None, zone: str) -> str | None:
-    """A moment with its zone as one of the workspace's zone; a day stays as it is."""
+    """Return a time with a zone in the workspace's time zone. A date stays unchanged."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
@@ -166,7 +171,7 @@ def _local(text: str | None, zone: str) -> str | None:
 
 
 def _facts(detail: Mapping[str, Any]) -> str:
-    """Small facts of an event in a line."""
+    """Return the details of an event as one line."""
 
     def one(value: Any) -> str:
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What pages do beyond forms and links: progress as it happens, a file dropped, a question before a deed.
-// Without this file every page works; it only has to be loaded again by hand.
+// Live progress, dropped files, and confirmation before irreversible actions.
+// Every page also works without this script, but must then be reloaded by hand.
 "use strict";
 
 (() => {
@@ -10,14 +10,14 @@
     return `${(seconds / 3600).toFixed(1)} hours`;
   };
 
-  // Progress of a job. The bar moves with every event; the words that a screen reader speaks change seldom.
+  // Follow a job. The bar is updated with every event, the text for screen readers at most every 15 seconds.
   const follow = (box) => {
     const bar = box.querySelector("progress");
     const words = box.querySelector("[data-words]");
     const spoken = box.querySelector("[data-spoken]");
     let last = 0;
     const source = new EventSource(box.dataset.events);
-    const tell = (text) => {
+    const show = (text) => {
       words.textContent = text;
       if (Date.now() - last > 15000) {
         last = Date.now();
@@ -34,7 +34,7 @@
       if (now.label) parts.push(now.label);
       if (share !== null) parts.push(`${Math.round(100 * share)} %`);
       if (typeof now.seconds_left === "number") parts.push(`about ${span(now.seconds_left)} left`);
-      tell(parts.join(", ") || now.line || "at work");
+      show(parts.join(", ") || now.line || "working");
     };
     const onEnd = () => {
       source.close();
@@ -61,7 +61,7 @@
         form.requestSubmit();
       }
     });
-    // A file that misses the zone must not be opened in place of the page.
+    // Keep the browser from opening a file that is dropped outside the zone.
     window.addEventListener("dragover", (event) => event.preventDefault());
     window.addEventListener("drop", (event) => event.preventDefault());
   };
@@ -75,7 +75,7 @@
     const question = event.target.dataset.ask;
     if (question && !window.confirm(question)) event.preventDefault();
   });
-  // What htmx could not put into the page is told by the whole page, as it is without script.
+  // After a failed htmx request, reload the page, which then shows the error.
   document.addEventListener("htmx:responseError", () => window.location.reload());
   document.addEventListener("DOMContentLoaded", () => ready(document));
   document.addEventListener("htmx:load", (event) => {

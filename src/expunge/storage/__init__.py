@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Storage primitives: atomic file writes, digests, keyed hashes, locks."""

@@ -9,7 +9,7 @@ import pytest
 
 from expunge.data.scan import scan
 from expunge.errors import InputError
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 
 def test_an_unreadable_image_is_still_an_input_error(shop: Path) -> None:

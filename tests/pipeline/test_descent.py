@@ -32,7 +32,7 @@ from expunge.exact.model import ErasableModel, plan_file
 from expunge.exact.planner import Options
 from expunge.models import training
 from expunge.purge import run
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 from expunge.tasks.weights import load_checkpoint, pack, state_of
 from expunge.workspace import Workspace
 

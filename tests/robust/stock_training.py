@@ -8,7 +8,7 @@ from pathlib import Path
 
 def train_stock(data: str, model: str, project: str) -> str:
     """Train with plain Ultralytics; returns the weights' path."""
-    from expunge.tasks.ultralytics_import import load_ultralytics
+    from expunge.tasks.quiet import load_ultralytics
 
     load_ultralytics()
     from ultralytics import YOLO

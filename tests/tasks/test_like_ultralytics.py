@@ -20,7 +20,7 @@ from expunge.data.yolo import list_yolo
 from expunge.errors import InputError
 from expunge.tasks.boxes_data import class_index
 from expunge.tasks.class_map import class_map
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 FOLDERS = ("images/train", "images/val", "images/more", "train/images")
 SPLITS = ("train", "val", "test")

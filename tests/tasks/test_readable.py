@@ -16,7 +16,7 @@ from PIL import Image
 from expunge.data.labels import label_path
 from expunge.data.types import DatasetConfig, Sample
 from expunge.tasks.file_checks import check_files
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 File = tuple[bytes | None, bytes | None, str | None, str | None]
 CONFIG = DatasetConfig("yolo", ("a", "b"))

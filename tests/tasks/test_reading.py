@@ -28,7 +28,7 @@ from expunge.data.types import Version
 from expunge.data.yolo import label_file
 from expunge.errors import InputError
 from expunge.exact.planner import Options, make_plan
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 CLASSES = 3
 NUMBERS = [

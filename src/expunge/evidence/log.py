@@ -134,10 +134,10 @@ def parse(content: bytes, *, torn_ok: bool = False, known: Sequence[Entry] = ())
 
 def sign_head(entries: Sequence[Entry], key: SigningKey, time: str | None = None) -> dsse.Envelope:
     """Return a signed tree head of the entries; ``time`` is ISO 8601, None: now."""
-    return sign_lines([entry.line for entry in entries], key, time)
+    return _sign([entry.line for entry in entries], key, time)
 
 
-def sign_lines(lines: Sequence[bytes], key: SigningKey, time: str | None) -> dsse.Envelope:
+def _sign(lines: Sequence[bytes], key: SigningKey, time: str | None) -> dsse.Envelope:
     """Return a signed tree head of the entries with these lines."""
     head = {
         "root": tree_hash(lines).hex(),

@@ -41,7 +41,7 @@ def append(workspace: Workspace, events: Sequence[log.Event]) -> None:
                     os.fsync(file.fileno())
             lines += added
         if lines and (head is None or head.size < len(lines)):
-            envelope = log.sign_lines(lines, key, None)
+            envelope = log._sign(lines, key, None)
             write_atomically(folder / log.HEAD, envelope.as_bytes(), "The log's tree head")
             signed = log.parse_head(envelope.as_bytes())
             anchor.save_state(workspace, signed.size, signed.root, signed.time)

@@ -18,7 +18,7 @@ from typing import Any
 
 from expunge import processes
 from expunge.errors import ExpungeError
-from expunge.tasks.ultralytics_import import environment, load_ultralytics
+from expunge.tasks.quiet import environment, load_ultralytics
 from expunge.training.fingerprint import environment_variables
 
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")

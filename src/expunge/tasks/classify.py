@@ -15,7 +15,7 @@ from expunge.data.types import DatasetConfig, Sample
 from expunge.storage.hashing import keyed_hash
 from expunge.tasks.detect import UltralyticsTask
 from expunge.tasks.images import ImageStore
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 from expunge.training.random_state import seed_everything
 from expunge.training.schedule import Stage
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.data.types import DatasetConfig, Sample
 from expunge.storage.hashing import keyed_hash
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 from expunge.tasks.weights import build_module, pack
 from expunge.training.random_state import isolated_rng, seed_everything
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from expunge.data.types import DatasetConfig, Sample
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 if TYPE_CHECKING:
     from expunge.training.plan import Plan

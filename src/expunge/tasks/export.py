@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from expunge.errors import ExpungeError
 from expunge.tasks.loaded_model import LoadedModel
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 from expunge.tasks.weights import pack
 from expunge.tasks.yolo import samples_of
 from expunge.training.random_state import isolated_rng

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 Box = tuple[float, float, float, float]
 

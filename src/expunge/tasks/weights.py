@@ -17,7 +17,7 @@ from torch import nn
 from expunge.errors import ExpungeError, InputError
 from expunge.storage.user_files import read_text
 from expunge.storage.user_yaml import parse_yaml
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 # Architecture entry for the width of the class branches. Ultralytics derives the width from the number of
 # classes, so the checkpoint's weights would not fit a model with another number of classes.

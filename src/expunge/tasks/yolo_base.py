@@ -17,7 +17,7 @@ from torch import nn
 from expunge.errors import InputError
 from expunge.tasks.device import resolve_device
 from expunge.tasks.protocol import Outputs, Samples
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 from expunge.tasks.weights import build_module, describe, load_checkpoint
 from expunge.training.random_state import isolated_rng
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from expunge.errors import InputError
 from expunge.tasks.loaded_model import LoadedModel
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 from expunge.tasks.weights import load_checkpoint
 from expunge.tasks.yolo import as_loaded_model
 

@@ -18,7 +18,7 @@ from torch.utils.data import ConcatDataset, Subset
 from expunge.data.types import DatasetConfig, Sample
 from expunge.errors import InputError
 from expunge.tasks.images import ImageStore
-from expunge.tasks.ultralytics_import import load_ultralytics
+from expunge.tasks.quiet import load_ultralytics
 
 
 class YoloSamples:

@@ -24,7 +24,6 @@ from expunge.tasks.protocol import Samples, Task
 from expunge.tasks.targets import classes_in_targets
 from expunge.training.random_state import isolated_rng
 
-BATCH = 64
 PAIRS = (
     ("forget", "retain"),
     ("forget", "validation"),
